@@ -1,0 +1,76 @@
+package deed
+
+import (
+	"cmp"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/deed-dev/deed/internal/wire"
+)
+
+// An AggregateInfo describes an aggregate to tools and people.
+type AggregateInfo struct {
+	Name     string   `json:"name"`
+	Doc      string   `json:"doc,omitempty"`
+	Events   []string `json:"events"`
+	Legacy   []string `json:"legacy,omitempty"` // old names that are still read
+	Commands []string `json:"commands"`
+}
+
+// A ViewInfo describes a view to tools and people.
+type ViewInfo struct {
+	Name     string   `json:"name"`
+	Doc      string   `json:"doc,omitempty"`
+	Indexes  []string `json:"indexes,omitempty"`
+	Follower string   `json:"follower,omitempty"` // the projection that writes it; "" = event handlers do
+}
+
+// Info describes what a runtime runs.
+type Info struct {
+	Aggregates []AggregateInfo `json:"aggregates"`
+	Views      []ViewInfo      `json:"views"`
+	Followers  []string        `json:"followers"`
+}
+
+// Describe lists what the runtime runs, everything in the order of names.
+func (rt *Runtime) Describe() Info {
+	info := Info{Aggregates: []AggregateInfo{}, Views: []ViewInfo{}, Followers: []string{}}
+	for _, name := range slices.Sorted(maps.Keys(rt.kinds)) {
+		info.Aggregates = append(info.Aggregates, rt.kinds[name].(untyped).describe(rt))
+	}
+	for _, v := range slices.SortedFunc(maps.Values(rt.views), func(a, b *view) int { return cmp.Compare(a.name, b.name) }) {
+		info.Views = append(info.Views, ViewInfo{v.name, v.doc, v.indexes, v.follower})
+	}
+	for _, f := range rt.followers {
+		info.Followers = append(info.Followers, f.Name)
+	}
+	slices.Sort(info.Followers)
+	return info
+}
+
+func (k *kind[S]) describe(*Runtime) AggregateInfo {
+	legacy := append(slices.Collect(maps.Keys(k.Legacy)), slices.Collect(maps.Keys(k.Upcasts))...)
+	slices.Sort(legacy)
+	return AggregateInfo{
+		Name: k.Name, Doc: k.Doc, Legacy: legacy,
+		Events: slices.Sorted(maps.Keys(k.Events)), Commands: slices.Sorted(maps.Keys(k.Aggregate.Commands)),
+	}
+}
+
+// EventType returns the Go type as which events stored in a category under a
+// name are read, old names included.
+func (rt *Runtime) EventType(category, name string) (reflect.Type, bool) {
+	return rt.codec.TypeOf(wire.Name{Category: category, Type: name})
+}
+
+// DecodeEvent returns the event that is stored in a category under a name.
+func (rt *Runtime) DecodeEvent(category, name string, data []byte) (any, error) {
+	return rt.codec.Decode(wire.Name{Category: category, Type: name}, data)
+}
+
+// EncodeEvent returns the JSON under which an event is stored.
+func (rt *Runtime) EncodeEvent(event any) ([]byte, error) {
+	_, data, err := rt.codec.Encode(event)
+	return data, err
+}

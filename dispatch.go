@@ -1,0 +1,184 @@
+package deed
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/google/uuid"
+
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+)
+
+// The methods in this file let programs that know a domain only by its names
+// (the HTTP API, the command line) do what Go code does with types.
+
+// untyped is what a kind[S] offers to those who do not know S.
+type untyped interface {
+	dispatch(ctx context.Context, rt *Runtime, id, command string, body []byte) (Receipt, error)
+	stateOf(ctx context.Context, r Reader, id string) (json.RawMessage, uint64, error)
+	describe(rt *Runtime) AggregateInfo
+}
+
+// Dispatch asks a command, given as JSON, by name of the entity with the
+// given id, in the circumstances given by [With]. If id is "", the runtime
+// makes one: always the same for the same command id. An empty body is {}.
+// Its errors are those of Aggregate.Execute, and [ErrUnknown].
+func (rt *Runtime) Dispatch(ctx context.Context, aggregate, id, command string, body []byte) (Receipt, error) {
+	k, ok := rt.kinds[aggregate].(untyped)
+	if !ok {
+		return Receipt{}, fmt.Errorf("%w: no aggregate %q", ErrUnknown, aggregate)
+	}
+	if id == "" {
+		id = makeID(aggregate, callOf(ctx).ID)
+	}
+	return k.dispatch(ctx, rt, id, command, body)
+}
+
+// idSpace makes entity ids out of command ids.
+var idSpace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/deed-dev/deed/entity"))
+
+func makeID(aggregate, command string) string {
+	if command == "" {
+		return uuid.Must(uuid.NewV7()).String()
+	}
+	return uuid.NewSHA1(idSpace, []byte(aggregate+"\x00"+command)).String()
+}
+
+func (k *kind[S]) dispatch(ctx context.Context, rt *Runtime, id, command string, body []byte) (Receipt, error) {
+	proto, ok := k.Commands[command]
+	if !ok {
+		return Receipt{}, fmt.Errorf("%w: %s has no command %q", ErrUnknown, k.Name, command)
+	}
+	v := reflect.New(reflect.TypeOf(proto))
+	v.Elem().Set(reflect.ValueOf(proto))
+	body = bytes.TrimSpace(body)
+	if len(body) == 0 {
+		body = []byte("{}")
+	}
+	if body[0] != '{' {
+		return Receipt{}, Invalid{Detail: "the body must be a JSON object"}
+	}
+	if err := wire.UnmarshalStrict(body, v.Interface()); err != nil {
+		return Receipt{}, invalid(err)
+	}
+	cmd, _ := v.Elem().Interface().(Command[S])
+	return k.execute(ctx, rt, id, cmd)
+}
+
+// State returns the state of an entity as JSON, as far as r sees it, and its
+// version. It returns [ErrNotFound] if it has none.
+func (rt *Runtime) State(ctx context.Context, r Reader, aggregate, id string) (json.RawMessage, uint64, error) {
+	k, ok := rt.kinds[aggregate].(untyped)
+	if !ok {
+		return nil, 0, fmt.Errorf("%w: no aggregate %q", ErrUnknown, aggregate)
+	}
+	if err := checkID(id); err != nil {
+		return nil, 0, err
+	}
+	return k.stateOf(ctx, r, id)
+}
+
+func (k *kind[S]) stateOf(ctx context.Context, r Reader, id string) (json.RawMessage, uint64, error) {
+	f, err := k.load(ctx, r, id)
+	if err != nil {
+		return nil, 0, err
+	}
+	if f.version == 0 {
+		return nil, 0, ErrNotFound
+	}
+	data, err := wire.Marshal(f.state)
+	return data, f.version, err
+}
+
+// Document returns one document of a view as JSON, or [ErrNotFound].
+func (rt *Runtime) Document(ctx context.Context, r Reader, viewName, key string) (json.RawMessage, error) {
+	v, ok := rt.views[viewName]
+	if !ok {
+		return nil, fmt.Errorf("%w: no view %q", ErrUnknown, viewName)
+	}
+	if err := store.CheckName("key", key); err != nil {
+		return nil, Invalid{Detail: err.Error()}
+	}
+	return v.get(ctx, r, key)
+}
+
+// Documents returns the documents of a view that satisfy q, as JSON and in
+// the order q asks for. Reading stops after q.Limit documents.
+func (rt *Runtime) Documents(ctx context.Context, r Reader, viewName string, q store.Query) ([]Row[json.RawMessage], error) {
+	v, ok := rt.views[viewName]
+	if !ok {
+		return nil, fmt.Errorf("%w: no view %q", ErrUnknown, viewName)
+	}
+	out := []Row[json.RawMessage]{}
+	for d, err := range v.find(ctx, r, q) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Row[json.RawMessage]{d.Key, d.Data})
+	}
+	return out, nil
+}
+
+// WaitForView returns when a view has taken in everything up to a cursor,
+// such as the position of a receipt. A view that event handlers write has no
+// position of its own: then all followers are waited for.
+func (rt *Runtime) WaitForView(ctx context.Context, viewName string, c store.Cursor) error {
+	v, ok := rt.views[viewName]
+	if !ok {
+		return fmt.Errorf("%w: no view %q", ErrUnknown, viewName)
+	}
+	if v.follower == "" {
+		return rt.WaitFor(ctx, Receipt{Position: string(c)})
+	}
+	for _, p := range c.Positions() {
+		if err := rt.engine.WaitFor(ctx, v.follower, p); err != nil {
+			return fmt.Errorf("deed: %w", err)
+		}
+	}
+	return nil
+}
+
+// ViewPosition returns how far a view has read the log.
+func (rt *Runtime) ViewPosition(viewName string) (store.Cursor, error) {
+	v, ok := rt.views[viewName]
+	if !ok {
+		return "", fmt.Errorf("%w: no view %q", ErrUnknown, viewName)
+	}
+	if v.follower != "" {
+		return rt.engine.Cursor(v.follower), nil
+	}
+	return "", nil
+}
+
+// ViewField reports whether fields of a view's documents are text, numbers,
+// or booleans: "string", "number", "boolean", or "" if unknown.
+func (rt *Runtime) ViewField(viewName, field string) string {
+	v, ok := rt.views[viewName]
+	if !ok {
+		return ""
+	}
+	t, ok := wire.FieldType(v.typ, field)
+	if !ok {
+		return ""
+	}
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "boolean"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Float32, reflect.Float64:
+		return "number"
+	}
+	return "string"
+}
+
+// IsUnavailable reports whether err means that the store cannot serve at the
+// moment: asking again later may succeed.
+func IsUnavailable(err error) bool { return errors.Is(err, store.ErrUnavailable) }

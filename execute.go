@@ -1,0 +1,295 @@
+package deed
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+)
+
+// kind is an aggregate at work in a runtime.
+type kind[S any] struct {
+	Aggregate[S]
+	commands map[reflect.Type]string
+	cells    cells[S]
+}
+
+func (k *kind[S]) stream(id string) string { return k.Name + "/" + id }
+
+// commandName returns the name under which cmd is called, for example
+// "order.submit". A command that is not declared is known by its Go type.
+func (k *kind[S]) commandName(cmd Command[S]) string {
+	if name, ok := k.commands[reflect.TypeOf(cmd)]; ok {
+		return k.Name + "." + name
+	}
+	return fmt.Sprintf("%s.%T", k.Name, cmd)
+}
+
+// asked is one asking of a command.
+type asked struct {
+	Call
+	name    string
+	stream  string
+	hash    string // of the command, its name and its entity
+	keyed   bool   // the caller chose the command id
+	journal bool   // the outcome is recorded
+	meta    []byte
+}
+
+// execute is the way of a command: seen before? load, decide, claim, append.
+func (k *kind[S]) execute(ctx context.Context, rt *Runtime, id string, cmd Command[S]) (r Receipt, err error) {
+	a, err := k.ask(ctx, rt, id, cmd)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if a.keyed {
+		if !rt.begin(a.ID) {
+			return Receipt{}, ErrInProgress
+		}
+		defer rt.end(a.ID)
+		if r, found, err := rt.replay(ctx, a); found || err != nil {
+			return r, err
+		}
+	}
+	c := k.cells.of(id)
+	if err := c.lock(ctx); err != nil {
+		return Receipt{}, err
+	}
+	defer c.unlock()
+	defer func() {
+		if p := recover(); p != nil {
+			c.forget()
+			rt.cfg.Logger.Error("command panicked", slog.String("command", a.name), slog.String("stream", a.stream),
+				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			r, err = Receipt{}, fmt.Errorf("deed: %s on %s panicked: %v", a.name, a.stream, p)
+		}
+	}()
+	if st, ok := cmd.(Stamper[S]); ok {
+		cmd = st.Stamp(Stamp{ID: id, Time: rt.cfg.Now().UTC(), Actor: a.Actor, Command: a.ID, Secret: rand.Text()})
+	}
+	return k.attempt(ctx, rt, id, c, cmd, a)
+}
+
+// ask checks a command before anything else is done with it.
+func (k *kind[S]) ask(ctx context.Context, rt *Runtime, id string, cmd Command[S]) (*asked, error) {
+	a := &asked{Call: callOf(ctx), name: k.commandName(cmd), stream: k.stream(id)}
+	if err := errors.Join(checkID(id), a.check()); err != nil {
+		return nil, err
+	}
+	if v, ok := cmd.(validator); ok {
+		if err := v.Validate(); err != nil {
+			return nil, asInvalid(err)
+		}
+	}
+	a.keyed = a.ID != ""
+	if !a.keyed {
+		a.ID = uuid.Must(uuid.NewV7()).String()
+	}
+	if a.Correlation == "" {
+		a.Correlation = a.ID
+	}
+	a.journal = rt.cfg.Journal == JournalAll || rt.cfg.Journal == JournalKeyed && a.keyed
+	var err error
+	if a.journal {
+		if a.hash, err = hashOf(a.name, a.stream, cmd); err != nil {
+			return nil, fmt.Errorf("deed: %s: %w", a.name, err)
+		}
+	}
+	a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source})
+	return a, err
+}
+
+// asInvalid makes sure that what a Validate returns is recognised.
+func asInvalid(err error) error {
+	if _, ok := errors.AsType[Invalid](err); ok {
+		return err
+	}
+	return Invalid{Detail: err.Error()}
+}
+
+// attempt decides and appends until no other writer gets in between.
+func (k *kind[S]) attempt(ctx context.Context, rt *Runtime, id string, c *cell[S], cmd Command[S], a *asked) (Receipt, error) {
+	fresh := false // the state was read from the store for this very command
+	for try := 0; ; try++ {
+		if !fresh && (!c.loaded || try > 0) {
+			if _, err := k.refresh(ctx, rt, id, c); err != nil {
+				return Receipt{}, err
+			}
+			fresh = true
+		}
+		if a.IfVersion != nil && *a.IfVersion != c.version {
+			if again, err := k.again(ctx, rt, id, c, &fresh); again || err != nil {
+				if err != nil {
+					return Receipt{}, err
+				}
+				continue
+			}
+			return Receipt{}, Conflict{Stream: a.stream, Version: c.version}
+		}
+		events, err := cmd.Decide(c.state)
+		if err != nil || len(events) == 0 {
+			// A refusal must not rest on a state that is out of date.
+			again, readErr := k.again(ctx, rt, id, c, &fresh)
+			if readErr != nil {
+				return Receipt{}, readErr
+			}
+			if again {
+				continue
+			}
+		}
+		if err != nil {
+			return rt.refuse(ctx, a, err)
+		}
+		r, err := k.record(ctx, rt, c, events, a)
+		switch {
+		case err == nil:
+			return r, k.advance(rt, id, c, events)
+		case a.conflictsAt("$command/"+a.ID, err):
+			c.forget()
+			r, found, err := rt.replay(ctx, a)
+			if err == nil && !found {
+				err = ErrInProgress
+			}
+			return r, err
+		case isConflict(err) && try < rt.cfg.Retries && ctx.Err() == nil:
+			fresh = false
+			continue
+		case isConflict(err):
+			if _, err := k.refresh(ctx, rt, id, c); err != nil {
+				return Receipt{}, err
+			}
+			return Receipt{}, Conflict{Stream: a.stream, Version: c.version}
+		}
+		if rejected, ok := errors.AsType[Rejected](err); ok { // a claim is taken
+			return rt.refuse(ctx, a, rejected.Err)
+		}
+		c.forget()
+		return Receipt{}, err
+	}
+}
+
+// again looks whether the store knows more than the cell, once.
+func (k *kind[S]) again(ctx context.Context, rt *Runtime, id string, c *cell[S], fresh *bool) (bool, error) {
+	if *fresh {
+		return false, nil
+	}
+	*fresh = true
+	return k.refresh(ctx, rt, id, c)
+}
+
+// record appends events, the claims they touch and the command's outcome, all
+// or nothing.
+func (k *kind[S]) record(ctx context.Context, rt *Runtime, c *cell[S], events []Event[S], a *asked) (Receipt, error) {
+	r := Receipt{Command: a.ID, Stream: a.stream, Version: c.version, Events: make([]EventRef, len(events))}
+	facts := make([]any, len(events))
+	claims := false
+	write := store.Write{Stream: a.stream, Expect: store.Exactly(c.version), Events: make([]store.Event, len(events))}
+	for i, e := range events {
+		name, data, err := rt.codec.Encode(e)
+		if err != nil {
+			return r, fmt.Errorf("deed: %s: %w", a.name, err)
+		}
+		r.Version++
+		r.Events[i] = EventRef{Type: name.Type, Version: r.Version}
+		write.Events[i] = store.Event{ID: newEventID(), Type: name.Type, Data: data, Meta: a.meta}
+		facts[i] = e
+		if eff, ok := e.(effective); ok {
+			if write.Events[i].Meta, err = a.metaEffective(eff.Effective()); err != nil {
+				return r, err
+			}
+		}
+		_, isClaimer := facts[i].(claimer)
+		claims = claims || isClaimer
+	}
+	var writes []store.Write
+	if len(events) > 0 || a.IfVersion != nil {
+		writes = append(writes, write)
+	}
+	if claims {
+		ws, err := rt.claimWrites(ctx, a.stream, facts, a.meta)
+		if err != nil {
+			return r, err
+		}
+		writes = append(writes, ws...)
+	}
+	if a.journal {
+		w, err := a.outcome(outcome{Version: r.Version, Events: r.Events})
+		if err != nil {
+			return r, err
+		}
+		writes = append(writes, w)
+	}
+	if len(writes) == 0 {
+		return r, nil
+	}
+	written, err := rt.append(ctx, writes...)
+	if err != nil {
+		return r, err
+	}
+	if last := written[len(written)-1].Position; last.Seq > 0 {
+		r.Position = string(store.CursorAt(last))
+	}
+	return r, nil
+}
+
+func (a *asked) metaEffective(t time.Time) ([]byte, error) {
+	if t.IsZero() {
+		return a.meta, nil
+	}
+	return wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source, Effective: t.UTC()})
+}
+
+// advance moves the cell past events that were just recorded.
+func (k *kind[S]) advance(rt *Runtime, id string, c *cell[S], events []Event[S]) error {
+	before := c.version
+	for _, e := range events {
+		e.Apply(&c.state)
+	}
+	c.version += uint64(len(events))
+	k.takeSnapshot(rt, id, c, before)
+	return nil
+}
+
+// append appends, and settles a lost answer by asking again: the same events
+// at the same place are recorded once.
+func (rt *Runtime) append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
+	for try := 0; ; try++ {
+		written, err := rt.store.Append(ctx, writes...)
+		if !errors.Is(err, store.ErrUnknown) || try == 3 || ctx.Err() != nil {
+			return written, storeError(err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond << try):
+		}
+	}
+}
+
+func isConflict(err error) bool {
+	_, ok := errors.AsType[*store.ConflictError](err)
+	return ok
+}
+
+func (a *asked) conflictsAt(stream string, err error) bool {
+	c, ok := errors.AsType[*store.ConflictError](err)
+	return ok && c.Stream == stream
+}
+
+// storeError gives an error of the store its meaning for a caller.
+func storeError(err error) error {
+	if errors.Is(err, store.ErrUnknown) {
+		return fmt.Errorf("%w (%w)", ErrOutcomeUnknown, err)
+	}
+	return err
+}
+
+func newEventID() store.ID { return store.ID(uuid.Must(uuid.NewV7())) }

@@ -1,0 +1,120 @@
+package deed
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/deed-dev/deed/internal/engine"
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+)
+
+// An EventHandler reacts to events in this process: it sends a mail, asks
+// another command, writes documents to a [View]. It sees every event it
+// handles at least once, the events of one stream in order. What it writes
+// through its [Tx] happens exactly once; anything else it does may happen
+// again after a crash, so give it the event's id as a key to recognise it by.
+type EventHandler struct {
+	Name       string
+	Doc        string // one sentence for people
+	On         []Reaction
+	Partitions int   // so many workers share the streams; default 1
+	Retry      Retry // of a reaction that returned an error
+}
+
+// A Retry says how often and when a reaction that failed is tried again,
+// before the event is parked as a dead letter. Later events of the same
+// stream wait; others go on. The zero Retry is a sensible default.
+type Retry struct {
+	Attempts int           // in all; default 8
+	First    time.Duration // wait before the second attempt; doubled each time, with jitter; default 100 ms
+	Max      time.Duration // longest wait; default 1 minute
+}
+
+// A Reaction handles one type of event. Make one with [Handle].
+type Reaction struct {
+	event reflect.Type
+	meta  bool
+	run   func(ctx context.Context, tx *Tx, m Meta, e any) error
+}
+
+// Handle reacts to events of type E, or [Recorded] of such. An error makes
+// the runtime try again later, unless it is [Permanent]; a panic does not.
+func Handle[E any](f func(ctx context.Context, tx *Tx, e E) error) Reaction {
+	typ, wants, unwrap := eventType[E]()
+	return Reaction{event: typ, meta: wants, run: func(ctx context.Context, tx *Tx, m Meta, e any) error { return f(ctx, tx, unwrap(m, e)) }}
+}
+
+// Permanent wraps the error of a reaction that would fail the same way again:
+// the event is parked at once.
+func Permanent(err error) error { return engine.Permanent(err) }
+
+// A Tx collects the documents that a reaction writes, see View.Put. They are
+// stored together with the handler's cursor, or not at all.
+type Tx struct {
+	rt *Runtime
+	tx *engine.Tx
+}
+
+func (h EventHandler) order() int { return 3 }
+
+func (h EventHandler) register(rt *Runtime) error {
+	if len(h.On) == 0 {
+		return fmt.Errorf("event handler %s handles no events", h.Name)
+	}
+	w := &reactor{rt: rt, reactions: map[wire.Name][]Reaction{}}
+	categories, types := []string{}, []string{}
+	for _, r := range h.On {
+		names := rt.codec.NamesOf(r.event)
+		if len(names) == 0 {
+			return fmt.Errorf("event handler %s handles %v, which no aggregate declares", h.Name, r.event)
+		}
+		for _, n := range names {
+			w.reactions[n] = append(w.reactions[n], r)
+			categories, types = append(categories, n.Category), append(types, n.Type)
+		}
+	}
+	return rt.addFollower(engine.Follower{
+		Name: h.Name, Kind: "handler", Partitions: h.Partitions,
+		Filter: store.Filter{Categories: unique(categories), Types: unique(types)},
+		Retry:  engine.Retry{Attempts: h.Retry.Attempts, First: h.Retry.First, Max: h.Retry.Max},
+		New:    func(uint64) engine.Handler { return w },
+	})
+}
+
+// reactor runs the reactions of an event handler. It keeps nothing between
+// records, so one serves all partitions.
+type reactor struct {
+	rt        *Runtime
+	reactions map[wire.Name][]Reaction
+}
+
+func (w *reactor) Keys(rec store.Record) []string { return []string{rec.Stream} }
+
+func (w *reactor) Handle(ctx context.Context, tx *engine.Tx, rec store.Record) error {
+	reactions := w.reactions[wire.Name{Category: store.Category(rec.Stream), Type: rec.Type}]
+	if len(reactions) == 0 {
+		return nil
+	}
+	e, err := w.rt.decode(rec)
+	if err != nil {
+		return engine.Permanent(err)
+	}
+	m, err := metaOf(rec)
+	if err != nil {
+		return engine.Permanent(fmt.Errorf("deed: meta of %s@%d: %w", rec.Stream, rec.Version, err))
+	}
+	// Commands that a reaction asks belong to the same flow.
+	ctx = With(ctx, Call{Actor: m.Actor, Correlation: m.Correlation, Causation: rec.ID.String(), Source: "handler"})
+	for _, r := range reactions {
+		if err := r.run(ctx, &Tx{w.rt, tx}, m, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *reactor) Flush(context.Context, *engine.Tx) error { return nil }
+func (w *reactor) Reset()                                  {}

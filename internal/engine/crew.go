@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// A crew is the workers of one generation of a follower, one per partition.
+type crew struct {
+	gen     uint64
+	workers []*worker
+	cancel  context.CancelFunc
+	ended   sync.WaitGroup
+}
+
+// start sets a crew to work. It returns when each worker's checkpoint exists.
+func (f *follower) start(ctx context.Context, gen uint64) (*crew, error) {
+	if f.Prepare != nil {
+		if err := f.Prepare(ctx, gen); err != nil {
+			return nil, err
+		}
+	}
+	if err := repartition(ctx, f.store, f, gen); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	c := &crew{gen: gen, cancel: cancel}
+	now := time.Now()
+	for part := range f.Partitions {
+		w := &worker{
+			f: f, gen: gen, part: part, handler: f.New(gen),
+			log: f.log.With("follower", f.Name, "generation", gen, "partition", part),
+		}
+		w.alive, w.state, w.heartbeat, w.rateAt = true, StateRunning, now, now
+		c.workers = append(c.workers, w)
+	}
+	for _, w := range c.workers {
+		c.ended.Go(func() { w.run(ctx) })
+	}
+	return c, nil
+}
+
+// stop ends the workers and waits until they have.
+func (c *crew) stop() {
+	if c == nil {
+		return
+	}
+	c.cancel()
+	c.ended.Wait()
+}
+
+// cursor is how far all of the crew have come.
+func (c *crew) cursor() store.Cursor {
+	cursors := make([]store.Cursor, len(c.workers))
+	for i, w := range c.workers {
+		w.mu.Lock()
+		cursors[i] = w.at
+		w.mu.Unlock()
+	}
+	return least(cursors)
+}
+
+func (c *crew) worker(stream string) *worker {
+	return c.workers[store.PartitionOf(stream, len(c.workers))]
+}

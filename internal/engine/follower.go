@@ -1,0 +1,107 @@
+// Package engine runs followers: whatever reads the log with its own cursor.
+//
+// The effects of a follower are changes of documents. They are committed
+// together with the follower's cursor, in one write of the store, so that
+// each event takes effect exactly once, whatever crashes when. An event that
+// a follower cannot handle is parked together with the later events of its
+// sequence, while everything else goes on.
+package engine
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// A Follower is anything that reads the log with its own cursor.
+type Follower struct {
+	Name       string
+	Kind       string        // "projection" or "handler", to tell people
+	Filter     store.Filter  // the categories and types it handles
+	Partitions int           // so many workers share the streams; 0 = 1
+	Pure       bool          // its only effects are documents: a batch may be handled again, and it can be rebuilt
+	Retry      Retry         // of records it failed to handle
+	Timeout    time.Duration // of handling one record, if not Pure; default 30 s
+
+	// New makes the handler of one partition, which writes the documents of
+	// the given generation.
+	New func(generation uint64) Handler
+	// Prepare, if not nil, is called before a generation's first batch.
+	Prepare func(ctx context.Context, generation uint64) error
+	// Colls names the collections that belong to a generation alone. They
+	// are dropped when another generation has taken its place.
+	Colls func(generation uint64) []string
+}
+
+// A Handler handles the records of one partition, one at a time. It is used
+// by one goroutine.
+type Handler interface {
+	// Keys returns the sequences a record belongs to: order matters only
+	// among records that share a key. It is called only when it matters.
+	Keys(rec store.Record) []string
+	// Handle takes in a record. Changes of documents go through tx, or are
+	// kept until Flush. An error of the store means try again later, an error
+	// wrapped by [Permanent] never, any other as Retry says.
+	Handle(ctx context.Context, tx *Tx, rec store.Record) error
+	// Flush gives tx the changes that Handle kept.
+	Flush(ctx context.Context, tx *Tx) error
+	// Reset forgets everything not committed, and everything remembered.
+	Reset()
+}
+
+// A Retry says when a record that could not be handled is tried again.
+type Retry struct {
+	Attempts int           // in all; default 8
+	First    time.Duration // wait before the second attempt, doubled each time; default 100 ms
+	Max      time.Duration // longest wait; default 1 minute
+}
+
+func (r Retry) attempts() int {
+	if r.Attempts > 0 {
+		return r.Attempts
+	}
+	return 8
+}
+
+// wait is how long to wait after so many attempts, give or take a fifth: those
+// that failed together should not come back together.
+func (r Retry) wait(attempts int) time.Duration {
+	first, longest := r.First, r.Max
+	if first <= 0 {
+		first = 100 * time.Millisecond
+	}
+	if longest <= 0 {
+		longest = time.Minute
+	}
+	d := longest
+	if n := attempts - 1; n < 30 && first<<n < longest {
+		d = first << n
+	}
+	return d - d/5 + rand.N(2*d/5+1)
+}
+
+// Permanent marks an error that would come again: the record is not retried.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanent{err}
+}
+
+type permanent struct{ error }
+
+func (p *permanent) Unwrap() error { return p.error }
+
+func isPermanent(err error) bool {
+	_, ok := errors.AsType[*permanent](err)
+	return ok
+}
+
+// isInfrastructure reports whether err says more about the store than about
+// the record.
+func isInfrastructure(err error) bool {
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrUnknown) || errors.Is(err, store.ErrCorrupt)
+}

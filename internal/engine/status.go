@@ -1,0 +1,167 @@
+package engine
+
+import (
+	"errors"
+	"time"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// States of a follower.
+const (
+	StateRunning    = "running"
+	StatePaused     = "paused"
+	StateRebuilding = "rebuilding" // runs, and builds its documents anew beside
+	StateTrouble    = "waiting"    // for the store, after an error; it goes on by itself
+	StateStopped    = "stopped"    // Run does not run
+)
+
+// A Status says how a follower is doing.
+type Status struct {
+	Name       string       `json:"name"`
+	Kind       string       `json:"kind"`
+	State      string       `json:"state"`
+	Generation uint64       `json:"generation,omitzero"` // of the documents that readers see
+	Partitions int          `json:"partitions"`
+	Cursor     store.Cursor `json:"cursor"`
+	Head       store.Cursor `json:"head"`
+	Behind     uint64       `json:"behind"`      // at most so many records are still to be read
+	LagSeconds float64      `json:"lag_seconds"` // age of the oldest record not yet handled; 0 = caught up
+	Rate       float64      `json:"rate"`        // records handled a second, lately
+	Handled    uint64       `json:"handled"`     // records, since the start of the process
+	Retrying   int          `json:"retrying"`    // dead letters that are going to be tried again by themselves
+	Waiting    int          `json:"waiting"`     // dead letters that wait behind another
+	Dead       int          `json:"dead"`        // dead letters that wait for somebody
+	LastError  string       `json:"last_error,omitempty"`
+	ErrorAt    *time.Time   `json:"last_error_at,omitempty"`
+	Heartbeat  *time.Time   `json:"heartbeat,omitempty"` // when the slowest partition last showed signs of life
+	Rebuild    *Progress    `json:"rebuild,omitempty"`
+}
+
+// Progress says how far a rebuild is.
+type Progress struct {
+	Generation uint64       `json:"generation"`
+	Cursor     store.Cursor `json:"cursor"`
+	Behind     uint64       `json:"behind"`
+	Rate       float64      `json:"rate"`
+}
+
+// The methods below update what a worker reports.
+
+func (w *worker) beat() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heartbeat = time.Now()
+	if w.state != StateRunning {
+		w.state = StateRunning
+	}
+	w.told()
+}
+
+// told copies what changed in the worker's own hands; the caller holds mu.
+func (w *worker) told() {
+	w.at = w.cursor
+	w.retrying, w.waiting, w.dead = 0, 0, 0
+	for _, l := range w.lot.letters {
+		switch l.State {
+		case StateRetrying:
+			w.retrying++
+		case StateWaiting:
+			w.waiting++
+		default:
+			w.dead++
+		}
+	}
+}
+
+func (w *worker) tell() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told()
+}
+
+// moved tells those who wait that the cursor has moved.
+func (w *worker) moved() {
+	w.mu.Lock()
+	w.at = w.cursor
+	w.mu.Unlock()
+	w.f.notify()
+}
+
+// seen notes what reading a batch says about the lag.
+func (w *worker) seen(b batch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.head = w.head.Join(b.head)
+	w.oldest = time.Time{}
+	if len(b.recs) > 0 {
+		w.oldest = b.recs[0].Time
+	}
+}
+
+func (w *worker) count(n int, caughtUp bool) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.handled += uint64(n)
+	if caughtUp {
+		w.oldest = time.Time{}
+	}
+	w.measure(now)
+	w.told()
+}
+
+// measure smooths the rate over some seconds; the caller holds mu.
+func (w *worker) measure(now time.Time) {
+	d := now.Sub(w.rateAt).Seconds()
+	if d < 1 {
+		return
+	}
+	r := float64(w.handled-w.rateFrom) / d
+	if w.rate > 0 {
+		r = 0.5*w.rate + 0.5*r
+	}
+	w.rate, w.rateAt, w.rateFrom = r, now, w.handled
+}
+
+func (w *worker) fails(err error) {
+	if !errors.Is(err, errFenced) {
+		w.log.Error("follower waits", "error", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state, w.lastError, w.errorAt, w.heartbeat = StateTrouble, reasonOf(err), time.Now(), time.Now()
+}
+
+// read returns a copy of what a worker reports.
+func (w *worker) reported(now time.Time) report {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.measure(now)
+	return w.report
+}
+
+// merge adds the report of one partition to the status of its follower.
+func (s *Status) merge(r report, now time.Time) {
+	s.Behind += r.at.Behind(r.head)
+	s.Head = s.Head.Join(r.head)
+	s.Rate += r.rate
+	s.Handled += r.handled
+	s.Retrying += r.retrying
+	s.Waiting += r.waiting
+	s.Dead += r.dead
+	if r.state == StateTrouble || r.state == StateStopped && s.State == StateRunning {
+		s.State = r.state
+	}
+	if !r.oldest.IsZero() {
+		s.LagSeconds = max(s.LagSeconds, now.Sub(r.oldest).Seconds())
+	}
+	if r.lastError != "" && (s.ErrorAt == nil || r.errorAt.After(*s.ErrorAt)) {
+		at := r.errorAt.UTC()
+		s.LastError, s.ErrorAt = r.lastError, &at
+	}
+	if s.Heartbeat == nil || r.heartbeat.Before(*s.Heartbeat) {
+		at := r.heartbeat.UTC()
+		s.Heartbeat = &at
+	}
+}

@@ -1,0 +1,232 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	jsonv1 "github.com/go-json-experiment/json/v1"
+)
+
+// MaxDepth is how deep objects and lists of a document that comes from
+// outside may be nested.
+const MaxDepth = 64
+
+var (
+	// Maps are written in key order, so that equal values have equal bytes
+	// and a body's hash means something.
+	writing = json.JoinOptions(json.Deterministic(true), jsonv1.FormatDurationAsNano(true))
+	reading = json.JoinOptions(jsonv1.FormatDurationAsNano(true))
+	strict  = json.JoinOptions(reading, json.RejectUnknownMembers(true))
+)
+
+// Marshal returns v as compact JSON; equal values give equal bytes.
+func Marshal(v any) ([]byte, error) { return json.Marshal(v, writing) }
+
+// Unmarshal reads what a store kept. It ignores fields that v does not have:
+// a newer program may have written them.
+func Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v, reading) }
+
+// A FieldError says what is wrong with a document from outside, and where.
+type FieldError struct {
+	Field  string // JSON pointer without the leading slash; "" = the document itself
+	Detail string
+}
+
+func (e *FieldError) Error() string {
+	if e.Field == "" {
+		return e.Detail
+	}
+	return e.Field + ": " + e.Detail
+}
+
+// UnmarshalStrict reads what came from outside: exactly one JSON value, no
+// unknown or repeated fields, valid UTF-8, nested at most MaxDepth deep. Its
+// error is a *[FieldError].
+func UnmarshalStrict(data []byte, v any) error {
+	if err := CheckDepth(data); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v, strict); err != nil {
+		return explain(err)
+	}
+	return nil
+}
+
+// CheckDepth reports whether JSON text is nested too deep, with a
+// *[FieldError]. It looks at nothing else, so it is cheap and takes any bytes.
+func CheckDepth(data []byte) error {
+	depth, inString, escaped := 0, false, false
+	for _, b := range data {
+		switch {
+		case escaped:
+			escaped = false
+		case inString:
+			escaped, inString = b == '\\', b != '"'
+		case b == '"':
+			inString = true
+		case b == '{' || b == '[':
+			if depth++; depth > MaxDepth {
+				return &FieldError{Detail: fmt.Sprintf("nested more than %d deep", MaxDepth)}
+			}
+		case b == '}' || b == ']':
+			depth--
+		}
+	}
+	return nil
+}
+
+func explain(err error) *FieldError {
+	if sem, ok := errors.AsType[*json.SemanticError](err); ok {
+		f := &FieldError{Field: field(sem.JSONPointer)}
+		switch {
+		case errors.Is(sem.Err, json.ErrUnknownName):
+			f.Detail = "unknown field"
+		case sem.GoType != nil && sem.JSONKind != 0:
+			f.Detail = fmt.Sprintf("a JSON %s cannot be a %s", kindName(sem.JSONKind), typeName(sem.GoType))
+			if sem.Err != nil {
+				f.Detail += ": " + sem.Err.Error()
+			}
+		case sem.Err != nil:
+			f.Detail = sem.Err.Error()
+		default:
+			f.Detail = "cannot be read"
+		}
+		return f
+	}
+	if syn, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		f := &FieldError{Field: field(syn.JSONPointer)}
+		switch {
+		case errors.Is(syn.Err, jsontext.ErrDuplicateName):
+			f.Detail = "field given twice"
+		case errors.Is(syn.Err, io.ErrUnexpectedEOF):
+			f.Detail = "the JSON ends too early"
+		default:
+			f.Detail = fmt.Sprintf("not JSON: %v at byte %d", syn.Err, syn.ByteOffset)
+		}
+		return f
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return &FieldError{Detail: "the JSON ends too early"}
+	}
+	return &FieldError{Detail: "not JSON"}
+}
+
+func field(p jsontext.Pointer) string {
+	var parts []string
+	for tok := range p.Tokens() {
+		if len(parts) == 8 || len(tok) > 100 { // an attacker chooses these
+			break
+		}
+		parts = append(parts, tok)
+	}
+	return strings.Join(parts, ".")
+}
+
+func kindName(k jsontext.Kind) string {
+	switch k {
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "boolean"
+	case '"':
+		return "string"
+	case '0':
+		return "number"
+	case '{':
+		return "object"
+	}
+	return "list"
+}
+
+func typeName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "boolean"
+	case reflect.String:
+		return "string"
+	case reflect.Struct, reflect.Map:
+		if t.PkgPath() == "time" {
+			return "time (RFC 3339)"
+		}
+		return "object"
+	case reflect.Slice, reflect.Array:
+		return "list"
+	case reflect.Float32, reflect.Float64:
+		return "number"
+	}
+	return "whole number"
+}
+
+// FieldType returns the Go type at a path of JSON field names into t, if
+// there is one that is known beforehand.
+func FieldType(t reflect.Type, path string) (reflect.Type, bool) {
+	for name := range strings.SplitSeq(path, ".") {
+		for t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		switch t.Kind() {
+		case reflect.Map:
+			t = t.Elem()
+			continue
+		case reflect.Struct:
+		default:
+			return nil, false
+		}
+		next, ok := member(t, name)
+		if !ok {
+			return nil, false
+		}
+		t = next
+	}
+	return t, true
+}
+
+func member(t reflect.Type, name string) (reflect.Type, bool) {
+	for f := range fields(t) {
+		if f.name == name {
+			return f.typ, true
+		}
+	}
+	return nil, false
+}
+
+type structField struct {
+	name string
+	typ  reflect.Type
+}
+
+// fields yields the JSON members of a struct, those of embedded structs
+// included.
+func fields(t reflect.Type) func(yield func(structField) bool) {
+	return func(yield func(structField) bool) {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if name == "-" {
+				continue
+			}
+			if f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct {
+				for inner := range fields(f.Type) {
+					if !yield(inner) {
+						return
+					}
+				}
+				continue
+			}
+			if !f.IsExported() {
+				continue
+			}
+			if name == "" {
+				name = f.Name
+			}
+			if !yield(structField{name, f.Type}) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,374 @@
+package deed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/deed-dev/deed/internal/engine"
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+)
+
+// A Projection folds events, of one or more aggregates, into documents V,
+// each starting from the zero value. There is one document per entity unless
+// a handler says otherwise. The documents can be thrown away and folded
+// again, so handlers must depend on nothing but their arguments.
+type Projection[V any] struct {
+	Name       string
+	Doc        string   // one sentence for people
+	Indexes    []string // fields to filter and sort by, by their JSON names, for example "status" or "customer.city"
+	On         []Handler[V]
+	Partitions int // so many workers share the streams; default 1; only without OnBy and DropBy
+}
+
+// A Handler folds one type of event into a V. Make one with [On], [OnBy],
+// [Drop] or [DropBy].
+type Handler[V any] struct {
+	event reflect.Type
+	key   func(Meta, any) string // nil = the entity's id
+	apply func(*V, Meta, any)    // nil = drop the document
+	meta  bool                   // key or apply look at the Meta
+}
+
+// On handles events of type E. If E is a [Recorded], the handler also learns
+// when and by whom the event was recorded.
+func On[V, E any](f func(*V, E)) Handler[V] {
+	typ, wants, unwrap := eventType[E]()
+	return Handler[V]{event: typ, meta: wants, apply: func(v *V, m Meta, e any) { f(v, unwrap(m, e)) }}
+}
+
+// OnBy is like [On] for the document whose key is derived from the event. An
+// event whose key is "" is left out.
+func OnBy[V, E any](key func(E) string, f func(*V, E)) Handler[V] {
+	h := On(f)
+	_, _, unwrap := eventType[E]()
+	h.key = func(m Meta, e any) string { return key(unwrap(m, e)) }
+	return h
+}
+
+// Drop removes the document of the entity an E happens to. The argument is
+// only there to name the type: Drop[Statement](Closed{}).
+func Drop[V, E any](E) Handler[V] { return Handler[V]{event: reflect.TypeFor[E]()} }
+
+// DropBy removes the document whose key is derived from the event.
+func DropBy[V, E any](key func(E) string) Handler[V] {
+	typ, wants, unwrap := eventType[E]()
+	return Handler[V]{event: typ, meta: wants, key: func(m Meta, e any) string { return key(unwrap(m, e)) }}
+}
+
+// Get returns one document, or [ErrNotFound].
+func (p Projection[V]) Get(ctx context.Context, r Reader, key string) (V, error) {
+	return p.View().Get(ctx, r, key)
+}
+
+// All yields every document in key order.
+func (p Projection[V]) All(ctx context.Context, r Reader) iter.Seq2[Row[V], error] {
+	return p.View().All(ctx, r)
+}
+
+// Find yields the documents that satisfy q, in the order q asks for. Only
+// declared indexes can be asked for.
+func (p Projection[V]) Find(ctx context.Context, r Reader, q store.Query) iter.Seq2[Row[V], error] {
+	return p.View().Find(ctx, r, q)
+}
+
+// View is the view that holds the projection's documents.
+func (p Projection[V]) View() View[V] { return View[V]{Name: p.Name, Doc: p.Doc, Indexes: p.Indexes} }
+
+// Fold is the document after the given events of one entity, as a test would
+// like to know. An event that has circumstances is given as a [Recorded].
+func (p Projection[V]) Fold(events ...any) (v V) {
+	for _, e := range events {
+		var m Meta
+		if r, ok := e.(recorded); ok {
+			m, e = r.unwrap()
+		}
+		for _, h := range p.On {
+			if h.event != reflect.TypeOf(e) {
+				continue
+			}
+			if h.apply == nil {
+				v = *new(V)
+				continue
+			}
+			h.apply(&v, m, e)
+		}
+	}
+	return v
+}
+
+func (p Projection[V]) order() int { return 2 }
+
+func (p Projection[V]) register(rt *Runtime) error {
+	if len(p.On) == 0 {
+		return fmt.Errorf("projection %s handles no events", p.Name)
+	}
+	w := &projection[V]{rt: rt, handlers: map[wire.Name][]Handler[V]{}}
+	for _, h := range p.On {
+		names := rt.codec.NamesOf(h.event)
+		if len(names) == 0 {
+			return fmt.Errorf("projection %s handles %v, which no aggregate declares", p.Name, h.event)
+		}
+		if h.key != nil {
+			w.derived = true
+		}
+		for _, n := range names {
+			w.handlers[n] = append(w.handlers[n], h)
+		}
+	}
+	if p.Partitions > 1 && w.derived {
+		return fmt.Errorf("projection %s cannot have partitions: it derives keys from events, so a document may take in events of streams in different partitions", p.Name)
+	}
+	w.view = &view{name: p.Name, doc: p.Doc, indexes: p.Indexes, typ: reflect.TypeFor[V](), follower: p.Name, past: w.past}
+	if err := rt.addView(w.view); err != nil {
+		return err
+	}
+	return rt.addFollower(engine.Follower{
+		Name: p.Name, Kind: "projection", Filter: w.filter(), Partitions: p.Partitions, Pure: true,
+		New: func(gen uint64) engine.Handler { return w.worker(gen) },
+		Prepare: func(ctx context.Context, gen uint64) error {
+			return store.EnsureIndexes(ctx, rt.store, w.view.coll(gen), p.Indexes)
+		},
+		Colls: func(gen uint64) []string { return []string{w.view.coll(gen)} },
+	})
+}
+
+// projection is a Projection at work in a runtime.
+type projection[V any] struct {
+	rt       *Runtime
+	view     *view
+	handlers map[wire.Name][]Handler[V]
+	derived  bool // some key is derived from an event
+}
+
+func (p *projection[V]) filter() store.Filter {
+	categories, types := map[string]bool{}, map[string]bool{}
+	for n := range p.handlers {
+		categories[n.Category], types[n.Type] = true, true
+	}
+	return store.Filter{Categories: slices.Sorted(maps.Keys(categories)), Types: slices.Sorted(maps.Keys(types))}
+}
+
+// touch is one handler's business with one document.
+type touch[V any] struct {
+	Handler[V]
+	key string
+}
+
+// touches says which documents a record concerns and how.
+func (p *projection[V]) touches(rec store.Record, into []touch[V]) ([]touch[V], Meta, any, error) {
+	into = into[:0]
+	category := store.Category(rec.Stream)
+	handlers := p.handlers[wire.Name{Category: category, Type: rec.Type}]
+	if len(handlers) == 0 {
+		return into, Meta{}, nil, nil
+	}
+	e, err := p.rt.decode(rec)
+	if err != nil {
+		return into, Meta{}, nil, engine.Permanent(err)
+	}
+	var m Meta
+	if slices.ContainsFunc(handlers, func(h Handler[V]) bool { return h.meta }) {
+		if m, err = metaOf(rec); err != nil {
+			return into, m, e, engine.Permanent(fmt.Errorf("deed: meta of %s@%d: %w", rec.Stream, rec.Version, err))
+		}
+	}
+	for _, h := range handlers {
+		key := rec.Stream[min(len(category)+1, len(rec.Stream)):]
+		if h.key != nil {
+			key = h.key(m, e)
+		}
+		if key == "" {
+			continue
+		}
+		if err := store.CheckName("key", key); err != nil {
+			return into, m, e, engine.Permanent(fmt.Errorf("deed: projection %s: %w", p.view.name, err))
+		}
+		into = append(into, touch[V]{h, key})
+	}
+	return into, m, e, nil
+}
+
+// past folds the documents as a reader of the past sees them.
+func (p *projection[V]) past(ctx context.Context, r Reader, key string) (iter.Seq2[store.Doc, error], error) {
+	docs := map[string]*V{}
+	var touches []touch[V]
+	for rec, err := range p.pastRecords(ctx, r, key) {
+		if err != nil {
+			return nil, storeError(err)
+		}
+		var m Meta
+		var e any
+		if touches, m, e, err = p.touches(rec, touches); err != nil {
+			return nil, err
+		}
+		for _, t := range touches {
+			if t.apply == nil {
+				delete(docs, t.key)
+				continue
+			}
+			v := docs[t.key]
+			if v == nil {
+				v = new(V)
+				docs[t.key] = v
+			}
+			t.apply(v, m, e)
+		}
+	}
+	return func(yield func(store.Doc, error) bool) {
+		for _, k := range slices.Sorted(maps.Keys(docs)) {
+			data, err := wire.Marshal(docs[k])
+			if !yield(store.Doc{Key: k, Rev: 1, Data: data}, err) || err != nil {
+				return
+			}
+		}
+	}, nil
+}
+
+// pastRecords yields the records that a document, or all of them, consist of.
+// If keys are ids of entities of one category, that is one stream.
+func (p *projection[V]) pastRecords(ctx context.Context, r Reader, key string) iter.Seq2[store.Record, error] {
+	f := p.filter()
+	if key != "" && !p.derived && len(f.Categories) == 1 {
+		return readStream(ctx, r, f.Categories[0]+"/"+key, 0)
+	}
+	return readLog(ctx, r, f)
+}
+
+// projector is the worker of one partition: it keeps documents in memory
+// while a batch lasts, and those it used lately beyond that.
+type projector[V any] struct {
+	*projection[V]
+	coll    string
+	docs    map[string]*held[V]
+	dirty   []string
+	touches []touch[V]
+}
+
+type held[V any] struct {
+	value  V
+	exists bool
+	dirty  bool
+}
+
+// maxHeld is how many documents a projector keeps between batches.
+const maxHeld = 4096
+
+func (p *projection[V]) worker(gen uint64) *projector[V] {
+	return &projector[V]{projection: p, coll: p.view.coll(gen), docs: map[string]*held[V]{}}
+}
+
+func (w *projector[V]) Keys(rec store.Record) []string {
+	if !w.derived {
+		return []string{rec.Stream}
+	}
+	touches, _, _, err := w.projection.touches(rec, nil)
+	if err != nil || len(touches) == 0 {
+		return []string{rec.Stream}
+	}
+	keys := make([]string, len(touches))
+	for i, t := range touches {
+		keys[i] = "key " + t.key
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+func (w *projector[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Record) (err error) {
+	var m Meta
+	var e any
+	if w.touches, m, e, err = w.projection.touches(rec, w.touches); err != nil {
+		return err
+	}
+	for _, t := range w.touches {
+		d, err := w.hold(ctx, tx, t.key)
+		if err != nil {
+			return err
+		}
+		if !d.dirty {
+			d.dirty = true
+			w.dirty = append(w.dirty, t.key)
+		}
+		if t.apply == nil {
+			*d = held[V]{dirty: true}
+			continue
+		}
+		d.exists = true
+		t.apply(&d.value, m, e)
+	}
+	return nil
+}
+
+func (w *projector[V]) hold(ctx context.Context, tx *engine.Tx, key string) (*held[V], error) {
+	if d, ok := w.docs[key]; ok {
+		return d, nil
+	}
+	d := &held[V]{}
+	stored, err := tx.Get(ctx, w.coll, key)
+	switch {
+	case err == nil:
+		if err := wire.Unmarshal(stored.Data, &d.value); err != nil {
+			return nil, engine.Permanent(fmt.Errorf("deed: document %s/%s: %w", w.coll, key, err))
+		}
+		d.exists = true
+	case !errors.Is(err, store.ErrNotFound):
+		return nil, err
+	}
+	w.docs[key] = d
+	return d, nil
+}
+
+func (w *projector[V]) Flush(_ context.Context, tx *engine.Tx) error {
+	for _, key := range w.dirty {
+		d := w.docs[key]
+		d.dirty = false
+		if err := d.save(tx, w.coll, key); err != nil {
+			return engine.Permanent(fmt.Errorf("deed: document %s/%s: %w", w.coll, key, err))
+		}
+	}
+	w.dirty = w.dirty[:0]
+	if len(w.docs) > maxHeld {
+		clear(w.docs)
+	}
+	return nil
+}
+
+func (d *held[V]) save(tx *engine.Tx, coll, key string) error {
+	if !d.exists {
+		return tx.Delete(coll, key)
+	}
+	data, err := wire.Marshal(&d.value)
+	if err != nil {
+		return err
+	}
+	return tx.Put(coll, key, data)
+}
+
+func (w *projector[V]) Reset() {
+	clear(w.docs)
+	w.dirty = w.dirty[:0]
+}
+
+type recorded interface {
+	typ() reflect.Type
+	with(Meta, any) any
+	unwrap() (Meta, any)
+}
+
+func (Recorded[E]) typ() reflect.Type      { return reflect.TypeFor[E]() }
+func (Recorded[E]) with(m Meta, e any) any { return Recorded[E]{m, e.(E)} }
+func (r Recorded[E]) unwrap() (Meta, any)  { return r.Meta, r.Event }
+
+// eventType returns the type of events that a function of E handles, whether
+// it wants their Meta, and how to make an E.
+func eventType[E any]() (reflect.Type, bool, func(Meta, any) E) {
+	if r, ok := any(*new(E)).(recorded); ok {
+		return r.typ(), true, func(m Meta, e any) E { return r.with(m, e).(E) }
+	}
+	return reflect.TypeFor[E](), false, func(_ Meta, e any) E { return e.(E) }
+}

@@ -1,0 +1,86 @@
+package deed
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// A Reader sees the log, now or as it was: a [Runtime], or what its AsOf,
+// AtPosition and AtVersion return. Whatever takes a Reader can read the past.
+type Reader interface {
+	runtime() *Runtime
+	limit() limit
+}
+
+// A limit is where a reader stops seeing. The zero limit sees everything.
+type limit struct {
+	time     time.Time // only what was recorded up to here
+	position store.Cursor
+	version  uint64 // only so many events of each stream
+}
+
+func (l limit) none() bool { return l == limit{} }
+
+// sees reports whether a record is within the limit. Times, positions and
+// versions grow along a stream, so after the first record that is not seen
+// no other of the stream is.
+func (l limit) sees(rec store.Record) bool {
+	return (l.version == 0 || rec.Version <= l.version) &&
+		(l.time.IsZero() || !rec.Time.After(l.time)) &&
+		(l.position == "" || l.position.Covers(rec.Position))
+}
+
+type bounded struct {
+	rt *Runtime
+	to limit
+}
+
+func (b bounded) runtime() *Runtime { return b.rt }
+func (b bounded) limit() limit      { return b.to }
+
+func (rt *Runtime) runtime() *Runtime { return rt }
+func (rt *Runtime) limit() limit      { return limit{} }
+
+// AsOf returns a Reader that sees only what was recorded up to t.
+func (rt *Runtime) AsOf(t time.Time) Reader { return bounded{rt, limit{time: t}} }
+
+// AtPosition returns a Reader that sees only what is at or before a cursor of
+// the log, such as the position of a [Receipt].
+func (rt *Runtime) AtPosition(c store.Cursor) Reader { return bounded{rt, limit{position: c}} }
+
+// AtVersion returns a Reader that sees only the first version events of each
+// stream.
+func (rt *Runtime) AtVersion(version uint64) Reader { return bounded{rt, limit{version: version}} }
+
+// readStream yields the records of a stream that r sees, after a version.
+func readStream(ctx context.Context, r Reader, stream string, after uint64) iter.Seq2[store.Record, error] {
+	to := r.limit()
+	return func(yield func(store.Record, error) bool) {
+		for rec, err := range r.runtime().store.Read(ctx, stream, store.Range{From: after + 1}) {
+			if err == nil && !to.sees(rec) || !yield(rec, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// readLog yields the records of the log that r sees and f selects.
+func readLog(ctx context.Context, r Reader, f store.Filter) iter.Seq2[store.Record, error] {
+	to := r.limit()
+	return func(yield func(store.Record, error) bool) {
+		for rec, err := range r.runtime().store.ReadAll(ctx, store.Start, f) {
+			if err == nil && !to.time.IsZero() && rec.Time.After(to.time) {
+				return
+			}
+			if err == nil && !to.sees(rec) {
+				continue
+			}
+			if !yield(rec, err) || err != nil {
+				return
+			}
+		}
+	}
+}

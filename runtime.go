@@ -1,0 +1,167 @@
+package deed
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/deed-dev/deed/internal/engine"
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+)
+
+// Config adjusts a Runtime. The zero value, with Domains, is ready to use.
+type Config struct {
+	Domains      []Domain
+	Logger       *slog.Logger     // default: slog.Default()
+	Journal      Journal          // which outcomes of commands are recorded; default: all
+	Retries      int              // of a command that other writers overtook; default 10
+	CachedStates int              // states of entities kept in memory, per aggregate; default 10,000
+	Poll         time.Duration    // how often followers look for themselves, should a wake-up be lost; default 1 s
+	Now          func() time.Time // the clock that commands are stamped with; default: time.Now
+}
+
+// A Runtime runs domains on a store. It may be used by many goroutines.
+type Runtime struct {
+	store     store.Store
+	cfg       Config
+	codec     *wire.Codec
+	kinds     map[string]any // aggregate name -> *kind[S]
+	views     map[string]*view
+	followers []engine.Follower
+	engine    *engine.Engine
+	inFlight  sync.Map // ids of the commands being handled
+	errands   sync.WaitGroup
+	slots     chan struct{} // bounds the errands
+}
+
+// New returns a runtime, or an error that lists how the domains contradict
+// themselves. It starts nothing: commands can be asked and streams read, but
+// followers only move while Run runs.
+func New(s store.Store, cfg Config) (*Runtime, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	cfg.Retries = cmp.Or(cfg.Retries, 10)
+	cfg.CachedStates = cmp.Or(cfg.CachedStates, 10_000)
+	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
+	rt := &Runtime{
+		store: s, cfg: cfg, codec: wire.NewCodec(),
+		kinds: map[string]any{}, views: map[string]*view{}, slots: make(chan struct{}, 4),
+	}
+	if err := rt.registerAll(); err != nil {
+		return nil, err
+	}
+	e, err := engine.New(engine.Config{Store: s, Followers: rt.followers, Logger: cfg.Logger, Poll: cfg.Poll})
+	if err != nil {
+		return nil, fmt.Errorf("deed: %w", err)
+	}
+	rt.engine = e
+	return rt, nil
+}
+
+func (rt *Runtime) registerAll() error {
+	type listed struct {
+		Part
+		domain string
+	}
+	var parts []listed
+	for _, d := range rt.cfg.Domains {
+		for _, p := range d.Parts {
+			parts = append(parts, listed{p, d.Name})
+		}
+	}
+	slices.SortStableFunc(parts, func(a, b listed) int { return cmp.Compare(a.order(), b.order()) })
+	var errs []error
+	for _, p := range parts {
+		if err := p.register(rt); err != nil {
+			errs = append(errs, fmt.Errorf("deed: domain %s: %w", p.domain, err))
+		}
+	}
+	if err := rt.codec.Check(); err != nil {
+		errs = append(errs, fmt.Errorf("deed: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+func (rt *Runtime) addFollower(f engine.Follower) error {
+	if err := checkName("follower", f.Name); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(rt.followers, func(g engine.Follower) bool { return g.Name == f.Name }) {
+		return fmt.Errorf("two followers (projections, event handlers) are named %q", f.Name)
+	}
+	rt.followers = append(rt.followers, f)
+	return nil
+}
+
+// Run moves the followers (projections and event handlers) until ctx is done,
+// then returns nil. Call it once. It returns an error only if it could not
+// start.
+func (rt *Runtime) Run(ctx context.Context) error {
+	for _, v := range rt.views {
+		if v.follower != "" {
+			continue // the engine's generations have their own collections
+		}
+		if err := store.EnsureIndexes(ctx, rt.store, v.coll(0), v.indexes); err != nil {
+			return fmt.Errorf("deed: indexes of view %s: %w", v.name, err)
+		}
+	}
+	err := rt.engine.Run(ctx)
+	rt.errands.Wait()
+	return err
+}
+
+// WaitFor returns when every follower has taken in what a command recorded,
+// so that views show it.
+func (rt *Runtime) WaitFor(ctx context.Context, r Receipt) error {
+	if r.Position == "" {
+		return nil
+	}
+	for _, p := range store.Cursor(r.Position).Positions() {
+		if err := rt.engine.WaitAll(ctx, p); err != nil {
+			return fmt.Errorf("deed: %w", err)
+		}
+	}
+	return nil
+}
+
+// Store is the store the runtime runs on.
+func (rt *Runtime) Store() store.Store { return rt.store }
+
+// background runs something that nobody waits for, a few at a time; more than
+// that are dropped.
+func (rt *Runtime) background(f func(context.Context)) {
+	select {
+	case rt.slots <- struct{}{}:
+	default:
+		return
+	}
+	rt.errands.Go(func() {
+		defer func() { <-rt.slots }()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		f(ctx)
+	})
+}
+
+func (rt *Runtime) decode(rec store.Record) (any, error) {
+	e, err := rt.codec.Decode(wire.Name{Category: store.Category(rec.Stream), Type: rec.Type}, rec.Data)
+	if err != nil {
+		return nil, fmt.Errorf("deed: %s@%d: %w", rec.Stream, rec.Version, err)
+	}
+	return e, nil
+}
+
+func unique(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
+}

@@ -1,0 +1,182 @@
+package deed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+)
+
+// folded is a state and the version of the stream it is the fold of.
+type folded[S any] struct {
+	state   S
+	version uint64
+}
+
+// A cell holds the state of one entity between commands. The commands of an
+// entity take turns at its cell, so that they do not race each other to the
+// store; other processes may, and the store's expectations settle that.
+type cell[S any] struct {
+	turn   chan struct{} // holds one token: whoever has it may touch the rest
+	loaded bool
+	folded[S]
+}
+
+// cells keeps the states of the most recently used entities.
+type cells[S any] struct{ byID *lru.Cache[string, *cell[S]] }
+
+func newCells[S any](size int) cells[S] {
+	c, _ := lru.New[string, *cell[S]](max(size, 1)) // fails only for sizes below 1
+	return cells[S]{c}
+}
+
+// of returns the cell of an entity. Should it be evicted while in use, a
+// second one for the same entity does no harm: the store refuses the loser.
+func (c cells[S]) of(id string) *cell[S] {
+	if x, ok := c.byID.Get(id); ok {
+		return x
+	}
+	x := &cell[S]{turn: make(chan struct{}, 1)}
+	if prior, ok, _ := c.byID.PeekOrAdd(id, x); ok {
+		return prior
+	}
+	return x
+}
+
+func (c *cell[S]) lock(ctx context.Context) error {
+	select {
+	case c.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *cell[S]) unlock() { <-c.turn }
+
+// forget makes the next command load the state anew.
+func (c *cell[S]) forget() { c.loaded, c.folded = false, folded[S]{} }
+
+// refresh brings the cell up to the end of the stream and reports whether
+// there was anything new.
+func (k *kind[S]) refresh(ctx context.Context, rt *Runtime, id string, c *cell[S]) (bool, error) {
+	before := c.version
+	if !c.loaded {
+		f, err := k.load(ctx, rt, id)
+		if err != nil {
+			return false, err
+		}
+		c.folded, c.loaded = f, true
+		return true, nil
+	}
+	if err := k.fold(ctx, rt, id, &c.folded); err != nil {
+		c.forget()
+		return false, err
+	}
+	return c.version > before, nil
+}
+
+// load folds what r sees of an entity, from a snapshot if that helps.
+func (k *kind[S]) load(ctx context.Context, r Reader, id string) (folded[S], error) {
+	f, err := k.snapshot(ctx, r, id)
+	if err != nil {
+		return f, err
+	}
+	err = k.fold(ctx, r, id, &f)
+	return f, err
+}
+
+// fold applies the events after f.version.
+func (k *kind[S]) fold(ctx context.Context, r Reader, id string, f *folded[S]) error {
+	rt := r.runtime()
+	for rec, err := range readStream(ctx, r, k.stream(id), f.version) {
+		if err != nil {
+			return storeError(err)
+		}
+		e, err := rt.decode(rec)
+		if err != nil {
+			return err
+		}
+		event, ok := e.(Event[S])
+		if !ok {
+			return fmt.Errorf("deed: %s@%d: %T is not an event of %s", rec.Stream, rec.Version, e, k.Name)
+		}
+		event.Apply(&f.state)
+		f.version = rec.Version
+	}
+	return nil
+}
+
+// stored is the document of a snapshot.
+type storedState struct {
+	Version uint64 `json:"version"` // of the stream
+	Schema  int    `json:"schema"`  // Snapshot.Version when it was taken
+	State   any    `json:"state"`
+}
+
+func (k *kind[S]) snapshotColl() string { return "$snapshot/" + k.Name }
+
+// snapshot returns the stored state of an entity if there is one that r may
+// see, else the zero state. A snapshot that cannot be read is as good as none.
+func (k *kind[S]) snapshot(ctx context.Context, r Reader, id string) (folded[S], error) {
+	to := r.limit()
+	if k.Snapshot.Every == 0 || !to.time.IsZero() || to.position != "" {
+		return folded[S]{}, nil
+	}
+	d, err := r.runtime().store.Get(ctx, k.snapshotColl(), id)
+	if errors.Is(err, store.ErrNotFound) {
+		return folded[S]{}, nil
+	}
+	if err != nil {
+		return folded[S]{}, storeError(err)
+	}
+	var f folded[S]
+	s := storedState{State: &f.state}
+	if err := wire.Unmarshal(d.Data, &s); err != nil || s.Schema != k.Snapshot.Version || to.version > 0 && s.Version > to.version {
+		return folded[S]{}, nil
+	}
+	f.version = s.Version
+	return f, nil
+}
+
+// takeSnapshot stores the state of a cell if it has passed a multiple of
+// Every since before. It does so beside the command, which need not wait: a
+// snapshot that is lost is taken again later.
+func (k *kind[S]) takeSnapshot(rt *Runtime, id string, c *cell[S], before uint64) {
+	every := k.Snapshot.Every
+	if every == 0 || c.version/every == before/every {
+		return
+	}
+	data, err := wire.Marshal(storedState{Version: c.version, Schema: k.Snapshot.Version, State: c.state})
+	if err != nil {
+		rt.cfg.Logger.Warn("snapshot", slog.String("stream", k.stream(id)), slog.Any("error", err))
+		return
+	}
+	rt.background(func(ctx context.Context) {
+		err := rt.store.Write(ctx, store.Change{Coll: k.snapshotColl(), Key: id, Rev: store.AnyRev, Data: data})
+		if err != nil {
+			rt.cfg.Logger.Warn("snapshot", slog.String("stream", k.stream(id)), slog.Any("error", err))
+		}
+	})
+}
+
+// checkSnapshot refuses snapshots of a state that JSON would lose parts of.
+func (k *kind[S]) checkSnapshot() error {
+	if k.Snapshot.Every == 0 {
+		return nil
+	}
+	if t := reflect.TypeFor[S](); t.Kind() == reflect.Struct {
+		for i := range t.NumField() {
+			if f := t.Field(i); !f.IsExported() || f.Tag.Get("json") == "-" {
+				return fmt.Errorf("aggregate %s: its state cannot be snapshotted: JSON leaves out the field %s of %v", k.Name, f.Name, t)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package store
+
+import (
+	"context"
+	"iter"
+	"time"
+)
+
+// The interfaces below are optional. For each there is a function of the same
+// purpose that uses it where a store has it and does without where not.
+
+// A Waiter is a store that can wake its readers.
+type Waiter interface {
+	// Wait returns nil when a record after the cursor may exist, or the
+	// error of ctx. It is a hint: it may return early.
+	Wait(ctx context.Context, after Cursor) error
+}
+
+// Wait returns when a record after the cursor may exist, at the latest after
+// poll: a wake-up may be lost, so readers look for themselves now and then.
+func Wait(ctx context.Context, s Store, after Cursor, poll time.Duration) error {
+	w, ok := s.(Waiter)
+	if !ok {
+		t := time.NewTimer(poll)
+		defer t.Stop()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+			return nil
+		}
+	}
+	within, cancel := context.WithTimeout(ctx, poll)
+	defer cancel()
+	if err := w.Wait(within, after); err != nil && within.Err() == nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// A Volatile store does not keep its promise of durability (an in-memory
+// store, a server that syncs now and then).
+type Volatile interface {
+	// Volatile returns a sentence that says what can be lost and when, or ""
+	// if this store is durable after all.
+	Volatile() string
+}
+
+// VolatileReason says why a store may lose acknowledged events; "" if it does not.
+func VolatileReason(s Store) string {
+	if v, ok := s.(Volatile); ok {
+		return v.Volatile()
+	}
+	return ""
+}
+
+// A Dropper is a store that can delete a whole collection at once.
+type Dropper interface {
+	// DropColl deletes all documents and indexes of a collection. It need
+	// not be atomic; it may be repeated.
+	DropColl(ctx context.Context, coll string) error
+}
+
+// DropColl deletes all documents of a collection.
+func DropColl(ctx context.Context, s Store, coll string) error {
+	if d, ok := s.(Dropper); ok {
+		return d.DropColl(ctx, coll)
+	}
+	for d, err := range s.List(ctx, coll, "", "") {
+		if err != nil {
+			return err
+		}
+		if err := s.Write(ctx, Change{Coll: coll, Key: d.Key, Rev: AnyRev}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// An Indexer is a store that can filter and sort documents by their fields
+// without reading them all.
+type Indexer interface {
+	// EnsureIndexes makes finding documents of a collection by each of the
+	// fields fast. It may be called again with the same fields.
+	EnsureIndexes(ctx context.Context, coll string, fields []string) error
+	// Find yields what [Find] promises.
+	Find(ctx context.Context, coll string, q Query) iter.Seq2[Doc, error]
+}
+
+// EnsureIndexes declares that documents of a collection are going to be
+// looked up by fields. A store that is no Indexer ignores it.
+func EnsureIndexes(ctx context.Context, s Store, coll string, fields []string) error {
+	if ix, ok := s.(Indexer); ok && len(fields) > 0 {
+		return ix.EnsureIndexes(ctx, coll, fields)
+	}
+	return nil
+}

@@ -1,0 +1,260 @@
+package deed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"reflect"
+	"slices"
+	"strconv"
+
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+)
+
+// A View is a set of documents V that event handlers write. (The documents of
+// a [Projection] are a view too, which only the projection writes.)
+type View[V any] struct {
+	Name    string
+	Doc     string   // one sentence for people
+	Indexes []string // fields to filter and sort by, by their JSON names, for example "status" or "customer.city"
+}
+
+// A Row is a document and its key.
+type Row[V any] struct {
+	Key   string
+	Value V
+}
+
+// Get returns one document, or [ErrNotFound]. A View knows no past: r must
+// see everything.
+func (v View[V]) Get(ctx context.Context, r Reader, key string) (value V, err error) {
+	view, err := v.view(r)
+	if err != nil {
+		return value, err
+	}
+	data, err := view.get(ctx, r, key)
+	if err != nil {
+		return value, err
+	}
+	return value, wire.Unmarshal(data, &value)
+}
+
+// All yields every document in key order.
+func (v View[V]) All(ctx context.Context, r Reader) iter.Seq2[Row[V], error] {
+	return v.Find(ctx, r, store.Query{})
+}
+
+// Find yields the documents that satisfy q, in the order q asks for.
+func (v View[V]) Find(ctx context.Context, r Reader, q store.Query) iter.Seq2[Row[V], error] {
+	view, err := v.view(r)
+	if err != nil {
+		return func(yield func(Row[V], error) bool) { yield(Row[V]{}, err) }
+	}
+	return rows[V](view.find(ctx, r, q))
+}
+
+// Put writes a document together with everything else the handler does for
+// the event: all of it happens once, or not yet.
+func (v View[V]) Put(tx *Tx, key string, value V) error {
+	view, err := v.view(tx.rt)
+	if err != nil {
+		return err
+	}
+	if err := store.CheckName("key", key); err != nil {
+		return err
+	}
+	data, err := wire.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return tx.tx.Put(view.coll(0), key, data)
+}
+
+// Look returns a document as the handler sees it, its own writes included, or
+// [ErrNotFound]. If another writer changes the document before the handler is
+// done, the handler runs again.
+func (v View[V]) Look(ctx context.Context, tx *Tx, key string) (value V, err error) {
+	view, err := v.view(tx.rt)
+	if err != nil {
+		return value, err
+	}
+	d, err := tx.tx.Get(ctx, view.coll(0), key)
+	if errors.Is(err, store.ErrNotFound) {
+		return value, ErrNotFound
+	}
+	if err != nil {
+		return value, err
+	}
+	return value, wire.Unmarshal(d.Data, &value)
+}
+
+// Delete removes a document; that it is not there is fine.
+func (v View[V]) Delete(tx *Tx, key string) error {
+	view, err := v.view(tx.rt)
+	if err != nil {
+		return err
+	}
+	return tx.tx.Delete(view.coll(0), key)
+}
+
+func (v View[V]) view(r Reader) (*view, error) {
+	view, ok := r.runtime().views[v.Name]
+	if !ok || view.typ != reflect.TypeFor[V]() {
+		return nil, fmt.Errorf("%w: the runtime has no view %q of this type", ErrUnknown, v.Name)
+	}
+	return view, nil
+}
+
+func (v View[V]) order() int { return 1 }
+
+func (v View[V]) register(rt *Runtime) error {
+	return rt.addView(&view{name: v.Name, doc: v.Doc, indexes: v.Indexes, typ: reflect.TypeFor[V]()})
+}
+
+// view is a View or the documents of a Projection at work in a runtime.
+type view struct {
+	name     string
+	doc      string
+	indexes  []string
+	typ      reflect.Type
+	follower string // the projection that writes it; "" = event handlers do
+	// past yields the documents as a reader of the past sees them, if the
+	// view can tell. A key other than "" asks for one document only.
+	past func(ctx context.Context, r Reader, key string) (iter.Seq2[store.Doc, error], error)
+}
+
+func (rt *Runtime) addView(v *view) error {
+	if err := checkName("view", v.name); err != nil {
+		return err
+	}
+	if _, dup := rt.views[v.name]; dup {
+		return fmt.Errorf("two views are named %q", v.name)
+	}
+	for _, f := range v.indexes {
+		if err := store.CheckField(f); err != nil {
+			return fmt.Errorf("view %s: %w", v.name, err)
+		}
+		if _, ok := wire.FieldType(v.typ, f); !ok {
+			return fmt.Errorf("view %s: %v has no JSON field %q to index", v.name, v.typ, f)
+		}
+	}
+	rt.views[v.name] = v
+	return nil
+}
+
+// coll is where the documents of a generation are.
+func (v *view) coll(generation uint64) string {
+	return "view/" + v.name + "/" + strconv.FormatUint(generation, 10)
+}
+
+// current is where the documents are that readers see now.
+func (v *view) current(ctx context.Context, rt *Runtime) (string, error) {
+	if v.follower == "" {
+		return v.coll(0), nil
+	}
+	gen, err := rt.engine.Generation(ctx, v.follower)
+	return v.coll(gen), err
+}
+
+func (v *view) get(ctx context.Context, r Reader, key string) ([]byte, error) {
+	if !r.limit().none() {
+		docs, err := v.then(ctx, r, key)
+		if err != nil {
+			return nil, err
+		}
+		for d, err := range docs {
+			if err != nil {
+				return nil, err
+			}
+			if d.Key == key {
+				return d.Data, nil
+			}
+		}
+		return nil, ErrNotFound
+	}
+	coll, err := v.current(ctx, r.runtime())
+	if err != nil {
+		return nil, err
+	}
+	d, err := r.runtime().store.Get(ctx, coll, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	return d.Data, err
+}
+
+func (v *view) find(ctx context.Context, r Reader, q store.Query) iter.Seq2[store.Doc, error] {
+	return func(yield func(store.Doc, error) bool) {
+		docs, err := v.docs(ctx, r, q)
+		if err != nil {
+			yield(store.Doc{}, err)
+			return
+		}
+		docs(yield)
+	}
+}
+
+func (v *view) docs(ctx context.Context, r Reader, q store.Query) (iter.Seq2[store.Doc, error], error) {
+	if err := v.check(q); err != nil {
+		return nil, err
+	}
+	if !r.limit().none() {
+		docs, err := v.then(ctx, r, "")
+		if err != nil {
+			return nil, err
+		}
+		return store.Scan(docs, q), nil
+	}
+	coll, err := v.current(ctx, r.runtime())
+	if err != nil {
+		return nil, err
+	}
+	if len(q.Where) == 0 && q.Sort == "" && !q.Desc && q.After == nil && q.Limit == 0 {
+		return r.runtime().store.List(ctx, coll, "", ""), nil
+	}
+	return store.Find(ctx, r.runtime().store, coll, q), nil
+}
+
+func (v *view) then(ctx context.Context, r Reader, key string) (iter.Seq2[store.Doc, error], error) {
+	if v.past == nil {
+		return nil, Invalid{Detail: fmt.Sprintf("the view %s is written by event handlers and knows no past", v.name)}
+	}
+	return v.past(ctx, r, key)
+}
+
+// check refuses to filter or sort by what is not declared: it would read the
+// whole view, which works in a test and not in a year.
+func (v *view) check(q store.Query) error {
+	fields := []string{}
+	if q.Sort != "" {
+		fields = append(fields, q.Sort)
+	}
+	for _, c := range q.Where {
+		fields = append(fields, c.Field)
+	}
+	for _, f := range fields {
+		if !slices.Contains(v.indexes, f) {
+			return Invalid{Field: f, Detail: fmt.Sprintf("is not an index of the view %s, which has %v", v.name, v.indexes)}
+		}
+	}
+	if err := store.CheckQuery(q); err != nil {
+		return Invalid{Detail: err.Error()}
+	}
+	return nil
+}
+
+func rows[V any](docs iter.Seq2[store.Doc, error]) iter.Seq2[Row[V], error] {
+	return func(yield func(Row[V], error) bool) {
+		for d, err := range docs {
+			row := Row[V]{Key: d.Key}
+			if err == nil {
+				err = wire.Unmarshal(d.Data, &row.Value)
+			}
+			if !yield(row, err) || err != nil {
+				return
+			}
+		}
+	}
+}
