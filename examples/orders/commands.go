@@ -96,7 +96,7 @@ func (c AddItem) Decide(o Order) ([]deed.Event[Order], error) {
 	if len(o.Items) > 0 && o.Items[0].UnitPrice.Currency != c.UnitPrice.Currency {
 		return nil, ErrCurrency
 	}
-	return []deed.Event[Order]{ItemAdded{c.Item}}, nil
+	return []deed.Event[Order]{ItemAdded(c)}, nil
 }
 
 func (c RemoveItem) Validate() error { return deed.Required("product", c.Product) }

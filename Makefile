@@ -1,0 +1,37 @@
+# Every target has a line of help; `make` prints them.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help
+help: ## show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+.PHONY: test
+test: lint ## everything, with the race detector: the one test command
+	go test -race -timeout 20m ./...
+
+.PHONY: quick
+quick: ## the tests without the race detector and without the slow ones
+	go test -short ./...
+
+.PHONY: lint
+lint: ## gofmt, vet and staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+.PHONY: demo
+demo: ## run the examples and a simulator on http://localhost:8080
+	go run ./cmd/deed demo
+
+.PHONY: bench
+bench: ## measure against the disk of this machine
+	go run ./cmd/deed bench
+
+.PHONY: fuzz
+fuzz: ## fuzz every decoder for a minute each
+	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
+		go test -run '^$$' -fuzz "^$$f$$" -fuzztime 1m $$p || exit 1; done; done
+
+.PHONY: powercuts
+powercuts: ## 200 power cuts under the SQLite store (needs root and loop mounts)
+	go test -run TestPowerCut -timeout 30m ./store/sqlite -powercuts 200

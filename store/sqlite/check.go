@@ -1,0 +1,162 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	lib "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// A Report is what [Check] found.
+type Report struct {
+	Path     string    `json:"path"`
+	Events   uint64    `json:"events"`
+	Streams  uint64    `json:"streams"`
+	Docs     uint64    `json:"docs"`
+	Head     uint64    `json:"head"`
+	Problems []Problem `json:"problems"` // none = the file is sound
+	Omitted  int       `json:"omitted"`  // further problems, beyond the first 1,000
+}
+
+// A Problem is something that is not as it was written.
+type Problem struct {
+	Position uint64 `json:"position,omitempty"` // in the log, if it concerns an event
+	Stream   string `json:"stream,omitempty"`
+	Version  uint64 `json:"version,omitempty"`
+	Detail   string `json:"detail"`
+}
+
+func (p Problem) String() string {
+	if p.Position == 0 {
+		return p.Detail
+	}
+	return fmt.Sprintf("position %d, %s@%d: %s", p.Position, p.Stream, p.Version, p.Detail)
+}
+
+const maxProblems = 1000
+
+func (r *Report) add(p Problem) {
+	if len(r.Problems) >= maxProblems {
+		r.Omitted++
+		return
+	}
+	r.Problems = append(r.Problems, p)
+}
+
+// Check reads a whole database, also one that is in use, and reports whatever
+// is damaged: pages, checksums of events, gaps in streams. Progress, if not
+// nil, is told now and then how many events are checked out of how many. The
+// error is for a check that could not be made; damage is in the report.
+func Check(ctx context.Context, path string, progress func(done, total uint64)) (Report, error) {
+	r := Report{Path: path, Problems: []Problem{}}
+	if _, err := os.Stat(path); err != nil {
+		return r, fmt.Errorf("sqlite: check: %w", err)
+	}
+	c, err := lib.OpenConn(path, lib.OpenReadOnly)
+	if err != nil {
+		return r, fmt.Errorf("sqlite: check: %s: %w", path, err)
+	}
+	defer c.Close()
+	c.SetBusyTimeout(10 * time.Second)
+	c.SetInterrupt(ctx.Done())
+	k := &checker{conn: c, report: &r, progress: progress}
+	for _, step := range []struct {
+		name string
+		run  func() error
+	}{{"schema", k.schema}, {"pages", k.pages}, {"counts", k.counts}, {"events", k.events}, {"streams", k.streams}} {
+		if err := step.run(); err != nil {
+			if ctx.Err() != nil {
+				return r, ctx.Err()
+			}
+			r.add(Problem{Detail: fmt.Sprintf("the %s cannot be read: %v", step.name, err)})
+		}
+	}
+	return r, nil
+}
+
+type checker struct {
+	conn     *lib.Conn
+	report   *Report
+	progress func(done, total uint64)
+}
+
+func (k *checker) each(query string, f func(*lib.Stmt) error) error {
+	return sqlitex.ExecuteTransient(k.conn, query, &sqlitex.ExecOptions{ResultFunc: f})
+}
+
+func (k *checker) schema() error {
+	id, err := pragma(k.conn, "application_id")
+	if err == nil && id != applicationID {
+		k.report.add(Problem{Detail: "this is not a database of deed"})
+	}
+	return err
+}
+
+func (k *checker) pages() error {
+	return k.each("PRAGMA integrity_check(100)", func(st *lib.Stmt) error {
+		if s := st.ColumnText(0); s != "ok" {
+			k.report.add(Problem{Detail: s})
+		}
+		return nil
+	})
+}
+
+func (k *checker) counts() error {
+	for query, into := range map[string]*uint64{
+		"SELECT count(*) FROM events": &k.report.Events, "SELECT count(*) FROM streams": &k.report.Streams,
+		"SELECT count(*) FROM docs": &k.report.Docs, "SELECT pos FROM head": &k.report.Head,
+	} {
+		n, err := integer(k.conn, query)
+		if err != nil {
+			return err
+		}
+		*into = uint64(n)
+	}
+	return nil
+}
+
+// events verifies every checksum, in the order of the log.
+func (k *checker) events() error {
+	var sums summer
+	done := uint64(0)
+	return k.each("SELECT e.pos, e.version, k.category IS NULL, e.id, e.time, e.data, e.meta, e.sum, coalesce(s.name, ''), coalesce(k.type, '') FROM events e "+
+		"LEFT JOIN streams s ON s.id = e.stream LEFT JOIN kinds k ON k.id = e.kind ORDER BY e.pos", func(st *lib.Stmt) error {
+		p := Problem{Position: uint64(st.ColumnInt64(0)), Version: uint64(st.ColumnInt64(1)), Stream: st.ColumnText(8)}
+		var id store.ID
+		n := st.ColumnBytes(3, id[:])
+		sum := sums.sum(p.Stream, p.Version, p.Position, st.ColumnInt64(4), id, st.ColumnText(9), bytesOf(st, 5), bytesOf(st, 6))
+		switch {
+		case p.Stream == "":
+			p.Detail = "belongs to no stream"
+		case st.ColumnBool(2):
+			p.Detail = "has no type"
+		case n != len(id) || int64(sum) != st.ColumnInt64(7):
+			p.Detail = "does not match its checksum"
+		case k.report.Head > 0 && p.Position > k.report.Head:
+			p.Detail = fmt.Sprintf("is beyond the head, %d", k.report.Head)
+		}
+		if p.Detail != "" {
+			k.report.add(p)
+		}
+		if done++; k.progress != nil && done%10_000 == 0 {
+			k.progress(done, max(done, k.report.Events))
+		}
+		return nil
+	})
+}
+
+// streams verifies that versions have no gaps and that the heads agree.
+func (k *checker) streams() error {
+	return k.each("SELECT s.name, s.version, count(e.pos), coalesce(max(e.version), 0), coalesce(min(e.version), 0) FROM streams s "+
+		"LEFT JOIN events e ON e.stream = s.id GROUP BY s.id HAVING count(e.pos) <> s.version OR max(e.version) <> s.version OR min(e.version) <> 1",
+		func(st *lib.Stmt) error {
+			k.report.add(Problem{Stream: st.ColumnText(0), Detail: fmt.Sprintf("stream %s is at version %d but has %d events, from version %d to %d",
+				st.ColumnText(0), st.ColumnInt64(1), st.ColumnInt64(2), st.ColumnInt64(4), st.ColumnInt64(3))})
+			return nil
+		})
+}

@@ -1,0 +1,191 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strings"
+
+	lib "zombiezen.com/go/sqlite"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// Get implements [store.Docs].
+func (s *Store) Get(ctx context.Context, coll, key string) (store.Doc, error) {
+	d, found := store.Doc{Key: key}, false
+	id, ok := s.names.coll(coll)
+	if !ok {
+		if err := s.usable(ctx); err != nil {
+			return d, err
+		}
+		return d, fmt.Errorf("%w: %s/%s", store.ErrNotFound, coll, key)
+	}
+	err := s.reading(ctx, func(r *reader) error {
+		st, err := r.conn.Prepare("SELECT rev, data FROM docs WHERE coll = ? AND key = ?")
+		if err != nil {
+			return err
+		}
+		defer st.Reset()
+		st.BindInt64(1, id)
+		st.BindText(2, key)
+		if found, err = st.Step(); found {
+			d.Rev, d.Data = uint64(st.ColumnInt64(0)), bytesOf(st, 1)
+		}
+		return err
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("%w: %s/%s", store.ErrNotFound, coll, key)
+	}
+	return d, err
+}
+
+func bytesOf(st *lib.Stmt, col int) []byte {
+	b := make([]byte, st.ColumnLen(col))
+	st.ColumnBytes(col, b)
+	return b
+}
+
+// Write implements [store.Docs].
+func (s *Store) Write(ctx context.Context, changes ...store.Change) error {
+	if err := store.CheckChanges(changes); err != nil {
+		return err
+	}
+	if len(changes) == 0 {
+		return s.usable(ctx)
+	}
+	return s.submit(ctx, &request{changes: changes})
+}
+
+// change applies changes, if every document is at the expected revision.
+func (w *writer) change(changes []store.Change) (conflict, err error) {
+	for _, c := range changes {
+		if c.Rev == store.AnyRev {
+			continue
+		}
+		rev, err := w.revision(c)
+		if err != nil {
+			return nil, err
+		}
+		if rev != c.Rev {
+			return &store.ConflictError{Coll: c.Coll, Key: c.Key, Version: rev}, nil
+		}
+	}
+	for _, c := range changes {
+		coll, err := w.coll(c.Coll)
+		if err != nil {
+			return nil, err
+		}
+		st := w.st.delete
+		if c.Data != nil {
+			st = w.st.upsert
+			st.BindText(3, string(c.Data))
+		}
+		st.BindInt64(1, coll)
+		st.BindText(2, c.Key)
+		if err := run(st); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+func (w *writer) revision(c store.Change) (uint64, error) {
+	coll, ok := w.s.names.coll(c.Coll)
+	if !ok {
+		return 0, nil
+	}
+	st := w.st.rev
+	st.BindInt64(1, coll)
+	st.BindText(2, c.Key)
+	defer st.Reset()
+	if ok, err := st.Step(); !ok || err != nil {
+		return 0, err
+	}
+	return uint64(st.ColumnInt64(0)), nil
+}
+
+func (w *writer) coll(name string) (int64, error) {
+	if id, ok := w.s.names.coll(name); ok {
+		return id, nil
+	}
+	id := w.s.names.addColl(name)
+	w.st.coll.BindInt64(1, id)
+	w.st.coll.BindText(2, name)
+	return id, run(w.st.coll)
+}
+
+// List implements [store.Docs].
+func (s *Store) List(ctx context.Context, coll, prefix, after string) iter.Seq2[store.Doc, error] {
+	return func(yield func(store.Doc, error) bool) {
+		for {
+			docs, err := s.listChunk(ctx, coll, prefix, after)
+			for _, d := range docs {
+				if !yield(d, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(store.Doc{}, err)
+				return
+			}
+			if len(docs) < chunk {
+				return
+			}
+			after = docs[len(docs)-1].Key
+		}
+	}
+}
+
+func (s *Store) listChunk(ctx context.Context, coll, prefix, after string) (docs []store.Doc, err error) {
+	id, ok := s.names.coll(coll)
+	if !ok {
+		return nil, s.usable(ctx)
+	}
+	err = s.reading(ctx, func(r *reader) error {
+		st, err := r.conn.Prepare("SELECT key, rev, data FROM docs WHERE coll = ? AND key > ? AND key >= ? ORDER BY key LIMIT ?")
+		if err != nil {
+			return err
+		}
+		defer st.Reset()
+		st.BindInt64(1, id)
+		st.BindText(2, after)
+		st.BindText(3, prefix)
+		st.BindInt64(4, chunk)
+		for {
+			ok, err := st.Step()
+			if err != nil || !ok {
+				return err
+			}
+			key := st.ColumnText(0)
+			if !strings.HasPrefix(key, prefix) { // keys are in byte order: there are no more
+				return nil
+			}
+			docs = append(docs, store.Doc{Key: key, Rev: uint64(st.ColumnInt64(1)), Data: bytesOf(st, 2)})
+		}
+	})
+	return docs, err
+}
+
+// DropColl implements [store.Dropper]. It deletes bit by bit, so that nobody
+// waits long.
+func (s *Store) DropColl(ctx context.Context, coll string) error {
+	id, ok := s.names.coll(coll)
+	if !ok {
+		return s.usable(ctx)
+	}
+	err := s.submit(ctx, &request{exec: func(w *writer) error { return w.dropIndexes(id) }})
+	for left := 1; err == nil && left > 0; {
+		err = s.submit(ctx, &request{exec: func(w *writer) error {
+			st, err := w.conn.Prepare("DELETE FROM docs WHERE coll = ?1 AND key IN (SELECT key FROM docs WHERE coll = ?1 LIMIT 1000)")
+			if err != nil {
+				return err
+			}
+			st.BindInt64(1, id)
+			err = run(st)
+			left = w.conn.Changes()
+			return err
+		}})
+	}
+	return err
+}

@@ -1,0 +1,205 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"hash/crc32"
+	"iter"
+	"strings"
+
+	lib "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// expression is the value of a document's field, as [store.FieldOf] has it:
+// a JSON scalar, or NULL.
+func expression(field string) string {
+	path := `'$."` + strings.ReplaceAll(field, ".", `"."`) + `"'`
+	return "iif(json_type(data, " + path + ") IN ('object', 'array'), NULL, json_extract(data, " + path + "))"
+}
+
+// EnsureIndexes implements [store.Indexer] with one partial index per field:
+// partial, because each collection has fields of its own.
+func (s *Store) EnsureIndexes(ctx context.Context, coll string, fields []string) error {
+	for _, f := range fields {
+		if err := store.CheckField(f); err != nil {
+			return err
+		}
+	}
+	return s.submit(ctx, &request{exec: func(w *writer) error {
+		id, err := w.coll(coll)
+		if err != nil {
+			return err
+		}
+		for _, f := range fields {
+			query := fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s ON docs (%s, key) WHERE coll = %d", indexName(id, f), expression(f), id)
+			if err := sqlitex.ExecuteTransient(w.conn, query, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
+
+func indexPrefix(coll int64) string { return fmt.Sprintf("docs_%d_", coll) }
+
+func indexName(coll int64, field string) string {
+	return fmt.Sprintf("%s%08x", indexPrefix(coll), crc32.Checksum([]byte(field), castagnoli))
+}
+
+func (w *writer) dropIndexes(coll int64) error {
+	var names []string
+	err := sqlitex.ExecuteTransient(w.conn, "SELECT name FROM sqlite_schema WHERE type = 'index' AND name GLOB ?", &sqlitex.ExecOptions{
+		Args:       []any{indexPrefix(coll) + "*"},
+		ResultFunc: func(st *lib.Stmt) error { names = append(names, st.ColumnText(0)); return nil },
+	})
+	for _, n := range names {
+		if err == nil {
+			err = sqlitex.ExecuteTransient(w.conn, "DROP INDEX "+n, nil)
+		}
+	}
+	return err
+}
+
+// Find implements [store.Indexer].
+func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[store.Doc, error] {
+	return func(yield func(store.Doc, error) bool) {
+		if err := store.CheckQuery(q); err != nil {
+			yield(store.Doc{}, err)
+			return
+		}
+		left := q.Limit
+		for {
+			n := chunk
+			if q.Limit > 0 {
+				n = min(n, left)
+			}
+			docs, mark, err := s.findChunk(ctx, coll, q, n)
+			for _, d := range docs {
+				if !yield(d, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(store.Doc{}, err)
+				return
+			}
+			left -= len(docs)
+			if len(docs) < n || q.Limit > 0 && left == 0 {
+				return
+			}
+			q.After = &mark
+		}
+	}
+}
+
+func (s *Store) findChunk(ctx context.Context, coll string, q store.Query, n int) (docs []store.Doc, mark store.Mark, err error) {
+	id, ok := s.names.coll(coll)
+	if !ok {
+		return nil, mark, s.usable(ctx)
+	}
+	query, args := findQuery(id, q, n)
+	err = s.reading(ctx, func(r *reader) error {
+		r.conn.SetInterrupt(ctx.Done())
+		defer r.conn.SetInterrupt(nil)
+		return sqlitex.ExecuteTransient(r.conn, query, &sqlitex.ExecOptions{Args: args, ResultFunc: func(st *lib.Stmt) error {
+			d := store.Doc{Key: st.ColumnText(0), Rev: uint64(st.ColumnInt64(1)), Data: bytesOf(st, 2)}
+			docs = append(docs, d)
+			mark = store.Mark{Key: d.Key}
+			if q.Sort != "" {
+				mark.Value = scalar(st, 3)
+			}
+			return nil
+		}})
+	})
+	return docs, mark, err
+}
+
+func scalar(st *lib.Stmt, col int) any {
+	switch st.ColumnType(col) {
+	case lib.TypeInteger:
+		return st.ColumnInt64(col)
+	case lib.TypeFloat:
+		return st.ColumnFloat(col)
+	case lib.TypeText:
+		return st.ColumnText(col)
+	}
+	return nil
+}
+
+// findQuery writes q in SQL. SQLite orders values of different types just as
+// [store.Query] says: NULL, then numbers, then text. The collection is written
+// out because a partial index is used only for a number known beforehand.
+func findQuery(coll int64, q store.Query, n int) (string, []any) {
+	var b strings.Builder
+	var args []any
+	sort, dir, beyond := "", "", ">"
+	if q.Desc {
+		dir, beyond = " DESC", "<"
+	}
+	b.WriteString("SELECT key, rev, data")
+	if q.Sort != "" {
+		sort = expression(q.Sort)
+		b.WriteString(", " + sort)
+	}
+	fmt.Fprintf(&b, " FROM docs WHERE coll = %d", coll)
+	for _, c := range q.Where {
+		cond, arg := condition(c)
+		b.WriteString(" AND " + cond)
+		args = append(args, arg...)
+	}
+	switch {
+	case q.After == nil:
+	case q.Sort == "":
+		b.WriteString(" AND key " + beyond + " ?")
+		args = append(args, q.After.Key)
+	case q.After.Value == nil && q.Desc:
+		fmt.Fprintf(&b, " AND %s IS NULL AND key < ?", sort)
+		args = append(args, q.After.Key)
+	case q.After.Value == nil:
+		fmt.Fprintf(&b, " AND (%s IS NOT NULL OR key > ?)", sort)
+		args = append(args, q.After.Key)
+	default:
+		null := ""
+		if q.Desc {
+			null = fmt.Sprintf(" OR %s IS NULL", sort)
+		}
+		fmt.Fprintf(&b, " AND (%s %s ? OR %s = ? AND key %s ?%s)", sort, beyond, sort, beyond, null)
+		v := argument(q.After.Value)
+		args = append(args, v, v, q.After.Key)
+	}
+	b.WriteString(" ORDER BY ")
+	if sort != "" {
+		b.WriteString(sort + dir + ", ")
+	}
+	fmt.Fprintf(&b, "key%s LIMIT %d", dir, n)
+	return b.String(), args
+}
+
+func condition(c store.Cond) (string, []any) {
+	e := expression(c.Field)
+	switch {
+	case c.Value == nil && c.Op == "=":
+		return e + " IS NULL", nil
+	case c.Value == nil && c.Op == "!=":
+		return e + " IS NOT NULL", nil
+	case c.Value == nil:
+		return "0", nil
+	case c.Op == "!=":
+		return fmt.Sprintf("(%s IS NULL OR %s <> ?)", e, e), []any{argument(c.Value)}
+	}
+	return fmt.Sprintf("%s %s ?", e, c.Op), []any{argument(c.Value)}
+}
+
+// argument makes numbers of booleans, as JSON functions do.
+func argument(v any) any {
+	switch v {
+	case true:
+		return int64(1)
+	case false:
+		return int64(0)
+	}
+	return v
+}

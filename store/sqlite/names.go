@@ -1,0 +1,95 @@
+package sqlite
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	lib "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// names is what readers and the writer know of the dictionaries of event
+// types and collections. The writer adds a name before it commits the first
+// row that refers to it, so no reader ever meets a number it cannot know;
+// numbers are never used twice, even if that commit fails.
+type names struct {
+	mu       sync.RWMutex
+	kinds    map[kindName]int64
+	kindByID map[int64]kindName
+	lastKind int64
+	colls    map[string]int64
+	lastColl int64
+}
+
+type kindName struct{ category, typ string }
+
+func (n *names) load(c *lib.Conn) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.kinds, n.kindByID, n.colls = map[kindName]int64{}, map[int64]kindName{}, map[string]int64{}
+	err := sqlitex.ExecuteTransient(c, "SELECT id, category, type FROM kinds", &sqlitex.ExecOptions{ResultFunc: func(st *lib.Stmt) error {
+		id, k := st.ColumnInt64(0), kindName{st.ColumnText(1), st.ColumnText(2)}
+		n.kinds[k], n.kindByID[id], n.lastKind = id, k, max(n.lastKind, id)
+		return nil
+	}})
+	if err != nil {
+		return err
+	}
+	return sqlitex.ExecuteTransient(c, "SELECT id, name FROM colls", &sqlitex.ExecOptions{ResultFunc: func(st *lib.Stmt) error {
+		id := st.ColumnInt64(0)
+		n.colls[st.ColumnText(1)], n.lastColl = id, max(n.lastColl, id)
+		return nil
+	}})
+}
+
+func (n *names) kind(id int64) (kindName, bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	k, ok := n.kindByID[id]
+	return k, ok
+}
+
+func (n *names) kindID(k kindName) (int64, bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	id, ok := n.kinds[k]
+	return id, ok
+}
+
+func (n *names) addKind(k kindName) int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lastKind++
+	n.kinds[k], n.kindByID[n.lastKind] = n.lastKind, k
+	return n.lastKind
+}
+
+func (n *names) coll(name string) (int64, bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	id, ok := n.colls[name]
+	return id, ok
+}
+
+func (n *names) addColl(name string) int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lastColl++
+	n.colls[name] = n.lastColl
+	return n.lastColl
+}
+
+// selected returns the numbers of the kinds that a filter selects, sorted.
+func (n *names) selected(f store.Filter) []int64 {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	ids := maps.Clone(n.kinds)
+	maps.DeleteFunc(ids, func(k kindName, _ int64) bool {
+		return len(f.Categories) > 0 && !slices.Contains(f.Categories, k.category) ||
+			len(f.Types) > 0 && !slices.Contains(f.Types, k.typ)
+	})
+	return slices.Sorted(maps.Values(ids))
+}

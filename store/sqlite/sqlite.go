@@ -1,0 +1,175 @@
+// Package sqlite keeps everything in one SQLite file. It is what deed runs on
+// until one machine is not enough.
+//
+// An append returns when it is on the disk: the file is in WAL mode with
+// synchronous=FULL. One goroutine owns the only connection that writes, and
+// puts everything that waits to be written into one transaction, so that
+// many writers share one sync (group commit). Each of them gets its own
+// verdict: a conflict of one does not touch the others.
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofrs/flock"
+	lib "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// Options adjust a Store. The zero Options are fine.
+type Options struct {
+	Now     func() time.Time // the clock; default: time.Now
+	Readers int              // connections that read; default 4
+
+	// Relaxed does not wait for the disk: a power cut loses the last moments
+	// of acknowledged events. It is there to measure, and to prove that the
+	// tests of durability can fail.
+	Relaxed bool
+}
+
+// A Store is a [store.Store] in a file.
+type Store struct {
+	path     string
+	opts     Options
+	lock     *flock.Flock
+	queue    chan *request
+	closing  chan struct{} // closed by Close
+	done     chan struct{} // closed when the writer has ended
+	readers  chan *reader
+	names    names
+	head     atomic.Uint64
+	once     sync.Once
+	closeErr error
+
+	mu    sync.Mutex
+	grown chan struct{} // closed and replaced when the head moves
+}
+
+// Open opens the database file at path, creating and migrating it if needed.
+// Only one process can have it open; a second one gets an error that says so.
+func Open(path string, opts *Options) (_ *Store, err error) {
+	s := &Store{
+		path: path, queue: make(chan *request, 1024), closing: make(chan struct{}), done: make(chan struct{}),
+		grown: make(chan struct{}),
+	}
+	if opts != nil {
+		s.opts = *opts
+	}
+	if s.opts.Now == nil {
+		s.opts.Now = time.Now
+	}
+	if s.opts.Readers <= 0 {
+		s.opts.Readers = 4
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	s.lock = flock.New(path + ".lock")
+	ok, err := s.lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: locking %s: %w", path, err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: sqlite: %s is in use by another process: stop it, or talk to it over HTTP", store.ErrUnavailable, path)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.lock.Unlock())
+		}
+	}()
+	w, err := s.newWriter()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.openReaders(); err != nil {
+		return nil, errors.Join(err, w.conn.Close())
+	}
+	s.head.Store(w.pos)
+	go s.write(w)
+	return s, nil
+}
+
+// connect opens a connection. Only the writer may change anything.
+func (s *Store) connect(write bool) (*lib.Conn, error) {
+	flags := []lib.OpenFlags{lib.OpenReadOnly}
+	if write {
+		flags = []lib.OpenFlags{lib.OpenReadWrite, lib.OpenCreate}
+	}
+	c, err := lib.OpenConn(s.path, flags...)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: opening %s: %w", s.path, err)
+	}
+	c.SetBusyTimeout(10 * time.Second)
+	script := "PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;"
+	if write {
+		// A larger WAL makes checkpoints rarer, and each of them a longer pause.
+		script = "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 2000; PRAGMA synchronous = " +
+			s.synchronous() + ";" + script
+	}
+	for _, p := range splitScript(script) {
+		if err := sqlitex.ExecuteTransient(c, p, nil); err != nil {
+			return nil, errors.Join(fmt.Errorf("sqlite: opening %s: %s: %w", s.path, p, err), c.Close())
+		}
+	}
+	return c, nil
+}
+
+func (s *Store) synchronous() string {
+	if s.opts.Relaxed {
+		return "NORMAL"
+	}
+	return "FULL"
+}
+
+// Volatile says what a relaxed store may lose.
+func (s *Store) Volatile() string {
+	if s.opts.Relaxed {
+		return "SQLite with synchronous=NORMAL: a power cut loses the last acknowledged events"
+	}
+	return ""
+}
+
+// Path is where the database file is.
+func (s *Store) Path() string { return s.path }
+
+// Close waits for what is being written, and gives the file free.
+func (s *Store) Close() error {
+	s.once.Do(func() {
+		close(s.closing)
+		<-s.done
+		for range s.opts.Readers {
+			r := <-s.readers
+			s.closeErr = errors.Join(s.closeErr, r.conn.Close())
+		}
+		s.closeErr = errors.Join(s.closeErr, s.lock.Unlock())
+		s.announce()
+	})
+	return s.closeErr
+}
+
+func (s *Store) closed() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+var errClosed = fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
+
+// announce wakes everybody who waits for the head to move.
+func (s *Store) announce() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.grown)
+	s.grown = make(chan struct{})
+}

@@ -1,0 +1,332 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	lib "zombiezen.com/go/sqlite"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// A request is something to be written, and afterwards its verdict.
+type request struct {
+	writes  []store.Write
+	changes []store.Change
+	exec    func(*writer) error // something rarer
+
+	written []store.Written
+	refused error // a conflict, for one: the others of the transaction do not mind
+	err     error
+	done    chan struct{}
+}
+
+// Bounds of one transaction. More would make those in it wait longer for
+// their sync than sharing it is worth.
+const (
+	maxBatchRows  = 4096
+	cachedStreams = 1 << 16
+)
+
+// A writer owns the connection that writes. All its methods are called by one
+// goroutine.
+type writer struct {
+	s       *Store
+	conn    *lib.Conn
+	pos     uint64 // of the last event
+	stream  int64  // highest number of a stream
+	time    int64  // of the last event, in microseconds
+	streams *simplelru.LRU[string, streamHead]
+	summer  summer
+	st      statements
+	grew    bool  // this transaction appended something
+	broken  error // the disk failed a sync: nothing may be written any more
+}
+
+type streamHead struct {
+	id      int64
+	version uint64
+}
+
+type statements struct {
+	begin, commit, rollback                       *lib.Stmt
+	head, setHead, newStream, dropStream, version *lib.Stmt
+	event, again, kind, coll                      *lib.Stmt
+	rev, upsert, delete                           *lib.Stmt
+}
+
+func (s *Store) newWriter() (*writer, error) {
+	c, err := s.connect(true)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{s: s, conn: c}
+	if err := w.begin(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return w, nil
+}
+
+// begin prepares statements and reads where the log ends.
+func (w *writer) begin() error {
+	if err := migrate(w.conn, w.s.path); err != nil {
+		return err
+	}
+	if err := w.prepare(); err != nil {
+		return fmt.Errorf("sqlite: %s: %w", w.s.path, err)
+	}
+	return w.reload()
+}
+
+func (w *writer) prepare() error {
+	for st, query := range map[**lib.Stmt]string{
+		&w.st.begin:      "BEGIN IMMEDIATE",
+		&w.st.commit:     "COMMIT",
+		&w.st.rollback:   "ROLLBACK",
+		&w.st.head:       "SELECT id, version FROM streams WHERE name = ?",
+		&w.st.setHead:    "UPDATE head SET pos = ?, stream = ?, time = ?",
+		&w.st.newStream:  "INSERT INTO streams (id, name, version) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
+		&w.st.dropStream: "DELETE FROM streams WHERE id = ?",
+		&w.st.version:    "UPDATE streams SET version = ? WHERE id = ?",
+		&w.st.event:      "INSERT INTO events (pos, stream, version, kind, id, time, data, meta, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		&w.st.again:      "SELECT id, pos, time FROM events WHERE stream = ? AND version > ? ORDER BY version LIMIT ?",
+		&w.st.kind:       "INSERT INTO kinds (id, category, type) VALUES (?, ?, ?)",
+		&w.st.coll:       "INSERT INTO colls (id, name) VALUES (?, ?)",
+		&w.st.rev:        "SELECT rev FROM docs WHERE coll = ? AND key = ?",
+		&w.st.upsert:     "INSERT INTO docs (coll, key, rev, data) VALUES (?, ?, 1, ?) ON CONFLICT (coll, key) DO UPDATE SET rev = rev + 1, data = excluded.data",
+		&w.st.delete:     "DELETE FROM docs WHERE coll = ? AND key = ?",
+	} {
+		var err error
+		if *st, err = w.conn.Prepare(query); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reload reads what the writer knows by heart.
+func (w *writer) reload() error {
+	w.streams, _ = simplelru.NewLRU[string, streamHead](cachedStreams, nil) // fails only for sizes below 1
+	if err := w.s.names.load(w.conn); err != nil {
+		return fmt.Errorf("sqlite: %s: %w", w.s.path, err)
+	}
+	st, err := w.conn.Prepare("SELECT pos, stream, time FROM head")
+	if err != nil {
+		return fmt.Errorf("sqlite: %s: %w", w.s.path, err)
+	}
+	defer st.Reset()
+	if ok, err := st.Step(); err != nil || !ok {
+		return fmt.Errorf("%w: sqlite: %s has no head (%w)", store.ErrCorrupt, w.s.path, errors.Join(err))
+	}
+	w.pos, w.stream, w.time = uint64(st.ColumnInt64(0)), st.ColumnInt64(1), st.ColumnInt64(2)
+	return nil
+}
+
+// submit hands a request to the writer and waits for its verdict. If ctx
+// ends first, nobody knows what became of it.
+func (s *Store) submit(ctx context.Context, r *request) error {
+	if s.closed() {
+		return errClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.done = make(chan struct{})
+	select {
+	case s.queue <- r:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.done:
+		return errClosed
+	}
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", store.ErrUnknown, ctx.Err())
+	case <-s.done:
+		select { // the writer may have finished it last of all
+		case <-r.done:
+			return r.err
+		default:
+			return errClosed
+		}
+	}
+}
+
+// write is the writer's goroutine: it takes whatever waits, writes it in one
+// transaction, and hands out verdicts.
+func (s *Store) write(w *writer) {
+	defer close(s.done)
+	defer func() { s.closeErr = errors.Join(s.closeErr, w.close()) }()
+	var batch []*request
+	for {
+		batch = batch[:0]
+		select {
+		case r := <-s.queue:
+			batch = append(batch, r)
+		case <-s.closing:
+			return
+		}
+		for rows := batch[0].rows(); rows < maxBatchRows; {
+			select {
+			case r := <-s.queue:
+				batch = append(batch, r)
+				rows += r.rows()
+				continue
+			default:
+			}
+			break
+		}
+		w.serve(batch)
+	}
+}
+
+func (r *request) rows() int {
+	n := len(r.changes)
+	for _, w := range r.writes {
+		n += 1 + len(w.Events)
+	}
+	return n
+}
+
+// serve writes a batch. If something other than a conflict goes wrong, the
+// transaction is taken back and each request tried alone, so that one that
+// cannot be written does not take others with it.
+func (w *writer) serve(batch []*request) {
+	before := w.pos
+	err := w.transact(batch)
+	if err != nil && len(batch) > 1 && w.broken == nil {
+		for _, r := range batch {
+			if r.err = w.transact([]*request{r}); r.err == nil {
+				r.err = r.refused
+			}
+		}
+	} else {
+		for _, r := range batch {
+			if r.err = err; err == nil {
+				r.err = r.refused
+			}
+		}
+	}
+	if w.pos > before {
+		w.s.head.Store(w.pos)
+		w.s.announce()
+	}
+	for _, r := range batch {
+		close(r.done)
+	}
+}
+
+// transact writes requests in one transaction. An error means that nothing
+// of it is written, unless it is ErrUnknown.
+func (w *writer) transact(batch []*request) (err error) {
+	if w.broken != nil {
+		return w.broken
+	}
+	if w.conn == nil {
+		if err := w.reopen(); err != nil {
+			return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+		}
+	}
+	if err := run(w.st.begin); err != nil {
+		return w.giveUp(err, false)
+	}
+	w.grew = false
+	now := max(w.s.opts.Now().UnixMicro(), w.time)
+	for _, r := range batch {
+		r.written, r.refused = nil, nil
+		switch {
+		case r.exec != nil:
+			err = r.exec(w)
+		case r.changes != nil:
+			r.refused, err = w.change(r.changes)
+		default:
+			r.written, r.refused, err = w.append(r.writes, now)
+		}
+		if err != nil {
+			return w.giveUp(err, false)
+		}
+	}
+	if w.grew {
+		w.time = now
+		w.st.setHead.BindInt64(1, int64(w.pos))
+		w.st.setHead.BindInt64(2, w.stream)
+		w.st.setHead.BindInt64(3, w.time)
+		if err := run(w.st.setHead); err != nil {
+			return w.giveUp(err, false)
+		}
+	}
+	if err := run(w.st.commit); err != nil {
+		return w.giveUp(err, true)
+	}
+	return nil
+}
+
+// giveUp takes a transaction back and forgets what the writer knew by heart:
+// it is read from the file again before anything else is written.
+//
+// A sync that failed is never tried again, and nothing more is written after
+// it: the kernel may have dropped what it could not write and report success
+// the next time.
+func (w *writer) giveUp(err error, committing bool) error {
+	code := lib.ErrCode(err)
+	problem := fmt.Errorf("%w: sqlite: %s: %w", store.ErrUnavailable, w.s.path, err)
+	switch {
+	case code == lib.ResultIOErrFsync || code == lib.ResultIOErrDirFsync || code == lib.ResultIOErrWrite:
+		w.broken = fmt.Errorf("%w: sqlite: the disk under %s failed to write: check it, then restart (%w)", store.ErrUnavailable, w.s.path, err)
+		problem = w.broken
+		if committing {
+			problem = fmt.Errorf("%w: %w", store.ErrUnknown, err)
+		}
+	case code.ToPrimary() == lib.ResultCorrupt || code.ToPrimary() == lib.ResultNotADB:
+		problem = fmt.Errorf("%w: sqlite: %s: %w", store.ErrCorrupt, w.s.path, err)
+	case committing && code.ToPrimary() != lib.ResultFull && code.ToPrimary() != lib.ResultBusy:
+		problem = fmt.Errorf("%w: sqlite: %s: %w", store.ErrUnknown, w.s.path, err)
+	}
+	if !w.conn.AutocommitEnabled() {
+		err = run(w.st.rollback)
+	} else {
+		err = nil
+	}
+	if err == nil {
+		err = w.reload()
+	}
+	if err != nil { // not even that: begin with a new connection
+		w.conn.Close()
+		w.conn = nil
+	}
+	return problem
+}
+
+func (w *writer) reopen() error {
+	fresh, err := w.s.newWriter()
+	if err != nil {
+		return err
+	}
+	*w = *fresh
+	return nil
+}
+
+func (w *writer) close() error {
+	if w.conn == nil {
+		return nil
+	}
+	return w.conn.Close()
+}
+
+// run executes a statement that returns no rows.
+func run(st *lib.Stmt) error {
+	_, err := st.Step()
+	if e := st.Reset(); err == nil {
+		err = e
+	}
+	return err
+}
+
+func splitScript(script string) []string {
+	return strings.FieldsFunc(script, func(r rune) bool { return r == ';' })
+}
