@@ -1,0 +1,124 @@
+// Package httpapi serves a runtime over HTTP: commands, states, streams, the
+// log, views, followers and dead letters, as JSON. Package docs/http.md says
+// what each route does.
+package httpapi
+
+import (
+	"cmp"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/deed-dev/deed"
+)
+
+// Options adjust a handler. The zero Options are fine.
+type Options struct {
+	Logger  *slog.Logger // of requests; default: slog.Default()
+	MaxBody int64        // bytes in the body of a request; default 1 MiB
+	Version string       // of the program, as /v1 reports it
+}
+
+type api struct {
+	rt      *deed.Runtime
+	log     *slog.Logger
+	opts    Options
+	metrics *metrics
+}
+
+// New returns the handler of a runtime's HTTP API.
+func New(rt *deed.Runtime, opts Options) http.Handler {
+	opts.MaxBody = cmp.Or(opts.MaxBody, 1<<20)
+	a := &api{rt: rt, log: cmp.Or(opts.Logger, slog.Default()), opts: opts, metrics: newMetrics(rt)}
+	mux := http.NewServeMux()
+	for pattern, h := range a.routes() {
+		mux.Handle(pattern, h)
+	}
+	// A page of another site must not be able to ask commands.
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(a.handle(func(http.ResponseWriter, *http.Request) error {
+		return problem(http.StatusForbidden, CodeForbidden, "the request comes from a page of another site")
+	}))
+	return a.observe(a.recover(guard.Handler(canonical(a, mux))))
+}
+
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+func (a *api) handle(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			a.fail(w, r, err)
+		}
+	})
+}
+
+// routes lists every route.
+func (a *api) routes() map[string]http.Handler {
+	routes := map[string]http.Handler{"GET /metrics": a.metrics.handler()}
+	for pattern, h := range map[string]handler{
+		"POST /v1/{aggregate}/{id}/{command}": a.command,
+		"POST /v1/{aggregate}/{command}":      a.command,
+		"GET /v1/{aggregate}/{id}":            a.state,
+		"GET /v1/commands/{id}":               a.commandStatus,
+
+		"GET /v1/streams/{category}/{id...}": a.stream,
+		"GET /v1/events":                     a.events,
+		"GET /v1/events/live":                a.live,
+
+		"GET /v1/views/{view}":       a.documents,
+		"GET /v1/views/{view}/{key}": a.document,
+
+		"GET /v1/followers":                 a.followers,
+		"POST /v1/followers/{name}/pause":   a.pause,
+		"POST /v1/followers/{name}/resume":  a.resume,
+		"POST /v1/followers/{name}/rebuild": a.rebuild,
+
+		"GET /v1/dead-letters":               a.deadLetters,
+		"GET /v1/dead-letters/{id}":          a.deadLetter,
+		"POST /v1/dead-letters/{id}/redrive": a.redrive,
+		"POST /v1/dead-letters/{id}/discard": a.discard,
+
+		"GET /v1":     a.describe,
+		"GET /livez":  a.alive,
+		"GET /readyz": a.ready,
+		"/":           a.nowhere,
+	} {
+		routes[pattern] = a.handle(h)
+	}
+	return routes
+}
+
+// nowhere answers what no route does.
+func (a *api) nowhere(_ http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodPost && r.Method != http.MethodHead {
+		return problem(http.StatusMethodNotAllowed, CodeMethodNotAllowed, "use GET or POST")
+	}
+	return problem(http.StatusNotFound, CodeNotFound, "there is no such route: GET /v1 lists what there is")
+}
+
+// canonical refuses paths that a router or proxy would read in different
+// ways, before the mux tidies them up with a redirect.
+func canonical(a *api, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for segment := range strings.SplitSeq(strings.TrimPrefix(r.URL.Path, "/"), "/") {
+			if segment == "." || segment == ".." || segment == "" && r.URL.Path != "/" {
+				a.fail(w, r, deed.Invalid{Detail: "the path has an empty part, or . or .. in it"})
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// NewServer returns a server with the timeouts that a public server needs.
+// Answers may take long: the live tail has no end.
+func NewServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+}

@@ -1,0 +1,102 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/deed-dev/deed"
+)
+
+// metrics counts what the API does, and reports on the runtime's followers
+// whenever it is asked.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.HistogramVec
+	commands *prometheus.CounterVec
+}
+
+func newMetrics(rt *deed.Runtime) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "deed_http_request_duration_seconds", Help: "How long HTTP requests took.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30},
+		}, []string{"method", "route", "status"}),
+		commands: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "deed_commands_total", Help: "Commands asked over HTTP, by what became of them.",
+		}, []string{"aggregate", "command", "outcome"}),
+	}
+	m.registry.MustRegister(m.requests, m.commands, followerCollector{rt},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+func (m *metrics) request(method, route string, status int, took time.Duration) {
+	switch method {
+	case http.MethodGet, http.MethodPost, http.MethodHead, http.MethodPut, http.MethodDelete:
+	default:
+		method = "other" // callers choose it: there must not be a series for each
+	}
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+func (m *metrics) command(aggregate, command string, err error) {
+	outcome := "completed"
+	if err != nil {
+		outcome = problemOf(err).Code
+	}
+	if errors.Is(err, deed.ErrUnknown) {
+		aggregate, command = "unknown", "unknown"
+	}
+	m.commands.WithLabelValues(aggregate, command, outcome).Inc()
+}
+
+// followerCollector reports on followers at the moment of asking.
+type followerCollector struct{ rt *deed.Runtime }
+
+var (
+	behindDesc = prometheus.NewDesc("deed_follower_behind_events", "How many events, at most, a follower has still to read.", []string{"follower"}, nil)
+	lagDesc    = prometheus.NewDesc("deed_follower_lag_seconds", "Age of the oldest event a follower has not handled; 0 = caught up.", []string{"follower"}, nil)
+	deadDesc   = prometheus.NewDesc("deed_follower_dead_letters", "Events a follower has parked.", []string{"follower", "state"}, nil)
+	upDesc     = prometheus.NewDesc("deed_follower_running", "1 if a follower moves, 0 if it is paused, stopped or waits for the store.", []string{"follower"}, nil)
+	beatDesc   = prometheus.NewDesc("deed_follower_heartbeat_timestamp_seconds", "When a follower last showed signs of life.", []string{"follower"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c followerCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{behindDesc, lagDesc, deadDesc, upDesc, beatDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c followerCollector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for _, f := range c.rt.Followers().List() {
+		gauge(behindDesc, float64(f.Behind), f.Name)
+		gauge(lagDesc, f.LagSeconds, f.Name)
+		gauge(deadDesc, float64(f.Retrying), f.Name, "retrying")
+		gauge(deadDesc, float64(f.Waiting), f.Name, "waiting")
+		gauge(deadDesc, float64(f.Dead), f.Name, "dead")
+		up := 0.0
+		if f.State == "running" || f.State == "rebuilding" {
+			up = 1
+		}
+		gauge(upDesc, up, f.Name)
+		if f.Heartbeat != nil {
+			gauge(beatDesc, float64(f.Heartbeat.UnixMilli())/1000, f.Name)
+		}
+	}
+}

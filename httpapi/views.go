@@ -1,0 +1,142 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/store"
+)
+
+// A Document is a document of a view.
+type Document struct {
+	Key   string  `json:"key"`
+	Value rawJSON `json:"value"`
+}
+
+// A DocumentPage is some documents of a view.
+type DocumentPage struct {
+	View      string     `json:"view"`
+	Documents []Document `json:"documents"`
+	Next      string     `json:"next,omitempty"` // pass as after to go on; missing = there are no more
+}
+
+var viewParams = []string{"at", "position", "min-position", "wait"}
+
+// document answers one document of a view.
+func (a *api) document(w http.ResponseWriter, r *http.Request) error {
+	q, err := query(r, viewParams...)
+	if err != nil {
+		return err
+	}
+	view, key := r.PathValue("view"), r.PathValue("key")
+	from, err := a.viewReader(w, r, view, q)
+	if err != nil {
+		return err
+	}
+	data, err := a.rt.Document(r.Context(), from, view, key)
+	if errors.Is(err, deed.ErrNotFound) {
+		return problem(http.StatusNotFound, CodeNotFound, "the view "+view+" has no document "+short(key))
+	}
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, Document{key, rawJSON(data)})
+}
+
+// documents answers a page of documents.
+func (a *api) documents(w http.ResponseWriter, r *http.Request) error {
+	q, err := query(r, append(viewParams, "where", "sort", "limit", "after")...)
+	if err != nil {
+		return err
+	}
+	view := r.PathValue("view")
+	sq, err := a.viewQuery(view, q)
+	if err != nil {
+		return err
+	}
+	from, err := a.viewReader(w, r, view, q)
+	if err != nil {
+		return err
+	}
+	limit := sq.Limit
+	sq.Limit++ // one more tells whether there are more
+	rows, err := a.rt.Documents(r.Context(), from, view, sq)
+	if err != nil {
+		return err
+	}
+	page := DocumentPage{View: view, Documents: []Document{}}
+	for i, row := range rows {
+		if i == limit {
+			last := rows[i-1]
+			mark := store.Mark{Key: last.Key}
+			if sq.Sort != "" {
+				mark.Value = store.FieldOf(last.Value, sq.Sort)
+			}
+			page.Next = encodeMark(mark)
+			break
+		}
+		page.Documents = append(page.Documents, Document{row.Key, rawJSON(row.Value)})
+	}
+	return answer(w, http.StatusOK, page)
+}
+
+func (a *api) viewQuery(view string, q url.Values) (store.Query, error) {
+	limit, err := limitParam(q)
+	if err != nil {
+		return store.Query{}, err
+	}
+	sq := store.Query{Limit: limit, Sort: strings.TrimPrefix(q.Get("sort"), "-"), Desc: strings.HasPrefix(q.Get("sort"), "-")}
+	if sq.Where, err = a.conditions(view, q["where"]); err != nil {
+		return sq, err
+	}
+	sq.After, err = decodeMark(q.Get("after"))
+	return sq, err
+}
+
+// viewReader waits until the view has read up to min-position, if the request
+// asks for that, and says how far it has read.
+func (a *api) viewReader(w http.ResponseWriter, r *http.Request, view string, q url.Values) (deed.Reader, error) {
+	from, err := a.reader(q)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.await(r.Context(), view, q); err != nil {
+		return nil, err
+	}
+	at, err := a.rt.ViewPosition(view)
+	if err != nil {
+		return nil, err
+	}
+	if at != "" {
+		w.Header().Set("X-Read-Position", string(at))
+	}
+	return from, nil
+}
+
+func (a *api) await(ctx context.Context, view string, q url.Values) error {
+	min, err := cursorParam(q, "min-position")
+	if err != nil {
+		return err
+	}
+	wait := defaultWait
+	if s := q.Get("wait"); s != "" {
+		if wait, err = time.ParseDuration(s); err != nil || wait < 0 || wait > maxWait {
+			return deed.Invalid{Field: "wait", Detail: "must be a duration from 0s to 30s, for example 2s"}
+		}
+	}
+	if min == store.Start {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	err = a.rt.WaitForView(ctx, view, min)
+	if err != nil && !errors.Is(err, deed.ErrUnknown) {
+		return problem(http.StatusServiceUnavailable, CodeUnavailable, "the view has not read that far yet: "+err.Error())
+	}
+	return err
+}
