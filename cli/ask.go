@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/internal/client"
+)
+
+func (a *app) exec() *cobra.Command {
+	var key, ifVersion, actor string
+	cmd := &cobra.Command{
+		Use:   "exec AGGREGATE ID COMMAND [JSON]",
+		Short: "Ask a command of an entity",
+		Long: `Ask a command of an entity. The JSON is the command's body: an argument,
+@FILE, or - for standard input; without it the command has no fields. With - as
+the ID the server makes one.`,
+		Example: `  deed exec order o-1 create '{"customer":"ann"}'
+  deed exec order o-1 submit --if-version 3
+  deed exec order - create @order.json --key 7f1c`,
+		Args: args(cobra.RangeArgs(3, 4)),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			body := []byte("{}")
+			if len(given) == 4 {
+				var err error
+				if body, err = a.body(given[3]); err != nil {
+					return err
+				}
+			}
+			headers := map[string]string{}
+			for name, v := range map[string]string{"Idempotency-Key": key, "If-Match": ifVersion, "X-Actor": actor} {
+				if v != "" {
+					headers[name] = v
+				}
+			}
+			parts := []string{"v1", given[0], given[1], given[2]}
+			if given[1] == "-" {
+				parts = []string{"v1", given[0], given[2]}
+			}
+			return a.with(cmd.Context(), func(c *client.Client) error {
+				var r deed.Receipt
+				if _, err := c.Do(cmd.Context(), http.MethodPost, client.Path(nil, parts...), headers, body, &r); err != nil {
+					return err
+				}
+				return a.show(r, func() {
+					a.print("%s is at version %d\n", r.Stream, r.Version)
+					for _, e := range r.Events {
+						a.print("  %d  %s\n", e.Version, e.Type)
+					}
+				})
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&key, "key", "", "the command's id: asking again with it gives the first answer again")
+	f.StringVar(&ifVersion, "if-version", "", "only if the entity is at this version")
+	f.StringVar(&actor, "actor", os.Getenv("USER"), "who asks")
+	return cmd
+}
+
+// body reads the JSON that an argument stands for.
+func (a *app) body(arg string) ([]byte, error) {
+	var b []byte
+	var err error
+	switch {
+	case arg == "-":
+		b, err = io.ReadAll(a.in)
+	case len(arg) > 1 && arg[0] == '@':
+		b, err = os.ReadFile(arg[1:])
+	default:
+		b = []byte(arg)
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
+	if !json.Valid(b) {
+		return nil, usageError{fmt.Errorf("the body is not JSON: %s", bytes.TrimSpace(b[:min(len(b), 100)]))}
+	}
+	return b, nil
+}

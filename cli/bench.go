@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/deed-dev/deed/internal/bench"
+)
+
+func (a *app) bench() *cobra.Command {
+	var o bench.Options
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure this machine: appends, commands, reads and views, as ratios to the bare disk",
+		Long: `Measure appends, commands, reads and views on SQLite, together with the bare disk
+(append and fdatasync) in the same run: the ratios can be compared between
+machines, the rates cannot. Takes about two minutes.`,
+		Example: `  deed bench
+  deed bench --events 100000 --seconds 1`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Progress = a.talk
+			report, err := bench.Run(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			return a.show(report, func() { report.Print(a.out) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Dir, "dir", "", "folder on the disk to measure (default: a fresh one in this folder)")
+	f.Float64Var(&o.Seconds, "seconds", 3, "how long to measure each rate")
+	f.IntVar(&o.Events, "events", 1_000_000, "events in the log that is read, projected and opened")
+	return cmd
+}

@@ -1,0 +1,223 @@
+// Package cli is the command line of a program made of deed domains:
+//
+//	func main() { cli.Main(orders.Domain, conference.Domain) }
+//
+// It serves the domains over HTTP and looks after what they stored. Data go
+// to standard output, talk to standard error; with --json both a person and a
+// program can read every answer.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/httpapi"
+	"github.com/deed-dev/deed/internal/client"
+	"github.com/deed-dev/deed/store"
+)
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitConflict    = 4
+	exitDenied      = 5
+	exitUnavailable = 6
+	exitRejected    = 7 // the domain said no, or the input is invalid
+)
+
+// Main runs the command line of a program made of domains, and exits.
+func Main(domains ...deed.Domain) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, domains...)
+	stop()
+	os.Exit(code)
+}
+
+// Run is Main without the process: it returns the exit code.
+func Run(ctx context.Context, args []string, in io.Reader, out, talk io.Writer, domains ...deed.Domain) int {
+	a := &app{domains: domains, in: in, out: out, talk: talk}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(talk)
+	err := root.ExecuteContext(ctx)
+	if err == nil || errors.Is(err, errQuiet) {
+		return a.code
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return exitOK // Ctrl-C is how one ends a tail
+	}
+	fmt.Fprintln(talk, "deed:", explain(err))
+	return exitCode(err)
+}
+
+// errQuiet ends a command that has said itself what is wrong.
+var errQuiet = errors.New("quiet")
+
+type usageError struct{ error }
+
+func exitCode(err error) int {
+	var p httpapi.Problem
+	var u usageError
+	var gone client.Unreachable
+	switch {
+	case errors.As(err, &u):
+		return exitUsage
+	case errors.As(err, &gone), errors.Is(err, store.ErrUnavailable):
+		return exitUnavailable
+	case errors.As(err, &p):
+		switch p.Code {
+		case httpapi.CodeNotFound:
+			return exitNotFound
+		case httpapi.CodeConflict, httpapi.CodeInProgress, httpapi.CodeIdempotencyMismatch:
+			return exitConflict
+		case httpapi.CodeForbidden:
+			return exitDenied
+		case httpapi.CodeUnavailable, httpapi.CodeOutcomeUnknown:
+			return exitUnavailable
+		case httpapi.CodeRejected, httpapi.CodeInvalid, httpapi.CodeTooLarge:
+			return exitRejected
+		}
+	}
+	return exitFailed
+}
+
+// explain says what went wrong and, where there is one, what to do next.
+func explain(err error) string {
+	var p httpapi.Problem
+	var gone client.Unreachable
+	switch {
+	case errors.As(err, &p):
+		s := p.Detail + " (" + p.Code
+		if p.Reason != "" {
+			s += ", " + p.Reason
+		}
+		return s + ")"
+	case errors.As(err, &gone):
+		return err.Error() + "\nStart one with `deed serve`, or name another with --server, or read a file directly with --store sqlite:PATH."
+	}
+	return err.Error()
+}
+
+// app is one run of the command line.
+type app struct {
+	domains []deed.Domain
+	in      io.Reader
+	out     io.Writer // data
+	talk    io.Writer // everything else
+	code    int
+
+	json    bool
+	server  string
+	store   string
+	config  string
+	verbose bool
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "deed",
+		Short: "Run event-sourced applications and look after what they stored",
+		Long: `deed runs event-sourced applications and looks after what they stored.
+
+Start with ` + "`deed demo`" + `: it runs the domains of this program on a fresh folder,
+with visitors that keep them busy, and says where to look.
+
+Commands that read or change something talk to a running server (--server), or
+open a store themselves (--store) when no server has it open.
+
+Every flag can also be set by an environment variable (--server is DEED_SERVER)
+or in a file (--config, or deed.json in this folder: {"server": "..."}); a flag
+wins over the environment, the environment over the file.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
+5 denied, 6 unavailable, 7 rejected or invalid.`,
+		Example: `  deed demo
+  deed exec order o-1 create '{"customer":"ann"}'
+  deed stream order/o-1
+  deed events --follow --category order
+  deed view order-summaries --where status=Draft --sort -created_at`,
+		SilenceUsage: true, SilenceErrors: true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.configure(cmd) },
+	}
+	f := root.PersistentFlags()
+	f.BoolVar(&a.json, "json", false, "answer in JSON")
+	f.StringVar(&a.server, "server", "http://localhost:8080", "the server to talk to")
+	f.StringVar(&a.store, "store", "", "open a store instead of talking to a server: sqlite:PATH or mem:")
+	f.StringVar(&a.config, "config", "", "file of settings (default deed.json, if there is one)")
+	f.BoolVarP(&a.verbose, "verbose", "v", false, "log every request")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		a.demo(), a.serve(), a.exec(), a.streamCommand(), a.eventsCommand(), a.view(),
+		a.followers(), a.deadLetters(), a.backup(), a.check(), a.bench(), a.version(),
+	)
+	return root
+}
+
+func (a *app) logger() *slog.Logger {
+	level := slog.LevelInfo
+	if a.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(a.talk, &slog.HandlerOptions{Level: level}))
+}
+
+// say talks to people.
+func (a *app) say(format string, args ...any) { fmt.Fprintf(a.talk, format, args...) }
+
+// print writes data for people.
+func (a *app) print(format string, args ...any) { fmt.Fprintf(a.out, format, args...) }
+
+// show writes v as JSON, or has it written for people.
+func (a *app) show(v any, people func()) error {
+	if !a.json {
+		people()
+		return nil
+	}
+	enc := json.NewEncoder(a.out)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func (a *app) version() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version of this program", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := programVersion()
+			return a.show(map[string]string{"version": v}, func() { a.print("deed %s\n", v) })
+		},
+	}
+}
+
+func programVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}
+
+// args makes usage errors of wrong numbers of arguments.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		if err := check(cmd, given); err != nil {
+			return usageError{fmt.Errorf("%w\nUsage: %s", err, cmd.UseLine())}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/httpapi"
+	"github.com/deed-dev/deed/internal/client"
+	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/mem"
+	"github.com/deed-dev/deed/store/sqlite"
+)
+
+// openStore opens the store that a DSN names.
+func openStore(dsn string) (store.Store, error) {
+	scheme, path, ok := strings.Cut(dsn, ":")
+	switch {
+	case ok && scheme == "sqlite" && path != "":
+		return sqlite.Open(strings.TrimPrefix(path, "//"), nil)
+	case ok && scheme == "mem":
+		return mem.New(), nil
+	}
+	return nil, usageError{fmt.Errorf("--store %q: use sqlite:PATH or mem:", dsn)}
+}
+
+// running is a runtime at work.
+type running struct {
+	rt     *deed.Runtime
+	store  store.Store
+	cancel context.CancelFunc
+	ended  chan error
+}
+
+// start opens a store and runs the program's domains on it.
+func (a *app) start(ctx context.Context, dsn string, log *slog.Logger) (*running, error) {
+	s, err := openStore(dsn)
+	if err != nil {
+		return nil, err
+	}
+	rt, err := deed.New(s, deed.Config{Domains: a.domains, Logger: log})
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r := &running{rt: rt, store: s, cancel: cancel, ended: make(chan error, 1)}
+	go func() { r.ended <- rt.Run(ctx) }()
+	return r, nil
+}
+
+// stop ends the runtime and closes the store.
+func (r *running) stop() error {
+	r.cancel()
+	return errors.Join(<-r.ended, r.store.Close())
+}
+
+// connect returns a client of the server, or of a store opened for the
+// occasion, and what to do at the end.
+func (a *app) connect(ctx context.Context) (*client.Client, func() error, error) {
+	if a.store == "" {
+		return client.New(a.server), func() error { return nil }, nil
+	}
+	level := slog.LevelError
+	if a.verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(a.talk, &slog.HandlerOptions{Level: level}))
+	r, err := a.start(ctx, a.store, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return client.In(httpapi.New(r.rt, httpapi.Options{Logger: log, Version: programVersion()})), r.stop, nil
+}
+
+// with calls f with a client.
+func (a *app) with(ctx context.Context, f func(*client.Client) error) (err error) {
+	c, done, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	return f(c)
+}

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/deed-dev/deed/httpapi"
+	"github.com/deed-dev/deed/store"
+)
+
+// grace is how long requests may take to end when the program stops.
+const grace = 10 * time.Second
+
+func (a *app) serve() *cobra.Command {
+	var addr string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the program's domains over HTTP",
+		Example: `  deed serve
+  deed serve --store sqlite:/var/lib/shop/deed.db --addr :8080`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dsn := a.store
+			if dsn == "" {
+				dsn = "sqlite:deed.db"
+			}
+			s, err := a.listen(cmd.Context(), dsn, addr)
+			if err != nil {
+				return err
+			}
+			a.say("deed serves %s on %s\n", dsn, s.url)
+			a.warn(s.running.store)
+			return s.until(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&addr, "addr", "localhost:8080", "address to listen on")
+	return cmd
+}
+
+// warn says what a server without further precautions is not.
+func (a *app) warn(s store.Store) {
+	if reason := store.VolatileReason(s); reason != "" {
+		a.say("NOT DURABLE: %s\n", reason)
+	}
+	a.say("Anybody who reaches the address may ask anything: there are no roles yet. Keep it on a trusted network.\n")
+}
+
+// A server is a runtime behind a listener.
+type server struct {
+	*running
+	url  string
+	http *http.Server
+	done chan error
+	end  context.CancelFunc // of requests without an end, such as the live tail
+}
+
+// listen starts the domains and serves them.
+func (a *app) listen(ctx context.Context, dsn, addr string) (*server, error) {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w\nChoose another address with --addr, for example --addr localhost:8081.", err)
+	}
+	r, err := a.start(ctx, dsn, a.logger())
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	s := &server{running: r, url: "http://" + ln.Addr().String(), done: make(chan error, 1)}
+	s.http = httpapi.NewServer(httpapi.New(r.rt, httpapi.Options{Logger: a.logger(), Version: programVersion()}))
+	base, end := context.WithCancel(context.WithoutCancel(ctx))
+	s.end = end
+	s.http.BaseContext = func(net.Listener) context.Context { return base }
+	go func() { s.done <- s.http.Serve(ln) }()
+	return s, nil
+}
+
+// until serves until ctx is done, then lets what has begun end.
+func (s *server) until(ctx context.Context) error {
+	var failed error
+	select {
+	case <-ctx.Done():
+	case failed = <-s.done:
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	stop := time.AfterFunc(200*time.Millisecond, s.end) // tails have no end of their own
+	defer stop.Stop()
+	err := s.http.Shutdown(stopping)
+	s.end()
+	return errors.Join(failed, err, s.running.stop())
+}

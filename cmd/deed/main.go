@@ -1,0 +1,11 @@
+// Command deed runs deed's example domains. Your own program looks the same:
+// copy this file and name your domains.
+package main
+
+import (
+	"github.com/deed-dev/deed/cli"
+	"github.com/deed-dev/deed/examples/conference"
+	"github.com/deed-dev/deed/examples/orders"
+)
+
+func main() { cli.Main(orders.Domain, conference.Domain) }

@@ -1,0 +1,138 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+
+	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/httpapi"
+	"github.com/deed-dev/deed/internal/client"
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/sqlite"
+)
+
+// streamLength is how many appends go to a stream before the next is begun.
+const streamLength = 20
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+func (r *run) appends() error {
+	for _, c := range []struct {
+		writers, events int
+		name, of        string
+		reference       float64
+		target          float64
+	}{
+		{1, 1, "store: append, 1 writer", "1 writer", r.raw1, 0.80},
+		{64, 1, "store: append, 64 writers", "64 writers", r.raw64, 0.50},
+		{64, 10, "store: append of 10 events, 64 writers", "64 writers", r.raw64, 1.0},
+	} {
+		n, err := r.appendRate(c.writers, c.events)
+		if err != nil {
+			return err
+		}
+		r.ratio(c.name, n*float64(c.events), "events/s", c.of, c.reference, c.target)
+	}
+	return nil
+}
+
+func (r *run) appendRate(writers, events int) (_ float64, err error) {
+	s, err := sqlite.Open(r.path(fmt.Sprintf("append-%d-%d.db", writers, events)), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	data, err := wire.Marshal(sample)
+	if err != nil {
+		return 0, err
+	}
+	type place struct {
+		stream  string
+		version uint64
+		n       int
+	}
+	places := make([]place, writers)
+	return rate(writers, r.d, func(w int) error {
+		p := &places[w]
+		if p.n%streamLength == 0 {
+			*p = place{stream: "tally/" + uuid.NewString(), n: p.n}
+		}
+		p.n++
+		batch := make([]store.Event, events)
+		for i := range batch {
+			batch[i] = store.Event{ID: store.ID(uuid.New()), Type: "entered", Data: data, Meta: []byte(`{"actor":"bench","correlation":"018f"}`)}
+		}
+		_, err := s.Append(r.ctx, store.Write{Stream: p.stream, Expect: store.Exactly(p.version), Events: batch})
+		p.version += uint64(events)
+		return err
+	})
+}
+
+// commands measures the whole way of a command in the process: load, decide,
+// append the event and the outcome.
+func (r *run) commands() (err error) {
+	s, err := sqlite.Open(r.path("commands.db"), nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	rt, err := deed.New(s, deed.Config{Domains: []deed.Domain{domain}, Logger: quiet})
+	if err != nil {
+		return err
+	}
+	n, err := rate(64, r.d, func(w int) error {
+		_, err := tallies.Execute(r.ctx, rt, fmt.Sprintf("t-%d", w), Enter(sample))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.ratio("command, 64 in flight", n, "commands/s", "64 writers", r.raw64, 0.30)
+	return nil
+}
+
+// overHTTP measures the same through a server and real connections.
+func (r *run) overHTTP() (err error) {
+	s, err := sqlite.Open(r.path("http.db"), nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	rt, err := deed.New(s, deed.Config{Domains: []deed.Domain{domain}, Logger: quiet})
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	srv := httpapi.NewServer(httpapi.New(rt, httpapi.Options{Logger: quiet}))
+	go srv.Serve(ln) // ends with Close
+	defer func() { err = errors.Join(err, srv.Close()) }()
+	c := client.New("http://" + ln.Addr().String())
+	body, err := wire.Marshal(sample)
+	if err != nil {
+		return err
+	}
+	var failed atomic.Int64
+	n, err := rate(64, r.d, func(w int) error {
+		_, err := c.Do(r.ctx, http.MethodPost, fmt.Sprintf("/v1/tally/t-%d/enter", w), nil, body, nil)
+		if err != nil {
+			failed.Add(1)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.ratio("command over HTTP, 64 connections", n, "commands/s", "64 writers", r.raw64, 0.10)
+	return nil
+}

@@ -1,0 +1,198 @@
+// Package client talks to the HTTP API: for the command line, the simulator
+// and tests.
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/deed-dev/deed/httpapi"
+)
+
+// A Client asks one server.
+type Client struct {
+	Base string // for example "http://localhost:8080"
+	HTTP *http.Client
+}
+
+// New returns a client of the server at base.
+func New(base string) *Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = 256
+	return &Client{Base: strings.TrimRight(base, "/"), HTTP: &http.Client{Transport: t}}
+}
+
+// In returns a client of a handler in this process.
+func In(h http.Handler) *Client {
+	return &Client{Base: "http://deed", HTTP: &http.Client{Transport: direct{h}}}
+}
+
+type direct struct{ h http.Handler }
+
+func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
+	rec := httptest.NewRecorder()
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	d.h.ServeHTTP(rec, r)
+	return rec.Result(), nil
+}
+
+// Unreachable is the error of a server that does not answer.
+type Unreachable struct{ Err error }
+
+func (u Unreachable) Error() string { return "the server does not answer: " + u.Err.Error() }
+
+// Unwrap returns Err.
+func (u Unreachable) Unwrap() error { return u.Err }
+
+// Do asks the server. Body, unless nil, is made into JSON; the answer's JSON
+// goes into out, unless that is nil. An answer that is no success is returned
+// as an httpapi.Problem.
+func (c *Client) Do(ctx context.Context, method, path string, headers map[string]string, body, out any) (http.Header, error) {
+	var b []byte
+	switch x := body.(type) {
+	case nil:
+	case []byte:
+		b = x
+	default:
+		var err error
+		if b, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, method, c.Base+path, bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	for k, v := range headers {
+		r.Header.Set(k, v)
+	}
+	resp, err := c.HTTP.Do(r)
+	if err != nil {
+		return nil, Unreachable{err}
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, Unreachable{err}
+	}
+	if resp.StatusCode >= 400 {
+		var p httpapi.Problem
+		if err := json.Unmarshal(data, &p); err != nil || p.Code == "" {
+			return resp.Header, fmt.Errorf("%s %s: %s", method, path, resp.Status)
+		}
+		return resp.Header, p
+	}
+	if out == nil || len(data) == 0 {
+		return resp.Header, nil
+	}
+	if raw, ok := out.(*json.RawMessage); ok {
+		*raw = data
+		return resp.Header, nil
+	}
+	return resp.Header, json.Unmarshal(data, out)
+}
+
+// Path makes a path of parts, escaping each, and appends a query.
+func Path(query url.Values, parts ...string) string {
+	for i, p := range parts {
+		parts[i] = url.PathEscape(p)
+	}
+	path := "/" + strings.Join(parts, "/")
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	return path
+}
+
+// Tail follows the live tail after a cursor ("" = from now), through any
+// number of lost connections, and hands each event and its cursor to f, until
+// ctx ends or f returns an error.
+func (c *Client) Tail(ctx context.Context, query url.Values, f func(cursor string, e httpapi.Event) error) error {
+	after := query.Get("after")
+	failures := 0
+	for {
+		err := c.tailOnce(ctx, query, &after, &failures, f)
+		var stop stopped
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, &stop):
+			return stop.error
+		case err != nil && !errors.As(err, new(Unreachable)):
+			return err
+		}
+		if failures++; failures > 10 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(failures) * 200 * time.Millisecond):
+		}
+	}
+}
+
+// stopped is an error of the receiver, not of the connection.
+type stopped struct{ error }
+
+func (c *Client) tailOnce(ctx context.Context, query url.Values, after *string, failures *int, f func(string, httpapi.Event) error) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Base+Path(query, "v1", "events", "live"), nil)
+	if err != nil {
+		return err
+	}
+	if *after != "" {
+		r.Header.Set("Last-Event-ID", *after)
+	}
+	resp, err := c.HTTP.Do(r)
+	if err != nil {
+		return Unreachable{err}
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		var p httpapi.Problem
+		if err := json.NewDecoder(resp.Body).Decode(&p); err != nil {
+			return fmt.Errorf("live tail: %s", resp.Status)
+		}
+		return p
+	}
+	lines := bufio.NewReader(resp.Body)
+	id := ""
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return Unreachable{err}
+		}
+		name, value, _ := strings.Cut(strings.TrimRight(line, "\r\n"), ": ")
+		switch name {
+		case "id":
+			id = value
+			*failures = 0
+		case "data":
+			var e httpapi.Event
+			if err := json.Unmarshal([]byte(value), &e); err != nil {
+				return err
+			}
+			if err := f(id, e); err != nil {
+				return stopped{err}
+			}
+			*after = id
+		case "": // the end of an event, or of the first line, which only has an id
+			if id != "" {
+				*after = id
+			}
+		}
+	}
+}
