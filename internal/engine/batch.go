@@ -15,14 +15,15 @@ type batch struct {
 	full bool         // there may be more
 	head store.Cursor
 	err  error
+
+	singly bool // flush after each record: flushing after all of them has failed
 }
 
 // read reads a batch. The head is asked for first: what is recorded while
 // reading may be missed, and must not be counted as read.
 func (w *worker) read(ctx context.Context, after store.Cursor, size int) batch {
-	b := batch{from: after}
+	b := batch{from: after, next: after}
 	if b.head, b.err = w.f.store.Head(ctx); b.err != nil || b.head == after {
-		b.next = after
 		return b
 	}
 	filter := w.f.Filter
@@ -31,17 +32,20 @@ func (w *worker) read(ctx context.Context, after store.Cursor, size int) batch {
 	for rec, err := range w.f.store.ReadAll(ctx, after, filter) {
 		if err != nil {
 			b.err = err
-			return b
+			break
 		}
 		b.recs = append(b.recs, rec)
 	}
-	b.next = after
-	if n := len(b.recs); n > 0 {
+	if len(b.recs) > 0 {
 		b.next = advance(after, b.recs)
 	}
-	b.full = len(b.recs) == size
-	if !b.full {
+	switch {
+	case b.err != nil && len(b.recs) > 0:
+		b.err, b.full = nil, true // what comes before the trouble can be handled
+	case b.err == nil && len(b.recs) < size:
 		b.next = b.next.Join(b.head)
+	default:
+		b.full = true
 	}
 	return b
 }
@@ -51,160 +55,226 @@ func (w *worker) read(ctx context.Context, after store.Cursor, size int) batch {
 func advance(c store.Cursor, recs []store.Record) store.Cursor {
 	last := recs[len(recs)-1].Position
 	c = c.Advance(last)
-	for _, r := range recs {
-		if r.Position.Shard != last.Shard {
-			c = c.Advance(r.Position)
+	for i := range recs {
+		if p := recs[i].Position; p.Shard != last.Shard {
+			c = c.Advance(p)
 		}
 	}
 	return c
 }
 
-// take returns the next batch, read ahead or now. After a full one it starts
-// reading the next while this one is handled.
-func (w *worker) take(ctx context.Context) batch {
-	var b batch
-	if w.ahead != nil {
-		b = <-w.ahead
-		w.stop()
-		w.ahead = nil
+// take returns the next batch: the rest of the last one, what was read ahead,
+// or what there is now. After a full one it starts reading the next while
+// this one is handled.
+func (w *worker) take(ctx context.Context) (batch, error) {
+	if b := w.rest; len(b.recs) > 0 {
+		w.rest = batch{}
+		w.seen(b)
+		return b, nil
 	}
-	if b.from != w.cursor || b.recs == nil || b.err != nil {
-		b = w.read(ctx, w.cursor, w.size)
+	b := w.fetch(ctx)
+	if b.err != nil {
+		return b, b.err
 	}
-	if b.err == nil && b.full {
+	if b.full {
+		w.size = min(2*w.size, largeBatch)
 		w.readAhead(ctx, b.next)
+	} else {
+		w.size = smallBatch
 	}
 	w.seen(b)
-	return b
+	return b, nil
+}
+
+// fetch reads the next batch, unless that has been done ahead.
+func (w *worker) fetch(ctx context.Context) batch {
+	if w.ahead != nil {
+		b := <-w.ahead
+		w.cancel()
+		w.ahead = nil
+		if b.err == nil && b.from == w.cursor && len(b.recs) > 0 {
+			return b
+		}
+	}
+	return w.read(ctx, w.cursor, w.size)
 }
 
 func (w *worker) readAhead(ctx context.Context, after store.Cursor) {
-	ctx, w.stop = context.WithCancel(ctx)
-	ahead, size := make(chan batch, 1), min(2*w.size, largeBatch)
+	ctx, w.cancel = context.WithCancel(ctx)
+	ahead, size := make(chan batch, 1), w.size
 	w.ahead = ahead
 	go func() { ahead <- w.read(ctx, after, size) }()
 }
 
-// forgetAhead drops what is read ahead, and waits until nobody reads.
-func (w *worker) forgetAhead() {
+// forgetRead drops what is read and not handled, and waits until nobody reads.
+func (w *worker) forgetRead() {
+	w.rest = batch{}
 	if w.ahead == nil {
 		return
 	}
-	w.stop()
+	w.cancel()
 	<-w.ahead
 	w.ahead = nil
 }
 
-func (w *worker) adapt(n int, full bool) {
-	if full {
-		w.size = min(2*w.size, largeBatch)
-		return
-	}
-	w.size = smallBatch
+// A pass is what came of giving records to the handler, one after the other.
+type pass struct {
+	tx      *Tx
+	parked  lot   // letters to be saved with the changes in tx
+	taken   int   // records that are dealt with
+	handled int   // of these, the ones the handler took in
+	failure error // why the handler could not take in the one after them
+	flush   bool  // it was Flush, after all of them, that failed
+	err     error // of the store
 }
 
-// handle takes in a batch and commits what came of it. If a record fails in a
-// handler without outside effects, everything is handled again without it: so
-// the handler need not be able to undo.
+// handle takes in the beginning of a batch, all of it if possible, and
+// commits what came of it. The rest is kept for the next time.
+//
+// A handler need not be able to undo anything. So when a Pure one fails, what
+// it had taken in before is handled again and committed by itself; a record
+// that fails when nothing comes before it is the culprit, and is parked. A
+// handler with outside effects does nothing twice: what a record that failed
+// did to documents is taken back.
 func (w *worker) handle(ctx context.Context, b batch) error {
-	failed := map[store.Position]*letter{}
-	for single := false; ; {
-		tx := newTx(w.f.store)
-		parked, again, err := w.pass(ctx, tx, b.recs, failed, single)
-		if err != nil {
-			return err
+	recs, n := b.recs, len(b.recs)
+	singly := b.singly || !w.f.Pure
+	var doomed []*letter
+	for {
+		p := w.pass(ctx, recs[:n], doomed, singly)
+		switch {
+		case p.err != nil && (w.f.Pure || p.handled == 0):
+			return p.err
+		case p.failure == nil:
+			if err := w.finish(ctx, b, recs[p.taken:], p); err != nil {
+				return err
+			}
+			return p.err
+		case p.flush:
+			singly, b.singly = true, true
+		case p.handled > 0:
+			n = p.taken
+		default:
+			l := w.failed(recs[p.taken], p.failure)
+			doomed = append(p.parked.letters, l)
+			recs = recs[p.taken+1:]
+			n = len(recs)
 		}
-		if again == againSingly {
-			single = true
-		}
-		if again != done {
-			w.handler.Reset()
-			continue
-		}
-		return w.finish(ctx, tx, b, parked)
+		w.handler.Reset()
 	}
 }
 
-type verdict int
+// failed makes a letter of a record that could not be handled.
+func (w *worker) failed(rec store.Record, failure error) *letter {
+	now := time.Now()
+	l := newLetter(w.f.Name, rec, w.keys(rec), now)
+	l.failed(failure, w.f.Retry, now)
+	w.log.Warn("parked", "id", l.ID, "stream", l.Stream, "version", l.Version, "state", l.State, "reason", l.Reason)
+	return l
+}
 
-const (
-	done verdict = iota
-	againWithout
-	againSingly
-)
+// checkEvery is after how many records a pass looks at the clock.
+const checkEvery = 64
 
-// pass gives the records to the handler, once. It returns the letters of
-// those that were parked, or says that they are to be given again: without
-// one that has failed, or flushing after each to find out which one it is.
-func (w *worker) pass(ctx context.Context, tx *Tx, recs []store.Record, failed map[store.Position]*letter, single bool) ([]*letter, verdict, error) {
-	var parked lot
-	for _, rec := range recs {
-		if w.past.covers(rec) {
+// pass gives records to the handler until one fails, time is up, or ctx is
+// done. If singly, the handler flushes after each record, so that one that
+// fails then can be told, and dropped by itself.
+func (w *worker) pass(ctx context.Context, recs []store.Record, doomed []*letter, singly bool) (p pass) {
+	p.tx = newTx(w.f.store)
+	for _, l := range doomed {
+		p.parked.add(l)
+	}
+	start := time.Now()
+	for i := range recs {
+		rec := &recs[i]
+		if (singly || i%checkEvery == checkEvery-1) && (ctx.Err() != nil || time.Since(start) > maxHold) && p.handled > 0 {
+			break
+		}
+		if skips(w.past, rec) {
+			p.taken++
 			continue
 		}
-		if l := failed[rec.Position]; l != nil {
-			parked.add(l)
-			continue
-		}
-		if len(w.lot.blocked)+len(parked.blocked) > 0 {
-			if keys := w.keys(rec); w.lot.blocks(keys) || parked.blocks(keys) {
-				parked.add(newLetter(w.f, rec, keys, time.Now()))
+		if !w.lot.empty() || !p.parked.empty() {
+			if keys := w.keys(*rec); w.lot.blocks(keys) || p.parked.blocks(keys) {
+				p.parked.add(newLetter(w.f.Name, *rec, keys, time.Now()))
+				p.taken++
 				continue
 			}
 		}
-		err := safely(func() error {
-			if err := w.handleOne(ctx, tx, rec); err != nil || !single {
-				return err
-			}
-			return w.handler.Flush(ctx, tx)
-		})
-		if err == nil {
-			tx.keep()
-			continue
+		err := w.takeIn(ctx, p.tx, rec, singly)
+		switch {
+		case err == nil:
+			p.tx.keep()
+			p.handled++
+		case w.isOurs(ctx, p.tx, err):
+			p.tx.drop()
+			p.err = err
+			return p
+		case w.f.Pure:
+			p.failure = err
+			return p
+		default:
+			p.tx.drop()
+			w.handler.Reset()
+			p.parked.add(w.failed(*rec, err))
 		}
-		if w.isOurs(ctx, err) {
-			return nil, done, err
-		}
-		l := newLetter(w.f, rec, w.keys(rec), time.Now())
-		l.failed(err, w.f.Retry, time.Now())
-		w.log.Warn("parked", "id", l.ID, "stream", l.Stream, "version", l.Version, "state", l.State, "reason", l.Reason)
-		if w.f.Pure {
-			failed[rec.Position] = l
-			return nil, againWithout, nil
-		}
-		tx.drop()
-		parked.add(l)
+		p.taken++
 	}
-	err := safely(func() error { return w.handler.Flush(ctx, tx) })
-	switch {
+	if singly {
+		return p
+	}
+	switch err := safely(func() error { return w.handler.Flush(ctx, p.tx) }); {
 	case err == nil:
-		return parked.letters, done, nil
-	case w.isOurs(ctx, err) || single:
-		return nil, done, err
+	case w.isOurs(ctx, p.tx, err):
+		p.err = err
+	default:
+		p.failure, p.flush = err, true
 	}
-	return nil, againSingly, nil
+	return p
 }
 
-// finish commits a batch, or only remembers how far it has come if it had no
-// effect at all.
-func (w *worker) finish(ctx context.Context, tx *Tx, b batch, parked []*letter) error {
-	var extra []store.Change
-	for _, l := range parked {
-		c, err := l.change(w.f, w.gen)
+// takeIn gives the handler one record, and has it flush if singly.
+func (w *worker) takeIn(ctx context.Context, tx *Tx, rec *store.Record, singly bool) error {
+	return safely(func() error {
+		if err := w.handleOne(ctx, tx, *rec); err != nil || !singly {
+			return err
+		}
+		return w.handler.Flush(ctx, tx)
+	})
+}
+
+// finish commits a pass, or only remembers how far it has come if it had no
+// effect at all. What is left of the batch is kept for the next time.
+func (w *worker) finish(ctx context.Context, b batch, left []store.Record, p pass) error {
+	next := b.next
+	if len(left) > 0 {
+		next = advance(b.from, b.recs[:len(b.recs)-len(left)])
+	}
+	changes := make([]store.Change, 0, len(p.parked.letters))
+	for _, l := range p.parked.letters {
+		c, err := l.saved(w.gen)
 		if err != nil {
 			return err
 		}
-		extra = append(extra, c)
+		changes = append(changes, c)
 	}
-	if len(tx.changes)+len(extra) == 0 && time.Now().Before(w.saveAt) {
-		w.cursor = b.next
+	effect := len(p.tx.changes)+len(changes) > 0 || p.handled > 0 && !w.f.Pure
+	switch {
+	case effect || !time.Now().Before(w.saveAt):
+		if err := w.commit(ctx, p.tx, next, changes...); err != nil {
+			return err
+		}
+	case next != w.cursor:
+		w.cursor = next
 		w.moved()
-	} else if err := w.commit(ctx, tx, b.next, extra); err != nil {
-		return err
 	}
-	for _, l := range parked {
+	for _, l := range p.parked.letters {
+		l.forget()
 		w.lot.add(l)
 	}
-	w.count(len(b.recs), !b.full)
+	if len(left) > 0 {
+		w.rest = batch{recs: left, from: next, next: b.next, full: b.full, head: b.head, singly: b.singly}
+	}
+	w.count(len(b.recs)-len(left), len(left) == 0 && !b.full)
 	return nil
 }

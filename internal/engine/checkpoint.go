@@ -3,23 +3,20 @@ package engine
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/deed-dev/deed/store"
 )
 
-const (
-	cursorColl   = "$cursor"
-	followerColl = "$follower"
-)
+const cursorColl = "$cursor"
 
 // checkpoint is the document in which a worker keeps its cursor.
 type checkpoint struct {
 	Cursor store.Cursor `json:"cursor"`
-	Past   *past        `json:"past,omitempty"`
+	Past   []past       `json:"past,omitempty"`
 }
 
 // past is what a follower had read when it had another number of partitions.
@@ -29,18 +26,38 @@ type past struct {
 	Cursors    []store.Cursor `json:"cursors"` // of each of the old partitions
 }
 
-func (p *past) covers(rec store.Record) bool {
-	return p != nil && p.Cursors[store.PartitionOf(rec.Stream, p.Partitions)].Covers(rec.Position)
+func (p past) covers(rec *store.Record) bool {
+	return p.Cursors[store.PartitionOf(rec.Stream, p.Partitions)].Covers(rec.Position)
 }
 
 // over reports whether a cursor is past everything there is to skip.
-func (p *past) over(c store.Cursor) bool {
-	for _, old := range p.Cursors {
-		if !c.CoversAll(old) {
-			return false
+func (p past) over(c store.Cursor) bool {
+	return !slices.ContainsFunc(p.Cursors, func(old store.Cursor) bool { return !c.CoversAll(old) })
+}
+
+func (p past) equal(other past) bool {
+	return p.Partitions == other.Partitions && slices.Equal(p.Cursors, other.Cursors)
+}
+
+// skips reports whether a record was handled under an earlier number of
+// partitions.
+func skips(pasts []past, rec *store.Record) bool {
+	for _, p := range pasts {
+		if p.covers(rec) {
+			return true
 		}
 	}
-	return true
+	return false
+}
+
+// remaining returns the pasts that a worker at a cursor still needs.
+func remaining(pasts []past, c store.Cursor) (out []past) {
+	for _, p := range pasts {
+		if !p.over(c) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 func cursorPrefix(follower string, gen uint64) string {
@@ -53,45 +70,78 @@ func cursorKey(follower string, gen uint64, part, parts int) string {
 
 func parseCursorKey(key string) (part, parts int, err error) {
 	_, err = fmt.Sscanf(key[strings.LastIndexByte(key, '/')+1:], "%d-of-%d", &part, &parts)
-	return part, parts, err
+	if err != nil || part < 0 || part >= parts {
+		return 0, 0, fmt.Errorf("%w: checkpoint %s", store.ErrCorrupt, key)
+	}
+	return part, parts, nil
 }
 
-// repartition makes sure that each of the follower's partitions has a
-// checkpoint, taking over from those of another number of partitions.
-func repartition(ctx context.Context, s store.Docs, f *follower, gen uint64) error {
-	var changes []store.Change
-	old, found := past{}, false
-	for d, err := range s.List(ctx, cursorColl, cursorPrefix(f.Name, gen), "") {
+func parseCheckpoint(d store.Doc) (c checkpoint, err error) {
+	if err := json.Unmarshal(d.Data, &c); err != nil {
+		return c, fmt.Errorf("%w: checkpoint %s: %w", store.ErrCorrupt, d.Key, err)
+	}
+	for _, p := range c.Past {
+		if p.Partitions < 1 || len(p.Cursors) != p.Partitions {
+			return c, fmt.Errorf("%w: checkpoint %s: %d partitions with %d cursors", store.ErrCorrupt, d.Key, p.Partitions, len(p.Cursors))
+		}
+	}
+	return c, nil
+}
+
+// checkpoints is all checkpoints of one generation of a follower.
+type checkpoints struct {
+	past             // the number of partitions and their cursors
+	pasts []past     // what any of the partitions still has to skip
+	docs  []store.Doc
+}
+
+func loadCheckpoints(ctx context.Context, s store.Docs, follower string, gen uint64) (all checkpoints, err error) {
+	for d, err := range s.List(ctx, cursorColl, cursorPrefix(follower, gen), "") {
 		if err != nil {
-			return err
+			return all, err
 		}
 		part, parts, err := parseCursorKey(d.Key)
 		if err != nil {
-			return fmt.Errorf("%w: checkpoint %s", store.ErrCorrupt, d.Key)
+			return all, err
 		}
-		if parts == f.Partitions {
-			return nil
+		c, err := parseCheckpoint(d)
+		if err != nil {
+			return all, err
 		}
-		var c checkpoint
-		if err := json.Unmarshal(d.Data, &c); err != nil {
-			return fmt.Errorf("%w: checkpoint %s: %w", store.ErrCorrupt, d.Key, err)
+		if all.Partitions == 0 {
+			all.Partitions, all.Cursors = parts, make([]store.Cursor, parts)
 		}
-		if c.Past != nil {
-			return fmt.Errorf("engine: follower %s still skips what it read with %d partitions: let it catch up with %d before changing the number again",
-				f.Name, c.Past.Partitions, parts)
+		if parts != all.Partitions {
+			return all, fmt.Errorf("%w: checkpoint %s beside those of %d partitions", store.ErrCorrupt, d.Key, all.Partitions)
 		}
-		if !found {
-			old, found = past{Partitions: parts, Cursors: make([]store.Cursor, parts)}, true
+		all.Cursors[part] = c.Cursor
+		for _, p := range c.Past {
+			if !slices.ContainsFunc(all.pasts, p.equal) {
+				all.pasts = append(all.pasts, p)
+			}
 		}
-		old.Cursors[part] = c.Cursor
-		changes = append(changes, store.Change{Coll: cursorColl, Key: d.Key, Rev: d.Rev})
+		all.docs = append(all.docs, d)
+	}
+	return all, nil
+}
+
+// repartition makes sure that each of the follower's partitions has a
+// checkpoint, taking over from those of another number of partitions: the new
+// ones begin where the slowest of the old had come to, and skip what the
+// others had handled beyond that.
+func repartition(ctx context.Context, s store.Docs, f *follower, gen uint64) error {
+	old, err := loadCheckpoints(ctx, s, f.Name, gen)
+	if err != nil || old.Partitions == f.Partitions {
+		return err
 	}
 	fresh := checkpoint{}
-	if found {
+	var changes []store.Change
+	if old.Partitions > 0 {
 		fresh.Cursor = least(old.Cursors)
-		if !old.over(fresh.Cursor) {
-			fresh.Past = &old
-		}
+		fresh.Past = remaining(append(old.pasts, old.past), fresh.Cursor)
+	}
+	for _, d := range old.docs {
+		changes = append(changes, store.Change{Coll: cursorColl, Key: d.Key, Rev: d.Rev})
 	}
 	data, err := json.Marshal(fresh)
 	if err != nil {
@@ -105,8 +155,11 @@ func repartition(ctx context.Context, s store.Docs, f *follower, gen uint64) err
 
 // least is the cursor up to which all of the given have come.
 func least(cursors []store.Cursor) store.Cursor {
-	if len(cursors) == 0 {
+	switch len(cursors) {
+	case 0:
 		return store.Start
+	case 1:
+		return cursors[0]
 	}
 	var ps []store.Position
 	for _, p := range cursors[0].Positions() {
@@ -116,58 +169,4 @@ func least(cursors []store.Cursor) store.Cursor {
 		ps = append(ps, p)
 	}
 	return store.CursorAt(ps...)
-}
-
-// intent is the document that says what a follower is meant to do.
-type intent struct {
-	Generation uint64   `json:"generation"`         // the one readers use
-	Building   uint64   `json:"building,omitempty"` // the one that is to take its place; 0 = none
-	Last       uint64   `json:"last"`               // the highest generation there ever was
-	Retired    []uint64 `json:"retired,omitempty"`  // generations whose remains are still to be removed
-	Paused     bool     `json:"paused,omitempty"`
-}
-
-func (i intent) next() intent {
-	i.Last++
-	i.Building = i.Last
-	return i
-}
-
-// loadIntent returns what a follower is meant to do and the revision of the
-// document, 0 if nobody has ever said.
-func loadIntent(ctx context.Context, s store.Docs, follower string) (intent, uint64, error) {
-	d, err := s.Get(ctx, followerColl, follower)
-	if errors.Is(err, store.ErrNotFound) {
-		return intent{Generation: 1, Last: 1}, 0, nil
-	}
-	if err != nil {
-		return intent{}, 0, err
-	}
-	var i intent
-	if err := json.Unmarshal(d.Data, &i); err != nil {
-		return intent{}, 0, fmt.Errorf("%w: follower %s: %w", store.ErrCorrupt, follower, err)
-	}
-	return i, d.Rev, nil
-}
-
-// changeIntent changes what a follower is meant to do, against all others
-// who do so at the same time.
-func changeIntent(ctx context.Context, s store.Docs, follower string, change func(*intent) error) (intent, error) {
-	for {
-		i, rev, err := loadIntent(ctx, s, follower)
-		if err != nil {
-			return i, err
-		}
-		if err := change(&i); err != nil {
-			return i, err
-		}
-		data, err := json.Marshal(i)
-		if err != nil {
-			return i, err
-		}
-		err = s.Write(ctx, store.Change{Coll: followerColl, Key: follower, Rev: rev, Data: data})
-		if _, conflict := errors.AsType[*store.ConflictError](err); !conflict {
-			return i, err
-		}
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
 	"time"
 
@@ -38,8 +37,16 @@ type DeadLetter struct {
 	FirstAt  time.Time       `json:"first_at"`         // when it was parked
 	LastAt   time.Time       `json:"last_at,omitzero"` // of the last attempt
 	NextAt   time.Time       `json:"next_at,omitzero"` // of the next attempt, if retrying
-	Data     json.RawMessage `json:"data,omitempty"`   // the event as stored
+	Data     json.RawMessage `json:"data,omitempty"`   // the event as stored; left out if it is large
+	Meta     json.RawMessage `json:"meta,omitempty"`   // its circumstances as stored
 }
+
+// Bounds of what a dead letter repeats, so that it always fits a document.
+const (
+	maxReason = 2_000
+	maxStack  = 16_000
+	maxCopy   = 256 << 10 // of data, and of meta
+)
 
 // discarded is what remains of a dead letter that somebody gave up.
 type discarded struct {
@@ -60,7 +67,7 @@ func discardedColl(follower string) string { return "$discarded/" + follower }
 
 // deadKey sorts by generation, then by place in the log.
 func deadKey(gen uint64, p store.Position) string {
-	return fmt.Sprintf("%s%05d:%019d", deadPrefix(gen), p.Shard, p.Seq)
+	return fmt.Sprintf("%s%010d:%019d", deadPrefix(gen), p.Shard, p.Seq)
 }
 
 func deadPrefix(gen uint64) string { return fmt.Sprintf("%06d/", gen) }
@@ -80,16 +87,22 @@ func parseLetterID(id string) (follower string, p store.Position, err error) {
 	return "", p, fmt.Errorf("%w: %q", ErrNoDeadLetter, id)
 }
 
-func newLetter(f *follower, rec store.Record, keys []string, now time.Time) *letter {
-	l := &letter{pos: rec.Position, DeadLetter: DeadLetter{
-		ID: letterID(f.Name, rec.Position), Follower: f.Name, State: StateWaiting,
+// newLetter parks a record: behind another one, as long as nothing else is
+// said.
+func newLetter(follower string, rec store.Record, keys []string, now time.Time) *letter {
+	return &letter{pos: rec.Position, DeadLetter: DeadLetter{
+		ID: letterID(follower, rec.Position), Follower: follower, State: StateWaiting,
 		Stream: rec.Stream, Version: rec.Version, Type: rec.Type, Position: rec.Position.String(), Event: rec.ID,
 		Keys: keys, FirstAt: now.UTC(), Reason: "waits behind an earlier event of its sequence",
+		Data: copyOf(rec.Data), Meta: copyOf(rec.Meta),
 	}}
-	if json.Valid(rec.Data) {
-		l.Data = json.RawMessage(rec.Data)
+}
+
+func copyOf(data []byte) json.RawMessage {
+	if len(data) > maxCopy || !json.Valid(data) {
+		return nil
 	}
-	return l
+	return json.RawMessage(data)
 }
 
 // failed notes an attempt and decides about the next.
@@ -98,7 +111,7 @@ func (l *letter) failed(err error, r Retry, now time.Time) {
 	l.LastAt, l.NextAt = now.UTC(), time.Time{}
 	l.Reason, l.Stack = reasonOf(err), ""
 	if p, ok := errors.AsType[*panicked](err); ok {
-		l.Stack = p.stack
+		l.Stack = shorten(p.stack, maxStack)
 	}
 	if isPermanent(err) || l.Attempts >= r.attempts() {
 		l.State = StateDead
@@ -107,120 +120,52 @@ func (l *letter) failed(err error, r Retry, now time.Time) {
 	l.State, l.NextAt = StateRetrying, now.Add(r.wait(l.Attempts)).UTC()
 }
 
-const maxReason = 2000
+func reasonOf(err error) string { return shorten(err.Error(), maxReason) }
 
-func reasonOf(err error) string {
-	s := strings.ToValidUTF8(err.Error(), "?")
-	if len(s) > maxReason {
-		s = strings.ToValidUTF8(s[:maxReason], "") + "..."
+func shorten(s string, n int) string {
+	if len(s) > n {
+		return strings.ToValidUTF8(s[:n], "") + "..."
 	}
-	return s
+	return strings.ToValidUTF8(s, "?")
 }
 
-func (l *letter) change(f *follower, gen uint64) (store.Change, error) {
+// forget drops what only people want to see, and the document keeps.
+func (l *letter) forget() { l.Data, l.Meta, l.Stack = nil, nil, "" }
+
+// saved is the change that writes the letter, for a generation.
+func (l *letter) saved(gen uint64) (store.Change, error) {
 	data, err := json.Marshal(l.DeadLetter)
-	return store.Change{Coll: deadColl(f.Name), Key: deadKey(gen, l.pos), Rev: store.AnyRev, Data: data}, err
+	return store.Change{Coll: deadColl(l.Follower), Key: deadKey(gen, l.pos), Rev: store.AnyRev, Data: data}, err
+}
+
+// gone is the change that removes the letter.
+func (l *letter) gone(gen uint64) store.Change {
+	return store.Change{Coll: deadColl(l.Follower), Key: deadKey(gen, l.pos), Rev: store.AnyRev}
+}
+
+func parseLetter(follower string, d store.Doc) (*letter, error) {
+	l := &letter{}
+	err := json.Unmarshal(d.Data, &l.DeadLetter)
+	if err == nil {
+		_, l.pos, err = parseLetterID(l.ID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: dead letter %s of %s: %w", store.ErrCorrupt, d.Key, follower, err)
+	}
+	return l, nil
 }
 
 // letters yields the dead letters of a generation in log order.
 func letters(ctx context.Context, s store.Docs, follower string, gen uint64, after string) iter.Seq2[*letter, error] {
 	return func(yield func(*letter, error) bool) {
 		for d, err := range s.List(ctx, deadColl(follower), deadPrefix(gen), after) {
-			if err != nil {
-				yield(nil, err)
-				return
+			var l *letter
+			if err == nil {
+				l, err = parseLetter(follower, d)
 			}
-			l := &letter{}
-			if err := json.Unmarshal(d.Data, &l.DeadLetter); err != nil {
-				yield(nil, fmt.Errorf("%w: dead letter %s of %s: %w", store.ErrCorrupt, d.Key, follower, err))
-				return
-			}
-			if _, l.pos, err = parseLetterID(l.ID); err != nil || !yield(l, nil) {
+			if !yield(l, err) || err != nil {
 				return
 			}
 		}
 	}
-}
-
-// lot is the dead letters of a worker, in log order, and the sequences they
-// block.
-type lot struct {
-	letters []*letter
-	blocked map[string]int // key -> letters that have it
-}
-
-func (b *lot) add(l *letter) {
-	if b.blocked == nil {
-		b.blocked = map[string]int{}
-	}
-	b.letters = append(b.letters, l)
-	for _, k := range l.Keys {
-		b.blocked[k]++
-	}
-}
-
-func (b *lot) remove(l *letter) {
-	b.letters = slices.DeleteFunc(b.letters, func(x *letter) bool { return x == l })
-	for _, k := range l.Keys {
-		if b.blocked[k]--; b.blocked[k] == 0 {
-			delete(b.blocked, k)
-		}
-	}
-}
-
-func (b *lot) blocks(keys []string) bool {
-	return slices.ContainsFunc(keys, func(k string) bool { return b.blocked[k] > 0 })
-}
-
-func (b *lot) find(p store.Position) *letter {
-	for _, l := range b.letters {
-		if l.pos == p {
-			return l
-		}
-	}
-	return nil
-}
-
-// sequence returns the letters connected to one by shared keys, in log order.
-func (b *lot) sequence(of []string) []*letter {
-	keys := map[string]bool{}
-	for _, k := range of {
-		keys[k] = true
-	}
-	for grew := true; grew; {
-		grew = false
-		for _, l := range b.letters {
-			if !slices.ContainsFunc(l.Keys, func(k string) bool { return keys[k] }) {
-				continue
-			}
-			for _, k := range l.Keys {
-				grew = grew || !keys[k]
-				keys[k] = true
-			}
-		}
-	}
-	var out []*letter
-	for _, l := range b.letters {
-		if slices.ContainsFunc(l.Keys, func(k string) bool { return keys[k] }) {
-			out = append(out, l)
-		}
-	}
-	return out
-}
-
-// due returns the first letter to be tried again at a time, and when the
-// next is to be if none is yet.
-func (b *lot) due(now time.Time) (l *letter, next time.Time) {
-	for _, l := range b.letters {
-		if l.State != StateRetrying {
-			continue
-		}
-		if !l.NextAt.After(now) {
-			return l, now
-		}
-		if next.IsZero() || l.NextAt.Before(next) {
-			next = l.NextAt
-		}
-	}
-	return nil, next
 }

@@ -43,8 +43,9 @@ type Handler interface {
 	// among records that share a key. It is called only when it matters.
 	Keys(rec store.Record) []string
 	// Handle takes in a record. Changes of documents go through tx, or are
-	// kept until Flush. An error of the store means try again later, an error
-	// wrapped by [Permanent] never, any other as Retry says.
+	// kept until Flush. If the store is to blame for an error, the worker
+	// waits for the store; otherwise the record is parked: for good if the
+	// error is [Permanent] or a panic, or to be tried again as Retry says.
 	Handle(ctx context.Context, tx *Tx, rec store.Record) error
 	// Flush gives tx the changes that Handle kept.
 	Flush(ctx context.Context, tx *Tx) error
@@ -103,5 +104,5 @@ func isPermanent(err error) bool {
 // isInfrastructure reports whether err says more about the store than about
 // the record.
 func isInfrastructure(err error) bool {
-	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrUnknown) || errors.Is(err, store.ErrCorrupt)
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrUnknown)
 }

@@ -10,63 +10,75 @@ import (
 	"github.com/deed-dev/deed/store"
 )
 
+// How long a worker stays with dead letters before it looks at new records
+// again: those that it tries by itself, and those somebody asks for.
+const (
+	ownRedrive   = 250 * time.Millisecond
+	askedRedrive = 10 * time.Second
+)
+
+// outcome is what came of trying dead letters again.
+type outcome struct {
+	handled int
+	failure error // of the first that still could not be handled
+}
+
 // redrive tries letters of one sequence again, in log order, each in a commit
-// of its own. One that fails holds back those that share a key with it. It
-// returns how many were handled, and why the asked-for one was not.
-func (w *worker) redrive(ctx context.Context, sequence []*letter, asked *letter) (handled int, why error) {
+// of its own. One that is not handled holds back those that share a key with
+// it. Unless forced, dead ones and those not yet due are left alone. An error
+// means that the worker has to begin afresh.
+func (w *worker) redrive(ctx context.Context, sequence []*letter, force bool) (out outcome, err error) {
 	var held lot
+	start, budget := time.Now(), ownRedrive
+	if force {
+		budget = askedRedrive
+	}
 	for _, l := range sequence {
-		if held.blocks(l.Keys) {
-			held.add(l)
+		now := time.Now()
+		if now.Sub(start) > budget || ctx.Err() != nil {
+			break // those that wait for nothing any more are due at once
+		}
+		ripe := force || l.State == StateWaiting || l.State == StateRetrying && !l.NextAt.After(now)
+		if !ripe || held.blocks(l.Keys) {
+			held.block(l.Keys)
 			continue
 		}
 		failure, err := w.retry(ctx, l)
 		if err != nil {
-			return handled, err
+			return out, err
 		}
 		if failure == nil {
-			handled++
+			out.handled++
 			continue
 		}
-		held.add(l)
-		if l == asked || why == nil {
-			why = failure
+		held.block(l.Keys)
+		if out.failure == nil {
+			out.failure = fmt.Errorf("%s: %w", l.ID, failure)
 		}
 	}
 	w.tell()
-	return handled, why
+	return out, nil
 }
 
 // retry handles one letter's record again. It returns why that failed, or why
 // it could not be tried.
 func (w *worker) retry(ctx context.Context, l *letter) (failure, err error) {
-	rec, err := w.record(ctx, l)
+	rec, failure, err := w.record(ctx, l)
 	if err != nil {
 		return nil, err
 	}
 	tx := newTx(w.f.store)
-	failure = safely(func() error {
-		if err := w.handleOne(ctx, tx, rec); err != nil {
-			return err
-		}
-		return w.handler.Flush(ctx, tx)
-	})
+	if failure == nil {
+		failure = w.takeIn(ctx, tx, &rec, true)
+	}
 	if failure != nil {
-		if w.isOurs(ctx, failure) {
+		if w.isOurs(ctx, tx, failure) {
 			return nil, failure
 		}
 		w.handler.Reset()
-		l.failed(failure, w.f.Retry, time.Now())
-		w.log.Warn("still parked", "id", l.ID, "attempts", l.Attempts, "state", l.State, "reason", l.Reason)
-		c, err := l.change(w.f, w.gen)
-		if err != nil {
-			return nil, err
-		}
-		return failure, w.commit(ctx, newTx(w.f.store), w.cursor, []store.Change{c})
+		return failure, w.stillParked(ctx, l, rec, failure)
 	}
-	tx.keep()
-	gone := store.Change{Coll: deadColl(w.f.Name), Key: deadKey(w.gen, l.pos), Rev: store.AnyRev}
-	if err := w.commit(ctx, tx, w.cursor, []store.Change{gone}); err != nil {
+	if err := w.commit(ctx, tx, w.cursor, l.gone(w.gen)); err != nil {
 		return nil, err
 	}
 	w.lot.remove(l)
@@ -74,55 +86,64 @@ func (w *worker) retry(ctx context.Context, l *letter) (failure, err error) {
 	return nil, nil
 }
 
-// record reads the record of a letter.
-func (w *worker) record(ctx context.Context, l *letter) (store.Record, error) {
+// stillParked saves a letter whose record has failed once more.
+func (w *worker) stillParked(ctx context.Context, l *letter, rec store.Record, failure error) error {
+	now := *l
+	if rec.Version > 0 {
+		now.Data, now.Meta = copyOf(rec.Data), copyOf(rec.Meta)
+	}
+	now.failed(failure, w.f.Retry, time.Now())
+	change, err := now.saved(w.gen)
+	if err != nil {
+		return err
+	}
+	if err := w.commit(ctx, newTx(w.f.store), w.cursor, change); err != nil {
+		return err
+	}
+	w.log.Warn("still parked", "id", l.ID, "attempts", now.Attempts, "state", now.State, "reason", now.Reason)
+	now.forget()
+	w.lot.replace(l, &now)
+	return nil
+}
+
+// record reads the record of a letter. That it cannot be read any more is the
+// letter's failure, and must not keep the worker from everything else.
+func (w *worker) record(ctx context.Context, l *letter) (rec store.Record, failure, err error) {
 	for rec, err := range w.f.store.Read(ctx, l.Stream, store.Range{From: l.Version, Limit: 1}) {
-		if err != nil || rec.Version == l.Version {
-			return rec, err
+		switch {
+		case errors.Is(err, store.ErrCorrupt):
+			return store.Record{}, Permanent(err), nil
+		case err != nil:
+			return store.Record{}, nil, err
+		case rec.Version == l.Version:
+			return rec, nil, nil
 		}
 	}
-	return store.Record{}, fmt.Errorf("%w: %s@%d, which %s could not handle, is gone", store.ErrCorrupt, l.Stream, l.Version, w.f.Name)
+	return store.Record{}, Permanent(fmt.Errorf("%w: %s@%d is gone", store.ErrCorrupt, l.Stream, l.Version)), nil
 }
 
 // discard gives a letter up, leaves a note, and lets its sequence go on.
-func (w *worker) discard(ctx context.Context, l *letter, reason, actor string) (int, error) {
-	note, err := json.Marshal(discarded{DeadLetter: l.DeadLetter, Discarded: time.Now().UTC(), By: actor, Why: reason})
-	if err != nil {
-		return 0, err
-	}
+func (w *worker) discard(ctx context.Context, l *letter, reason, actor string) error {
 	key := deadKey(w.gen, l.pos)
-	err = w.commit(ctx, newTx(w.f.store), w.cursor, []store.Change{
-		{Coll: deadColl(w.f.Name), Key: key, Rev: store.AnyRev},
-		{Coll: discardedColl(w.f.Name), Key: key, Rev: store.AnyRev, Data: note},
-	})
+	d, err := w.f.store.Get(ctx, deadColl(w.f.Name), key)
 	if err != nil {
-		return 0, err
+		return fmt.Errorf("dead letter %s: %w", l.ID, err)
+	}
+	full, err := parseLetter(w.f.Name, d)
+	if err != nil {
+		return err
+	}
+	note, err := json.Marshal(discarded{DeadLetter: full.DeadLetter, Discarded: time.Now().UTC(), By: actor, Why: reason})
+	if err != nil {
+		return err
+	}
+	err = w.commit(ctx, newTx(w.f.store), w.cursor, l.gone(w.gen),
+		store.Change{Coll: discardedColl(w.f.Name), Key: key, Rev: store.AnyRev, Data: note})
+	if err != nil {
+		return err
 	}
 	w.lot.remove(l)
 	w.log.Warn("discarded", "id", l.ID, "by", actor, "because", reason)
-	// Those that failed themselves keep their state: only those that waited
-	// for this one are tried.
-	var waited []*letter
-	for _, x := range w.lot.sequence(l.Keys) {
-		if x.State != StateWaiting {
-			break
-		}
-		waited = append(waited, x)
-	}
-	n, err := w.redrive(ctx, waited, nil)
-	if err != nil && !w.isOurs(ctx, err) && !errors.Is(err, errFenced) {
-		err = nil // the next of them failed too, and is parked now
-	}
-	return n, err
-}
-
-// onLetter makes a task of something to do with a letter.
-func onLetter(p store.Position, do func(ctx context.Context, w *worker, l *letter) (int, error)) *task {
-	return &task{done: make(chan struct{}), run: func(ctx context.Context, w *worker) (int, error) {
-		l := w.lot.find(p)
-		if l == nil {
-			return 0, fmt.Errorf("%w: %s", ErrNoDeadLetter, letterID(w.f.Name, p))
-		}
-		return do(ctx, w, l)
-	}}
+	_, err = w.redrive(ctx, w.lot.sequence(l.Keys), false)
+	return err
 }

@@ -16,6 +16,7 @@ type Tx struct {
 	at      map[docKey]int // index into changes
 	revs    map[docKey]uint64
 	undo    []undo // what the present record did
+	trouble bool   // the store failed to answer the present record
 }
 
 type docKey struct{ coll, key string }
@@ -43,8 +44,11 @@ func (tx *Tx) Get(ctx context.Context, coll, key string) (store.Doc, error) {
 		return store.Doc{Key: key, Rev: tx.revs[k] + 1, Data: tx.changes[i].Data}, nil
 	}
 	d, err := tx.store.Get(ctx, coll, key)
-	if err == nil || errors.Is(err, store.ErrNotFound) {
+	switch {
+	case err == nil || errors.Is(err, store.ErrNotFound):
 		tx.revs[k] = d.Rev
+	case ctx.Err() == nil && !errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrInvalid):
+		tx.trouble = true
 	}
 	return d, err
 }
@@ -82,7 +86,7 @@ func (tx *Tx) change(coll, key string, data []byte) error {
 }
 
 // keep makes the changes of the present record part of the batch.
-func (tx *Tx) keep() { tx.undo = tx.undo[:0] }
+func (tx *Tx) keep() { tx.undo, tx.trouble = tx.undo[:0], false }
 
 // drop takes the changes of the present record back.
 func (tx *Tx) drop() {
@@ -95,5 +99,5 @@ func (tx *Tx) drop() {
 		}
 		tx.changes[u.index] = u.was
 	}
-	tx.undo = tx.undo[:0]
+	tx.keep()
 }

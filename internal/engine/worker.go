@@ -19,13 +19,25 @@ import (
 const (
 	smallBatch = 512
 	largeBatch = 4096
+	// maxHold is how long records may be handled before they are committed.
+	maxHold = 250 * time.Millisecond
 	// pause between small batches, so that a busy log does not make every
 	// follower look at every single append.
 	pause = 2 * time.Millisecond
 	// idleSave is how long a cursor may have moved over records without any
 	// effect before it is saved.
 	idleSave = time.Second
+	// commitTime is how long a commit may take. It is not abandoned when the
+	// worker is to end: what was done outside would be done again.
+	commitTime = 10 * time.Second
 )
+
+// backoff is how long a worker waits for a store that fails.
+var backoff = Retry{First: 50 * time.Millisecond, Max: 5 * time.Second}
+
+// errFenced reports that another worker of the same partition, or somebody
+// who changed a document, was faster.
+var errFenced = errors.New("engine: overtaken by another writer")
 
 // A worker handles the records of one partition for one generation.
 type worker struct {
@@ -36,15 +48,17 @@ type worker struct {
 	log     *slog.Logger
 
 	// These belong to the goroutine that runs the worker.
-	cursor store.Cursor // as far as the handler has come
-	saved  store.Cursor // as far as the store knows
-	rev    uint64       // of the checkpoint
-	past   *past
-	lot    lot
-	saveAt time.Time // not before then, if there is no effect to save
-	size   int       // of batches
-	ahead  chan batch
-	stop   context.CancelFunc // of what is read ahead
+	cursor  store.Cursor // as far as the handler has come
+	saved   store.Cursor // as far as the store knows
+	rev     uint64       // of the checkpoint
+	past    []past
+	lot     lot
+	redrove bool       // the last thing it did was to try dead letters
+	saveAt  time.Time  // not before then, if there is no effect to save
+	size    int        // of batches
+	rest    batch      // read, and still to be handled
+	ahead   chan batch // being read
+	cancel  context.CancelFunc
 
 	mu    sync.Mutex
 	poke  context.CancelFunc // ends the present wait; nil = not waiting
@@ -53,84 +67,67 @@ type worker struct {
 	report
 }
 
-// report is what a worker tells others, under its mutex.
-type report struct {
-	at        store.Cursor // the same as cursor
-	head      store.Cursor
-	state     string
-	handled   uint64
-	retrying  int
-	dead      int
-	waiting   int
-	lastError string
-	errorAt   time.Time
-	heartbeat time.Time
-	oldest    time.Time // when the oldest record not yet handled was recorded; zero = caught up
-	rate      float64
-	rateAt    time.Time
-	rateFrom  uint64
-	alive     bool
-}
-
-// A task is something to do between batches, by request.
-type task struct {
-	run  func(ctx context.Context, w *worker) (int, error)
-	done chan struct{}
-	n    int
-	err  error
-}
-
-// run works until ctx is done. Whatever the store refuses is tried again.
+// run works until ctx is done. Whatever the store refuses is tried again,
+// from what the store knows.
 func (w *worker) run(ctx context.Context) {
-	defer w.end()
+	defer w.leave(ctx)
 	failures := 0
-	loaded := false
 	for ctx.Err() == nil {
-		err := w.load(ctx, &loaded)
-		if err == nil {
-			err = w.step(ctx)
+		err := w.step(ctx)
+		for err != nil && ctx.Err() == nil {
+			w.handler.Reset()
+			w.forgetRead()
+			w.fails(err)
+			failures++
+			w.sleep(ctx, backoff.wait(failures))
+			if err = w.load(ctx); err == nil {
+				// Perhaps it was too much for the store.
+				w.size = max(1, smallBatch>>min(failures, 16))
+				err = w.step(ctx)
+			}
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			failures = 0
-			continue
-		}
-		w.handler.Reset()
-		w.forgetAhead()
-		loaded = false
-		failures++
-		w.fails(err)
-		w.sleep(ctx, Retry{First: 50 * time.Millisecond, Max: 5 * time.Second}.wait(failures))
+		failures = 0
 	}
 }
 
-// load reads what the store knows of the worker, if that may have changed.
-func (w *worker) load(ctx context.Context, loaded *bool) error {
-	if *loaded {
-		return nil
+// leave saves the cursor, should it have moved over records without effect,
+// and answers whoever still asks for something.
+func (w *worker) leave(ctx context.Context) {
+	w.forgetRead()
+	if w.cursor != w.saved {
+		if err := w.commit(ctx, newTx(w.f.store), w.cursor); err != nil {
+			w.log.Debug("cursor not saved", "error", err)
+		}
 	}
+	w.end()
+}
+
+// load reads what the store knows of the worker.
+func (w *worker) load(ctx context.Context) error {
 	d, err := w.f.store.Get(ctx, cursorColl, cursorKey(w.f.Name, w.gen, w.part, w.f.Partitions))
+	if errors.Is(err, store.ErrNotFound) {
+		w.f.wake() // another node has rebuilt, or has other partitions
+	}
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	var c checkpoint
-	if err := json.Unmarshal(d.Data, &c); err != nil {
-		return fmt.Errorf("%w: checkpoint %s: %w", store.ErrCorrupt, d.Key, err)
+	c, err := parseCheckpoint(d)
+	if err != nil {
+		return err
 	}
-	w.lot = lot{}
+	parked := lot{}
 	for l, err := range letters(ctx, w.f.store, w.f.Name, w.gen, "") {
 		if err != nil {
 			return err
 		}
 		if store.PartitionOf(l.Stream, w.f.Partitions) == w.part {
-			w.lot.add(l)
+			l.forget()
+			parked.add(l)
 		}
 	}
-	w.cursor, w.saved, w.rev, w.past = c.Cursor, c.Cursor, d.Rev, c.Past
+	w.cursor, w.saved, w.rev, w.past, w.lot = c.Cursor, c.Cursor, d.Rev, c.Past, parked
 	w.size = smallBatch
-	*loaded = true
+	w.tell()
 	return nil
 }
 
@@ -138,47 +135,47 @@ func (w *worker) load(ctx context.Context, loaded *bool) error {
 func (w *worker) step(ctx context.Context) error {
 	w.beat()
 	if t := w.nextTask(); t != nil {
-		t.n, t.err = t.run(ctx, w)
-		close(t.done)
-		if t.err != nil && isInfrastructure(t.err) {
-			return t.err
-		}
-		return nil
-	}
-	due, next := w.lot.due(time.Now())
-	if due != nil {
-		_, err := w.redrive(ctx, w.lot.sequence(due.Keys), due)
+		out, err := t.run(ctx, w)
+		t.answer(out, err)
 		return err
 	}
-	b := w.take(ctx)
-	if b.err != nil {
-		return b.err
+	due, at := w.lot.due()
+	if due != nil && !w.redrove && !at.After(time.Now()) {
+		w.redrove = true // next comes a batch: neither keeps the other waiting for ever
+		_, err := w.redrive(ctx, w.lot.sequence(due.Keys), false)
+		return err
 	}
-	if len(b.recs) > 0 || b.next != w.cursor {
-		if err := w.handle(ctx, b); err != nil {
-			return err
-		}
-		w.adapt(len(b.recs), b.full)
-		if !b.full {
-			w.sleep(ctx, pause)
-		}
-		return nil
+	w.redrove = false
+	b, err := w.take(ctx)
+	if err != nil {
+		return err
 	}
-	return w.rest(ctx, next)
+	if len(b.recs) == 0 && b.next == w.cursor {
+		return w.idle(ctx, due, at)
+	}
+	if err := w.handle(ctx, b); err != nil {
+		return err
+	}
+	if !b.full && len(w.rest.recs) == 0 {
+		w.sleep(ctx, pause)
+	}
+	return nil
 }
 
-// rest waits for more records, a task, or the next retry.
-func (w *worker) rest(ctx context.Context, next time.Time) error {
+// idle waits for more records, a task, or the time of the next retry.
+func (w *worker) idle(ctx context.Context, due *letter, at time.Time) error {
 	wait := w.f.poll
 	if w.cursor != w.saved {
 		left := time.Until(w.saveAt)
 		if left <= 0 {
-			return w.commit(ctx, newTx(w.f.store), w.cursor, nil)
+			return w.commit(ctx, newTx(w.f.store), w.cursor)
 		}
 		wait = min(wait, left)
 	}
-	if !next.IsZero() {
-		wait = min(wait, max(time.Until(next), 0))
+	if due != nil {
+		if wait = min(wait, time.Until(at)); wait <= 0 {
+			return nil
+		}
 	}
 	waiting, done := w.startWait(ctx, wait)
 	defer done()
@@ -213,43 +210,31 @@ func (w *worker) startWait(ctx context.Context, d time.Duration) (context.Contex
 	}
 }
 
-// ask hands the worker a task; it reports false if the worker has ended.
-func (w *worker) ask(t *task) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.alive {
-		return false
+// commit saves changes and the cursor, all or nothing. If somebody else has
+// moved the checkpoint, nothing is saved and errFenced returned.
+func (w *worker) commit(ctx context.Context, tx *Tx, cursor store.Cursor, extra ...store.Change) error {
+	past := remaining(w.past, cursor)
+	data, err := json.Marshal(checkpoint{Cursor: cursor, Past: past})
+	if err != nil {
+		return err
 	}
-	w.tasks = append(w.tasks, t)
-	w.poked = true
-	if w.poke != nil {
-		w.poke()
+	changes := append(tx.changes, extra...)
+	changes = append(changes, store.Change{
+		Coll: cursorColl, Key: cursorKey(w.f.Name, w.gen, w.part, w.f.Partitions), Rev: w.rev, Data: data,
+	})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
+	defer cancel()
+	if err := w.f.store.Write(ctx, changes...); err != nil {
+		if _, conflict := errors.AsType[*store.ConflictError](err); conflict {
+			return fmt.Errorf("%w: %w", errFenced, err)
+		}
+		return err
 	}
-	return true
-}
-
-func (w *worker) nextTask() *task {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.tasks) == 0 {
-		return nil
-	}
-	t := w.tasks[0]
-	w.tasks = w.tasks[1:]
-	return t
-}
-
-// end answers whoever still waits.
-func (w *worker) end() {
-	w.forgetAhead()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.alive, w.state = false, StateStopped
-	for _, t := range w.tasks {
-		t.err = ErrNotRunning
-		close(t.done)
-	}
-	w.tasks = nil
+	w.rev++
+	w.cursor, w.saved, w.past = cursor, cursor, past
+	w.saveAt = time.Now().Add(idleSave)
+	w.moved()
+	return nil
 }
 
 // panicked is the error of a handler that panicked.
@@ -283,47 +268,16 @@ func (w *worker) keys(rec store.Record) (keys []string) {
 // handleOne gives one record to the handler. A handler with outside effects
 // gets a deadline.
 func (w *worker) handleOne(ctx context.Context, tx *Tx, rec store.Record) error {
-	if !w.f.Pure {
-		within, cancel := context.WithTimeout(ctx, w.f.Timeout)
-		defer cancel()
-		ctx = within
+	if w.f.Pure {
+		return w.handler.Handle(ctx, tx, rec)
 	}
+	ctx, cancel := context.WithTimeout(ctx, w.f.Timeout)
+	defer cancel()
 	return w.handler.Handle(ctx, tx, rec)
 }
 
 // isOurs reports whether an error is about the store or the end of the
 // worker, rather than about the record.
-func (w *worker) isOurs(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || isInfrastructure(err)
+func (w *worker) isOurs(ctx context.Context, tx *Tx, err error) bool {
+	return ctx.Err() != nil || tx.trouble || isInfrastructure(err)
 }
-
-// commit saves changes and the cursor, all or nothing. If somebody else has
-// moved the checkpoint, nothing is saved and errFenced returned.
-func (w *worker) commit(ctx context.Context, tx *Tx, cursor store.Cursor, extra []store.Change) error {
-	if w.past != nil && w.past.over(cursor) {
-		w.past = nil
-	}
-	data, err := json.Marshal(checkpoint{Cursor: cursor, Past: w.past})
-	if err != nil {
-		return err
-	}
-	changes := append(tx.changes, extra...)
-	changes = append(changes, store.Change{
-		Coll: cursorColl, Key: cursorKey(w.f.Name, w.gen, w.part, w.f.Partitions), Rev: w.rev, Data: data,
-	})
-	if err := w.f.store.Write(ctx, changes...); err != nil {
-		if _, conflict := errors.AsType[*store.ConflictError](err); conflict {
-			return fmt.Errorf("%w: %w", errFenced, err)
-		}
-		return err
-	}
-	w.rev++
-	w.cursor, w.saved = cursor, cursor
-	w.saveAt = time.Now().Add(idleSave)
-	w.moved()
-	return nil
-}
-
-// errFenced reports that another worker of the same partition, or somebody
-// who changed a document, was faster.
-var errFenced = errors.New("engine: overtaken by another writer")

@@ -85,9 +85,9 @@ func explain(err error) *FieldError {
 		f := &FieldError{Field: field(sem.JSONPointer)}
 		switch {
 		case errors.Is(sem.Err, json.ErrUnknownName):
-			f.Detail = "unknown field"
+			f.Detail = "is not a field of this document"
 		case sem.GoType != nil && sem.JSONKind != 0:
-			f.Detail = fmt.Sprintf("a JSON %s cannot be a %s", kindName(sem.JSONKind), typeName(sem.GoType))
+			f.Detail = fmt.Sprintf("is a JSON %s, and must be a %s", kindName(sem.JSONKind), typeName(sem.GoType))
 			if sem.Err != nil {
 				f.Detail += ": " + sem.Err.Error()
 			}
@@ -102,7 +102,7 @@ func explain(err error) *FieldError {
 		f := &FieldError{Field: field(syn.JSONPointer)}
 		switch {
 		case errors.Is(syn.Err, jsontext.ErrDuplicateName):
-			f.Detail = "field given twice"
+			f.Detail = "is given twice"
 		case errors.Is(syn.Err, io.ErrUnexpectedEOF):
 			f.Detail = "the JSON ends too early"
 		default:
@@ -153,7 +153,7 @@ func typeName(t reflect.Type) string {
 		if t.PkgPath() == "time" {
 			return "time (RFC 3339)"
 		}
-		return "object"
+		return "JSON object"
 	case reflect.Slice, reflect.Array:
 		return "list"
 	case reflect.Float32, reflect.Float64:

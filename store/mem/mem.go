@@ -113,10 +113,10 @@ func (s *Store) record(stream string, e store.Event, now time.Time) store.Writte
 func (s *Store) repeated(writes []store.Write) ([]store.Written, bool) {
 	written, events := make([]store.Written, len(writes)), 0
 	for i, w := range writes {
-		from := int(w.Expect)
-		if w.Expect < 0 || len(s.streams[w.Stream]) < from+len(w.Events) {
+		if w.Expect < 0 || s.version(w.Stream) < uint64(w.Expect)+uint64(len(w.Events)) {
 			return nil, false
 		}
+		from := int(w.Expect)
 		if len(w.Events) == 0 && s.version(w.Stream) != uint64(from) {
 			return nil, false
 		}

@@ -41,8 +41,8 @@ func (s *Store) openReaders() error {
 
 // reading calls f with a reader nobody else uses meanwhile.
 func (s *Store) reading(ctx context.Context, f func(*reader) error) error {
-	if s.closed() {
-		return errClosed
+	if err := s.usable(ctx); err != nil {
+		return err
 	}
 	select {
 	case r := <-s.readers:

@@ -1,0 +1,654 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/mem"
+)
+
+// A broken store is the reference with one thing wrong.
+type broken struct {
+	*mem.Store
+	append func(context.Context, []store.Write) ([]store.Written, error)
+	seq    func(iter.Seq2[store.Record, error]) iter.Seq2[store.Record, error] // of both ways to read
+	stream func(context.Context, string, store.Range) iter.Seq2[store.Record, error]
+	log    func(context.Context, store.Cursor, store.Filter) iter.Seq2[store.Record, error]
+	head   func(context.Context) (store.Cursor, error)
+	write  func(context.Context, []store.Change) error
+	get    func(context.Context, string, string) (store.Doc, error)
+	list   func(context.Context, string, string, string) iter.Seq2[store.Doc, error]
+	drop   func() error
+	wait   func() error
+	close  func() error
+}
+
+func (b *broken) Append(ctx context.Context, ws ...store.Write) ([]store.Written, error) {
+	if b.append != nil {
+		return b.append(ctx, ws)
+	}
+	return b.Store.Append(ctx, ws...)
+}
+
+func (b *broken) Read(ctx context.Context, name string, r store.Range) iter.Seq2[store.Record, error] {
+	seq := b.Store.Read(ctx, name, r)
+	if b.stream != nil {
+		seq = b.stream(ctx, name, r)
+	}
+	if b.seq != nil {
+		seq = b.seq(seq)
+	}
+	return seq
+}
+
+func (b *broken) ReadAll(ctx context.Context, c store.Cursor, f store.Filter) iter.Seq2[store.Record, error] {
+	seq := b.Store.ReadAll(ctx, c, f)
+	if b.log != nil {
+		seq = b.log(ctx, c, f)
+	}
+	if b.seq != nil {
+		seq = b.seq(seq)
+	}
+	return seq
+}
+
+func (b *broken) Head(ctx context.Context) (store.Cursor, error) {
+	if b.head != nil {
+		return b.head(ctx)
+	}
+	return b.Store.Head(ctx)
+}
+
+func (b *broken) Write(ctx context.Context, cs ...store.Change) error {
+	if b.write != nil {
+		return b.write(ctx, cs)
+	}
+	return b.Store.Write(ctx, cs...)
+}
+
+func (b *broken) Get(ctx context.Context, coll, key string) (store.Doc, error) {
+	if b.get != nil {
+		return b.get(ctx, coll, key)
+	}
+	return b.Store.Get(ctx, coll, key)
+}
+
+func (b *broken) List(ctx context.Context, coll, prefix, after string) iter.Seq2[store.Doc, error] {
+	if b.list != nil {
+		return b.list(ctx, coll, prefix, after)
+	}
+	return b.Store.List(ctx, coll, prefix, after)
+}
+
+func (b *broken) DropColl(ctx context.Context, coll string) error {
+	if b.drop != nil {
+		return b.drop()
+	}
+	return b.Store.DropColl(ctx, coll)
+}
+
+func (b *broken) Wait(ctx context.Context, c store.Cursor) error {
+	if b.wait != nil {
+		return b.wait()
+	}
+	return b.Store.Wait(ctx, c)
+}
+
+func (b *broken) Close() error {
+	if b.close != nil {
+		return b.close()
+	}
+	return b.Store.Close()
+}
+
+// finder is a broken store with an index that is wrong.
+type finder struct {
+	*broken
+	find func(context.Context, string, store.Query) iter.Seq2[store.Doc, error]
+}
+
+func (f *finder) EnsureIndexes(context.Context, string, []string) error { return nil }
+func (f *finder) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[store.Doc, error] {
+	return f.find(ctx, coll, q)
+}
+
+func breaking(how func(*broken)) func() store.Store {
+	return func() store.Store {
+		b := &broken{Store: mem.New()}
+		how(b)
+		return b
+	}
+}
+
+func misfinding(how func(q *store.Query)) func() store.Store {
+	return func() store.Store {
+		f := &finder{broken: &broken{Store: mem.New()}}
+		f.find = func(ctx context.Context, coll string, q store.Query) iter.Seq2[store.Doc, error] {
+			how(&q)
+			return store.Scan(f.List(ctx, coll, "", ""), q)
+		}
+		return f
+	}
+}
+
+func mapped(f func(*store.Record)) func() store.Store {
+	return breaking(func(b *broken) {
+		b.seq = func(seq iter.Seq2[store.Record, error]) iter.Seq2[store.Record, error] {
+			return func(yield func(store.Record, error) bool) {
+				for r, err := range seq {
+					f(&r)
+					if !yield(r, err) {
+						return
+					}
+				}
+			}
+		}
+	})
+}
+
+func rewriting(f func([]store.Write) []store.Write) func() store.Store {
+	return breaking(func(b *broken) {
+		b.append = func(ctx context.Context, ws []store.Write) ([]store.Written, error) {
+			changed := f(slices.Clone(ws))
+			if len(changed) == 0 {
+				return make([]store.Written, len(ws)), nil
+			}
+			out, err := b.Store.Append(ctx, changed...)
+			for len(out) > 0 && len(out) < len(ws) {
+				out = append(out, store.Written{})
+			}
+			return out, err
+		}
+	})
+}
+
+func answering(f func([]store.Written, error) ([]store.Written, error)) func() store.Store {
+	return breaking(func(b *broken) {
+		b.append = func(ctx context.Context, ws []store.Write) ([]store.Written, error) {
+			out, err := b.Store.Append(ctx, ws...)
+			if out == nil {
+				out = make([]store.Written, max(len(ws), 1))
+			}
+			return f(out, err)
+		}
+	})
+}
+
+func refiltering(f func(*store.Filter)) func() store.Store {
+	return breaking(func(b *broken) {
+		b.log = func(ctx context.Context, c store.Cursor, filter store.Filter) iter.Seq2[store.Record, error] {
+			f(&filter)
+			return b.Store.ReadAll(ctx, c, filter)
+		}
+	})
+}
+
+func stopping[T any](seq iter.Seq2[T, error], n int) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for v, err := range seq {
+			if n--; n < 0 || !yield(v, err) {
+				return
+			}
+		}
+	}
+}
+
+var (
+	blind = rewriting(func(ws []store.Write) []store.Write { // does not look at expectations
+		for i := range ws {
+			ws[i].Expect = store.Any
+		}
+		return ws
+	})
+	forgiving = answering(func(w []store.Written, err error) ([]store.Written, error) { // says yes to everything
+		return w, nil
+	})
+	forgetful = answering(func(w []store.Written, err error) ([]store.Written, error) { // does not know repeats
+		if err == nil && w[0].Repeated {
+			return nil, &store.ConflictError{Stream: "a/1"}
+		}
+		return w, err
+	})
+	piecemeal = breaking(func(b *broken) { // one stream after the other
+		b.append = func(ctx context.Context, ws []store.Write) (out []store.Written, err error) {
+			for _, w := range ws {
+				one, err := b.Store.Append(ctx, w)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, one...)
+			}
+			return out, nil
+		}
+		b.write = func(ctx context.Context, cs []store.Change) error {
+			for _, c := range cs {
+				if err := b.Store.Write(ctx, c); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	})
+	selfish = breaking(func(b *broken) { // cannot be called while it is read
+		var reading atomic.Int32
+		once := func(seq iter.Seq2[store.Record, error]) iter.Seq2[store.Record, error] {
+			return func(yield func(store.Record, error) bool) {
+				if reading.Add(1) > 1 {
+					reading.Add(-1)
+					yield(store.Record{}, store.ErrUnavailable)
+					return
+				}
+				defer reading.Add(-1)
+				seq(yield)
+			}
+		}
+		b.seq = once
+		b.append = func(ctx context.Context, ws []store.Write) ([]store.Written, error) {
+			if reading.Load() > 0 {
+				return nil, store.ErrUnavailable
+			}
+			return b.Store.Append(ctx, ws...)
+		}
+	})
+	deaf = breaking(func(b *broken) { // does not notice that the caller has gone
+		b.append = func(ctx context.Context, ws []store.Write) ([]store.Written, error) {
+			return b.Store.Append(context.WithoutCancel(ctx), ws...)
+		}
+		b.stream = func(ctx context.Context, name string, r store.Range) iter.Seq2[store.Record, error] {
+			return b.Store.Read(context.WithoutCancel(ctx), name, r)
+		}
+	})
+	sharing = func() store.Store { // hands out, and keeps, one copy of bytes
+		b := &broken{Store: mem.New()}
+		var mu sync.Mutex
+		kept := map[store.ID][]byte{}
+		b.append = func(ctx context.Context, ws []store.Write) ([]store.Written, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, w := range ws {
+				for _, e := range w.Events {
+					kept[e.ID] = e.Data
+				}
+			}
+			return b.Store.Append(ctx, ws...)
+		}
+		b.seq = func(seq iter.Seq2[store.Record, error]) iter.Seq2[store.Record, error] {
+			return func(yield func(store.Record, error) bool) {
+				for r, err := range seq {
+					mu.Lock()
+					r.Data = kept[r.ID]
+					mu.Unlock()
+					if !yield(r, err) {
+						return
+					}
+				}
+			}
+		}
+		return b
+	}
+	careless = breaking(func(b *broken) { // does not look at revisions
+		b.write = func(ctx context.Context, cs []store.Change) error {
+			cs = slices.Clone(cs)
+			for i := range cs {
+				cs[i].Rev = store.AnyRev
+			}
+			return b.Store.Write(ctx, cs...)
+		}
+	})
+	unable = breaking(func(b *broken) { b.wait = func() error { return store.ErrUnavailable } })
+	short  = breaking(func(b *broken) { // stops before the end
+		b.seq = func(seq iter.Seq2[store.Record, error]) iter.Seq2[store.Record, error] { return stopping(seq, 1000) }
+		b.list = func(ctx context.Context, coll, prefix, after string) iter.Seq2[store.Doc, error] {
+			return stopping(b.Store.List(ctx, coll, prefix, after), 1000)
+		}
+	})
+	folding = breaking(func(b *broken) { // takes upper case for lower case
+		b.append = func(ctx context.Context, ws []store.Write) ([]store.Written, error) {
+			for i := range ws {
+				ws[i].Stream = strings.ToLower(ws[i].Stream)
+			}
+			return b.Store.Append(ctx, ws...)
+		}
+		b.stream = func(ctx context.Context, name string, r store.Range) iter.Seq2[store.Record, error] {
+			return b.Store.Read(ctx, strings.ToLower(name), r)
+		}
+		b.write = func(ctx context.Context, cs []store.Change) error {
+			for i := range cs {
+				cs[i].Coll, cs[i].Key = strings.ToLower(cs[i].Coll), strings.ToLower(cs[i].Key)
+			}
+			return b.Store.Write(ctx, cs...)
+		}
+	})
+)
+
+var brokenFor = map[string]func() store.Store{
+	"append/versions":               mapped(func(r *store.Record) { r.Version++ }),
+	"append/positions-grow":         answering(func(w []store.Written, err error) ([]store.Written, error) { w[0].Position.Seq = 1; return w, err }),
+	"append/written-is-where-it-is": answering(func(w []store.Written, err error) ([]store.Written, error) { w[0].Position.Seq--; return w, err }),
+	"append/none-refuses-existing":  blind,
+	"append/exact-refuses-other":    blind,
+	"append/exists":                 blind,
+	"append/any": rewriting(func(ws []store.Write) []store.Write {
+		if ws[0].Expect == store.Any {
+			ws[0].Expect = store.None
+		}
+		return ws
+	}),
+	"append/refused-consumes-nothing": breaking(func(b *broken) {
+		b.append = func(ctx context.Context, ws []store.Write) ([]store.Written, error) {
+			out, err := b.Store.Append(ctx, ws...)
+			if err != nil {
+				w := ws[0]
+				w.Expect = store.Any
+				b.Store.Append(ctx, w)
+			}
+			return out, err
+		}
+	}),
+	"append/several-streams": rewriting(func(ws []store.Write) []store.Write { return ws[:1] }),
+	"append/all-or-nothing":  piecemeal,
+	"append/expectation-only": rewriting(func(ws []store.Write) []store.Write {
+		return slices.DeleteFunc(ws, func(w store.Write) bool { return len(w.Events) == 0 })
+	}),
+	"append/order": rewriting(func(ws []store.Write) []store.Write {
+		ws[0].Events = slices.Clone(ws[0].Events)
+		slices.Reverse(ws[0].Events)
+		return ws
+	}),
+	"append/invalid":          forgiving,
+	"append/one-of-many-wins": blind,
+	"append/crossing-streams": blind,
+	"append/many-at-once":     mapped(func(r *store.Record) { r.Position.Seq = 1 }),
+	"append/conflict-spares-neighbours": breaking(func(b *broken) {
+		var n atomic.Int64
+		b.append = func(ctx context.Context, ws []store.Write) ([]store.Written, error) {
+			if n.Add(1)%8 == 0 {
+				return nil, &store.ConflictError{Stream: "hot/1", Version: 1}
+			}
+			return b.Store.Append(ctx, ws...)
+		}
+	}),
+	"append/keeps-its-own-bytes": sharing,
+	"append/cancelled":           deaf,
+	"append/time":                mapped(func(r *store.Record) { r.Time = r.Time.Add(-time.Duration(r.Position.Seq) * time.Second) }),
+	"append/large":               mapped(func(r *store.Record) { r.Data = r.Data[:min(len(r.Data), 1000)] }),
+
+	"repeat/same-again":         forgetful,
+	"repeat/later":              forgetful,
+	"repeat/several-streams":    forgetful,
+	"repeat/at-once":            forgetful,
+	"repeat/other-ids-conflict": forgiving,
+	"repeat/longer-conflicts":   forgiving,
+	"repeat/half-conflicts":     forgiving,
+
+	"read/never-written": breaking(func(b *broken) {
+		b.stream = func(context.Context, string, store.Range) iter.Seq2[store.Record, error] {
+			return func(yield func(store.Record, error) bool) { yield(store.Record{Version: 1}, nil) }
+		}
+	}),
+	"read/as-written":    mapped(func(r *store.Record) { r.Data = bytes.ToValidUTF8(r.Data, []byte("?")) }),
+	"read/streams-apart": folding,
+	"read/from": breaking(func(b *broken) {
+		b.stream = func(ctx context.Context, name string, r store.Range) iter.Seq2[store.Record, error] {
+			r.From = 0
+			return b.Store.Read(ctx, name, r)
+		}
+	}),
+	"read/backward": breaking(func(b *broken) {
+		b.stream = func(ctx context.Context, name string, r store.Range) iter.Seq2[store.Record, error] {
+			r.Backward = false
+			return b.Store.Read(ctx, name, r)
+		}
+	}),
+	"read/long-streams": short,
+	"read/again": breaking(func(b *broken) {
+		b.stream = func(ctx context.Context, name string, r store.Range) iter.Seq2[store.Record, error] {
+			recs := collect(b.Store.Read(ctx, name, r), "read")
+			return func(yield func(store.Record, error) bool) {
+				for _, rec := range recs {
+					if !yield(rec, nil) {
+						return
+					}
+				}
+			}
+		}
+	}),
+	"read/loop-may-call": selfish,
+	"read/own-bytes":     sharing,
+	"read/cancelled":     deaf,
+
+	"log/order": breaking(func(b *broken) {
+		b.log = func(ctx context.Context, c store.Cursor, f store.Filter) iter.Seq2[store.Record, error] {
+			recs := collect(b.Store.ReadAll(ctx, c, f), "read all")
+			slices.SortStableFunc(recs, func(x, y store.Record) int { return strings.Compare(x.Stream, y.Stream) })
+			return func(yield func(store.Record, error) bool) {
+				for _, r := range recs {
+					if !yield(r, nil) {
+						return
+					}
+				}
+			}
+		}
+	}),
+	"log/same-as-streams": breaking(func(b *broken) {
+		b.log = func(ctx context.Context, c store.Cursor, f store.Filter) iter.Seq2[store.Record, error] {
+			return func(yield func(store.Record, error) bool) {
+				for r, err := range b.Store.ReadAll(ctx, c, f) {
+					r.Meta = nil
+					if !yield(r, err) {
+						return
+					}
+				}
+			}
+		}
+	}),
+	"log/cursor": breaking(func(b *broken) {
+		b.log = func(ctx context.Context, c store.Cursor, f store.Filter) iter.Seq2[store.Record, error] {
+			if c != store.Start {
+				c = store.CursorAt(store.Position{Seq: c.Seq(0) + 1})
+			}
+			return b.Store.ReadAll(ctx, c, f)
+		}
+	}),
+	"log/head": breaking(func(b *broken) { b.head = func(context.Context) (store.Cursor, error) { return store.Start, nil } }),
+	"log/own-writes": breaking(func(b *broken) {
+		b.head = func(ctx context.Context) (store.Cursor, error) {
+			h, err := b.Store.Head(ctx)
+			return store.CursorAt(store.Position{Seq: max(h.Seq(0), 1) - 1}), err
+		}
+	}),
+	"log/categories": refiltering(func(f *store.Filter) { f.Categories = nil }),
+	"log/types":      refiltering(func(f *store.Filter) { f.Types = nil }),
+	"log/new-names": breaking(func(b *broken) {
+		var known atomic.Bool
+		b.log = func(ctx context.Context, c store.Cursor, f store.Filter) iter.Seq2[store.Record, error] {
+			if len(f.Types) > 0 && known.Swap(true) {
+				f.Types = []string{"unknown for ever"}
+			}
+			return b.Store.ReadAll(ctx, c, f)
+		}
+	}),
+	"log/limit":      refiltering(func(f *store.Filter) { f.Limit = 0 }),
+	"log/partitions": refiltering(func(f *store.Filter) { f.Partitions = 0 }),
+	"log/long":       short,
+	"log/nothing-behind": breaking(func(b *broken) {
+		seen := map[uint64]bool{} // each fifth record shows at the second look, as if it had been committed late
+		b.log = func(ctx context.Context, c store.Cursor, f store.Filter) iter.Seq2[store.Record, error] {
+			return func(yield func(store.Record, error) bool) {
+				for r, err := range b.Store.ReadAll(ctx, c, f) {
+					if n := r.Position.Seq; n%5 == 0 && !seen[n] {
+						seen[n] = true
+						continue
+					}
+					if !yield(r, err) {
+						return
+					}
+				}
+			}
+		}
+	}),
+	"log/loop-may-call": selfish,
+
+	"docs/put-and-get": breaking(func(b *broken) {
+		b.get = func(ctx context.Context, coll, key string) (store.Doc, error) {
+			d, err := b.Store.Get(ctx, coll, key)
+			d.Rev = min(d.Rev, 1)
+			return d, err
+		}
+	}),
+	"docs/compare-and-swap": careless,
+	"docs/one-of-many-wins": careless,
+	"docs/delete": breaking(func(b *broken) {
+		b.write = func(ctx context.Context, cs []store.Change) error {
+			if cs[0].Data == nil {
+				return nil
+			}
+			return b.Store.Write(ctx, cs...)
+		}
+	}),
+	"docs/all-or-nothing":    piecemeal,
+	"docs/collections-apart": folding,
+	"docs/invalid": breaking(func(b *broken) {
+		b.write = func(ctx context.Context, cs []store.Change) error {
+			b.Store.Write(ctx, cs...)
+			return nil
+		}
+	}),
+	"docs/own-bytes": breaking(func(b *broken) {
+		kept := map[string][]byte{}
+		b.write = func(ctx context.Context, cs []store.Change) error {
+			for _, c := range cs {
+				kept[c.Key] = c.Data
+			}
+			return b.Store.Write(ctx, cs...)
+		}
+		b.get = func(ctx context.Context, coll, key string) (store.Doc, error) {
+			d, err := b.Store.Get(ctx, coll, key)
+			d.Data = kept[key]
+			return d, err
+		}
+	}),
+	"docs/list": breaking(func(b *broken) {
+		b.list = func(ctx context.Context, coll, _, after string) iter.Seq2[store.Doc, error] {
+			return b.Store.List(ctx, coll, "", after)
+		}
+	}),
+	"docs/list-long": short,
+	"docs/list-while-writing": breaking(func(b *broken) {
+		b.list = func(ctx context.Context, coll, prefix, after string) iter.Seq2[store.Doc, error] {
+			return func(yield func(store.Doc, error) bool) {
+				for d, err := range b.Store.List(ctx, coll, prefix, after) {
+					if !yield(d, err) || !yield(d, err) {
+						return
+					}
+				}
+			}
+		}
+	}),
+	"docs/drop": breaking(func(b *broken) { b.drop = func() error { return nil } }),
+
+	"find/where":              misfinding(func(q *store.Query) { q.Where = nil }),
+	"find/sort":               misfinding(func(q *store.Query) { q.Sort = "" }),
+	"find/like-the-reference": misfinding(func(q *store.Query) { q.Desc = false }),
+	"find/follows-changes": func() store.Store {
+		f := &finder{broken: &broken{Store: mem.New()}}
+		f.find = func(ctx context.Context, coll string, q store.Query) iter.Seq2[store.Doc, error] {
+			q.Where = nil // the index never forgets
+			return store.Scan(f.List(ctx, coll, "", ""), q)
+		}
+		return f
+	},
+	"find/invalid": func() store.Store {
+		f := &finder{broken: &broken{Store: mem.New()}}
+		f.find = func(ctx context.Context, coll string, _ store.Query) iter.Seq2[store.Doc, error] {
+			return f.List(ctx, coll, "", "")
+		}
+		return f
+	},
+
+	"wait/wakes":                  unable,
+	"wait/not-when-there-is-more": unable,
+	"wait/ends":                   unable,
+	"close/refuses":               breaking(func(b *broken) { b.close = func() error { return nil } }),
+	"close/while-working": breaking(func(b *broken) {
+		b.append = func(ctx context.Context, ws []store.Write) ([]store.Written, error) {
+			out, err := b.Store.Append(ctx, ws...)
+			if err != nil {
+				err = errors.New("sql: database is closed")
+			}
+			return out, err
+		}
+	}),
+}
+
+// Every clause must be able to fail, or it promises nothing.
+func TestEveryClauseCanFail(t *testing.T) {
+	if n := len(Clauses()); n < 40 {
+		t.Errorf("%d clauses, want at least 40", n)
+	}
+	names := map[string]bool{}
+	for _, c := range Clauses() {
+		if names[c.Name] {
+			t.Errorf("two clauses are named %s", c.Name)
+		}
+		names[c.Name] = true
+		if len(c.Why) < 10 {
+			t.Errorf("%s does not say why", c.Name)
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			open, ok := brokenFor[c.Name]
+			if !ok {
+				t.Fatal("there is no broken store for this clause")
+			}
+			s := open()
+			defer s.Close()
+			if err := c.Check(t.Context(), s); err == nil {
+				t.Error("the broken store passes")
+			} else {
+				t.Log(err)
+			}
+		})
+	}
+	for name := range brokenFor {
+		if !names[name] {
+			t.Errorf("there is a broken store, but no clause %s", name)
+		}
+	}
+}
+
+// A store that forgets everything, or begins with something, is not durable.
+func TestEveryDurableClauseCanFail(t *testing.T) {
+	for _, c := range durableClauses {
+		t.Run(c.name, func(t *testing.T) {
+			if err := c.before(t.Context(), mem.New()); err != nil {
+				t.Fatal(err)
+			}
+			s := mem.New()
+			if c.name == "empty" {
+				must(t.Context(), s, write("a/1", store.None, evs(1)...))
+			}
+			if err := c.after(t.Context(), s); err == nil {
+				t.Error("a store that forgets passes")
+			}
+		})
+	}
+}
+
+func Example() {
+	for _, c := range Clauses()[:2] {
+		fmt.Println(c.Name, c.Check(context.Background(), mem.New()))
+	}
+	// Output:
+	// append/versions <nil>
+	// append/positions-grow <nil>
+}
