@@ -90,8 +90,8 @@ func parseCheckpoint(d store.Doc) (c checkpoint, err error) {
 
 // checkpoints is all checkpoints of one generation of a follower.
 type checkpoints struct {
-	past             // the number of partitions and their cursors
-	pasts []past     // what any of the partitions still has to skip
+	past         // the number of partitions and their cursors
+	pasts []past // what any of the partitions still has to skip
 	docs  []store.Doc
 }
 

@@ -16,7 +16,8 @@ type crew struct {
 	ended   sync.WaitGroup
 }
 
-// start sets a crew to work. It returns when each worker's checkpoint exists.
+// start sets a crew to work. When it returns, each worker knows how far it
+// has come.
 func (f *follower) start(ctx context.Context, gen uint64) (*crew, error) {
 	if f.Prepare != nil {
 		if err := f.Prepare(ctx, gen); err != nil {
@@ -26,21 +27,29 @@ func (f *follower) start(ctx context.Context, gen uint64) (*crew, error) {
 	if err := repartition(ctx, f.store, f, gen); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	c := &crew{gen: gen, cancel: cancel}
-	now := time.Now()
+	c := &crew{gen: gen}
 	for part := range f.Partitions {
-		w := &worker{
-			f: f, gen: gen, part: part, handler: f.New(gen),
-			log: f.log.With("follower", f.Name, "generation", gen, "partition", part),
+		w := f.hire(gen, part)
+		if err := w.load(ctx); err != nil {
+			return nil, err
 		}
-		w.alive, w.state, w.heartbeat, w.rateAt = true, StateRunning, now, now
 		c.workers = append(c.workers, w)
 	}
+	ctx, c.cancel = context.WithCancel(ctx)
 	for _, w := range c.workers {
 		c.ended.Go(func() { w.run(ctx) })
 	}
 	return c, nil
+}
+
+func (f *follower) hire(gen uint64, part int) *worker {
+	w := &worker{
+		f: f, gen: gen, part: part, handler: f.New(gen),
+		log: f.log.With("follower", f.Name, "generation", gen, "partition", part),
+	}
+	now := time.Now()
+	w.report = report{alive: true, state: StateRunning, heartbeat: now, rateAt: now}
+	return w
 }
 
 // stop ends the workers and waits until they have.

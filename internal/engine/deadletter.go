@@ -130,7 +130,7 @@ func shorten(s string, n int) string {
 }
 
 // forget drops what only people want to see, and the document keeps.
-func (l *letter) forget() { l.Data, l.Meta, l.Stack = nil, nil, "" }
+func (l *letter) forget() { l.Data, l.Meta, l.Stack, l.Reason = nil, nil, "", "" }
 
 // saved is the change that writes the letter, for a generation.
 func (l *letter) saved(gen uint64) (store.Change, error) {
@@ -153,6 +153,18 @@ func parseLetter(follower string, d store.Doc) (*letter, error) {
 		return nil, fmt.Errorf("%w: dead letter %s of %s: %w", store.ErrCorrupt, d.Key, follower, err)
 	}
 	return l, nil
+}
+
+// getLetter reads one letter, or fails with ErrNoDeadLetter.
+func getLetter(ctx context.Context, s store.Docs, follower string, gen uint64, p store.Position) (*letter, error) {
+	d, err := s.Get(ctx, deadColl(follower), deadKey(gen, p))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %s", ErrNoDeadLetter, letterID(follower, p))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseLetter(follower, d)
 }
 
 // letters yields the dead letters of a generation in log order.

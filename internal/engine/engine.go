@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +41,9 @@ type Engine struct {
 func New(cfg Config) (*Engine, error) {
 	e := &Engine{store: cfg.Store}
 	for _, def := range cfg.Followers {
+		if err := check(def); err != nil {
+			return nil, err
+		}
 		def.Partitions = max(def.Partitions, 1)
 		def.Timeout = cmp.Or(def.Timeout, 30*time.Second)
 		e.followers = append(e.followers, &follower{
@@ -48,12 +52,28 @@ func New(cfg Config) (*Engine, error) {
 		})
 	}
 	slices.SortFunc(e.followers, func(a, b *follower) int { return cmp.Compare(a.Name, b.Name) })
-	for i, f := range e.followers[1:] {
-		if f.Name == e.followers[i].Name {
-			return nil, fmt.Errorf("engine: two followers are named %q", f.Name)
+	for i := 1; i < len(e.followers); i++ {
+		if name := e.followers[i].Name; name == e.followers[i-1].Name {
+			return nil, fmt.Errorf("engine: two followers are named %q: rename one", name)
 		}
 	}
 	return e, nil
+}
+
+// check reports whether a follower can be run.
+func check(f Follower) error {
+	if err := store.CheckName("the name of a follower", f.Name); err != nil {
+		return err
+	}
+	switch {
+	case strings.Contains(f.Name, "/"):
+		return fmt.Errorf("engine: follower %q: a name has no slash, keys of documents are made of it", f.Name)
+	case f.New == nil:
+		return fmt.Errorf("engine: follower %q has no handler: set New", f.Name)
+	case f.Filter.Limit != 0 || f.Filter.Partitions != 0:
+		return fmt.Errorf("engine: follower %q: its filter may name categories and types only", f.Name)
+	}
+	return nil
 }
 
 // Run runs the followers until ctx is done, then returns nil. When it
@@ -102,11 +122,7 @@ func (e *Engine) Cursor(name string) store.Cursor {
 	if err != nil {
 		return store.Start
 	}
-	live, _, _ := f.crews()
-	if live == nil {
-		return store.Start
-	}
-	return live.cursor()
+	return f.cursor()
 }
 
 // WaitFor returns when a follower has handled, or parked, the record at p and
@@ -130,161 +146,49 @@ func (e *Engine) WaitAll(ctx context.Context, p store.Position) error {
 }
 
 // Pause makes a follower stop; it stays so, over restarts too, until Resume.
+// When Pause returns, it has stopped.
 func (e *Engine) Pause(ctx context.Context, name string) error {
-	return e.intend(ctx, name, func(_ *follower, i *intent) error { i.Paused = true; return nil })
+	f, err := e.intend(ctx, name, func(_ *follower, i *intent) error { i.Paused = true; return nil })
+	if err != nil {
+		return err
+	}
+	return f.until(ctx, func() bool { return !f.running || !f.intent.Paused || f.live == nil })
 }
 
-// Resume lets a paused follower go on.
+// Resume lets a paused follower go on. When Resume returns, it runs, unless
+// the store is in trouble.
 func (e *Engine) Resume(ctx context.Context, name string) error {
-	return e.intend(ctx, name, func(_ *follower, i *intent) error { i.Paused = false; return nil })
+	f, err := e.intend(ctx, name, func(_ *follower, i *intent) error { i.Paused = false; return nil })
+	if err != nil {
+		return err
+	}
+	return f.until(ctx, func() bool { return !f.running || f.intent.Paused || f.live != nil || f.trouble != "" })
 }
 
 // Rebuild begins to build a follower's documents anew, beside the present
 // ones, which readers see until the new ones have caught up. A rebuild that
 // was going on already begins again.
 func (e *Engine) Rebuild(ctx context.Context, name string) error {
-	return e.intend(ctx, name, func(f *follower, i *intent) error {
+	_, err := e.intend(ctx, name, func(f *follower, i *intent) error {
 		if !f.Pure {
 			return fmt.Errorf("%w: %q", ErrNotRebuildable, name)
 		}
-		if i.Building > 0 {
-			i.Retired = append(i.Retired, i.Building)
-		}
-		*i = i.next()
+		i.rebuild()
 		return nil
-	})
-}
-
-func (e *Engine) intend(ctx context.Context, name string, change func(*follower, *intent) error) error {
-	f, err := e.follower(name)
-	if err != nil {
-		return err
-	}
-	i, err := changeIntent(ctx, e.store, name, func(i *intent) error { return change(f, i) })
-	if err != nil {
-		return err
-	}
-	f.learn(i)
-	return nil
-}
-
-// DeadLetters returns up to limit dead letters in log order, of one follower
-// or, if name is "", of one after the other, beginning after a mark. The
-// mark it returns is where to go on; "" = there are no more.
-func (e *Engine) DeadLetters(ctx context.Context, name, after string, limit int) ([]DeadLetter, string, error) {
-	out := []DeadLetter{}
-	followers := e.followers
-	if name != "" {
-		f, err := e.follower(name)
-		if err != nil {
-			return nil, "", err
-		}
-		followers = []*follower{f}
-	}
-	var from string
-	var at store.Position
-	if after != "" {
-		var err error
-		if from, at, err = parseLetterID(after); err != nil {
-			return nil, "", err
-		}
-	}
-	for _, f := range followers {
-		if f.Name < from {
-			continue
-		}
-		i, err := f.known(ctx)
-		if err != nil {
-			return nil, "", err
-		}
-		key := ""
-		if f.Name == from {
-			key = deadKey(i.Generation, at)
-		}
-		for l, err := range letters(ctx, e.store, f.Name, i.Generation, key) {
-			if err != nil {
-				return nil, "", err
-			}
-			if len(out) == limit {
-				return out, out[limit-1].ID, nil
-			}
-			out = append(out, l.DeadLetter)
-		}
-	}
-	return out, "", nil
-}
-
-// DeadLetter returns one dead letter.
-func (e *Engine) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
-	f, p, err := e.addressee(id)
-	if err != nil {
-		return DeadLetter{}, err
-	}
-	i, err := f.known(ctx)
-	if err != nil {
-		return DeadLetter{}, err
-	}
-	for l, err := range letters(ctx, e.store, f.Name, i.Generation, "") {
-		if err != nil {
-			return DeadLetter{}, err
-		}
-		if l.pos == p {
-			return l.DeadLetter, nil
-		}
-	}
-	return DeadLetter{}, fmt.Errorf("%w: %s", ErrNoDeadLetter, id)
-}
-
-// Redrive tries a dead letter again now, with the others of its sequence and
-// in order. It returns how many were handled, and an error that says why the
-// first that was not could not be.
-func (e *Engine) Redrive(ctx context.Context, id string) (int, error) {
-	return e.onLetter(ctx, id, func(ctx context.Context, w *worker, l *letter) (int, error) {
-		return w.redrive(ctx, w.lot.sequence(l.Keys), l)
-	})
-}
-
-// Discard gives a dead letter up, for a reason, and lets those go on that
-// wait behind it.
-func (e *Engine) Discard(ctx context.Context, id, reason, actor string) error {
-	_, err := e.onLetter(ctx, id, func(ctx context.Context, w *worker, l *letter) (int, error) {
-		return w.discard(ctx, l, reason, actor)
 	})
 	return err
 }
 
-func (e *Engine) addressee(id string) (*follower, store.Position, error) {
-	name, p, err := parseLetterID(id)
-	if err != nil {
-		return nil, p, err
-	}
+// intend stores what a follower is meant to do, and has it done.
+func (e *Engine) intend(ctx context.Context, name string, change func(*follower, *intent) error) (*follower, error) {
 	f, err := e.follower(name)
 	if err != nil {
-		return nil, p, fmt.Errorf("%w: %s", ErrNoDeadLetter, id)
+		return nil, err
 	}
-	return f, p, nil
-}
-
-// onLetter does something with a letter in the worker that owns it, so that
-// documents keep a single writer.
-func (e *Engine) onLetter(ctx context.Context, id string, do func(context.Context, *worker, *letter) (int, error)) (int, error) {
-	f, p, err := e.addressee(id)
+	i, rev, err := changeIntent(ctx, e.store, name, func(i *intent) error { return change(f, i) })
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	l, err := e.DeadLetter(ctx, id)
-	if err != nil {
-		return 0, err
-	}
-	t := onLetter(p, do)
-	live, _, _ := f.crews()
-	if live == nil || !live.worker(l.Stream).ask(t) {
-		return 0, fmt.Errorf("%w: %s", ErrNotRunning, f.Name)
-	}
-	select {
-	case <-t.done:
-		return t.n, t.err
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
+	f.learn(i, rev)
+	return f, nil
 }

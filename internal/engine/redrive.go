@@ -76,7 +76,7 @@ func (w *worker) retry(ctx context.Context, l *letter) (failure, err error) {
 			return nil, failure
 		}
 		w.handler.Reset()
-		return failure, w.stillParked(ctx, l, rec, failure)
+		return failure, w.stillParked(ctx, l, failure)
 	}
 	if err := w.commit(ctx, tx, w.cursor, l.gone(w.gen)); err != nil {
 		return nil, err
@@ -87,10 +87,10 @@ func (w *worker) retry(ctx context.Context, l *letter) (failure, err error) {
 }
 
 // stillParked saves a letter whose record has failed once more.
-func (w *worker) stillParked(ctx context.Context, l *letter, rec store.Record, failure error) error {
-	now := *l
-	if rec.Version > 0 {
-		now.Data, now.Meta = copyOf(rec.Data), copyOf(rec.Meta)
+func (w *worker) stillParked(ctx context.Context, l *letter, failure error) error {
+	now, err := w.full(ctx, l)
+	if err != nil {
+		return err
 	}
 	now.failed(failure, w.f.Retry, time.Now())
 	change, err := now.saved(w.gen)
@@ -102,7 +102,7 @@ func (w *worker) stillParked(ctx context.Context, l *letter, rec store.Record, f
 	}
 	w.log.Warn("still parked", "id", l.ID, "attempts", now.Attempts, "state", now.State, "reason", now.Reason)
 	now.forget()
-	w.lot.replace(l, &now)
+	w.lot.replace(l, now)
 	return nil
 }
 
@@ -122,14 +122,14 @@ func (w *worker) record(ctx context.Context, l *letter) (rec store.Record, failu
 	return store.Record{}, Permanent(fmt.Errorf("%w: %s@%d is gone", store.ErrCorrupt, l.Stream, l.Version)), nil
 }
 
+// full returns a letter with everything that its document says.
+func (w *worker) full(ctx context.Context, l *letter) (*letter, error) {
+	return getLetter(ctx, w.f.store, w.f.Name, w.gen, l.pos)
+}
+
 // discard gives a letter up, leaves a note, and lets its sequence go on.
 func (w *worker) discard(ctx context.Context, l *letter, reason, actor string) error {
-	key := deadKey(w.gen, l.pos)
-	d, err := w.f.store.Get(ctx, deadColl(w.f.Name), key)
-	if err != nil {
-		return fmt.Errorf("dead letter %s: %w", l.ID, err)
-	}
-	full, err := parseLetter(w.f.Name, d)
+	full, err := w.full(ctx, l)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (w *worker) discard(ctx context.Context, l *letter, reason, actor string) e
 		return err
 	}
 	err = w.commit(ctx, newTx(w.f.store), w.cursor, l.gone(w.gen),
-		store.Change{Coll: discardedColl(w.f.Name), Key: key, Rev: store.AnyRev, Data: note})
+		store.Change{Coll: discardedColl(w.f.Name), Key: deadKey(w.gen, l.pos), Rev: store.AnyRev, Data: note})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,19 +18,24 @@ type follower struct {
 	store   store.Store
 	log     *slog.Logger
 	poll    time.Duration
-	control chan struct{} // somebody has changed the intent
+	control chan struct{} // the intent may have changed
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced when a cursor moves or a crew changes
-	intent   intent
-	learned  bool // intent is known
-	live     *crew
-	building *crew
-	trouble  string // why no crew works
+	mu        sync.Mutex
+	changed   chan struct{} // closed and replaced when a cursor moves or a crew changes
+	running   bool
+	intent    intent
+	rev       uint64 // of the intent
+	learnedAt time.Time
+	live      *crew
+	building  *crew
+	trouble   string // why no crew works
+	asleep    asleep // while paused
 }
 
 // run does what the follower is meant to, until ctx is done.
 func (f *follower) run(ctx context.Context) {
+	f.setRunning(true)
+	defer f.setRunning(false)
 	defer f.settle(nil, nil)
 	failures := 0
 	for ctx.Err() == nil {
@@ -46,7 +52,7 @@ func (f *follower) run(ctx context.Context) {
 		f.fail(err)
 		select {
 		case <-ctx.Done():
-		case <-time.After(Retry{First: 50 * time.Millisecond, Max: 5 * time.Second}.wait(failures)):
+		case <-time.After(backoff.wait(failures)):
 		}
 	}
 }
@@ -54,17 +60,20 @@ func (f *follower) run(ctx context.Context) {
 // direct brings the crews in line with the intent and then waits for either
 // to change.
 func (f *follower) direct(ctx context.Context) error {
-	i, err := f.reload(ctx)
+	i, rev, err := f.reload(ctx)
 	if err != nil {
-		return err
-	}
-	if err := f.clean(ctx, i); err != nil {
 		return err
 	}
 	live, building, err := f.man(ctx, i)
 	if err != nil {
 		return err
 	}
+	if err := f.clean(ctx, i); err != nil {
+		return err
+	}
+	// Another node may change the intent, and has no way to say so.
+	look := time.NewTicker(f.poll)
+	defer look.Stop()
 	for {
 		_, _, changed := f.crews()
 		if building != nil && building.cursor().CoversAll(live.cursor()) {
@@ -79,6 +88,15 @@ func (f *follower) direct(ctx context.Context) error {
 		case <-f.control:
 			return nil
 		case <-changed:
+		case <-look.C:
+			if i.Paused {
+				if err := f.watch(ctx, i.Generation); err != nil {
+					return err
+				}
+			}
+			if _, now, err := f.reload(ctx); err != nil || now != rev {
+				return err
+			}
 		}
 	}
 }
@@ -94,13 +112,17 @@ func (f *follower) man(ctx context.Context, i intent) (live, building *crew, err
 		live.stop()
 		live = nil
 	}
-	if !i.Paused && live == nil {
+	if i.Paused {
+		f.settle(nil, nil)
+		return nil, nil, f.watch(ctx, i.Generation)
+	}
+	if live == nil {
 		if live, err = f.start(ctx, i.Generation); err != nil {
 			f.settle(nil, nil)
 			return nil, nil, err
 		}
 	}
-	if !i.Paused && building == nil && i.Building > 0 {
+	if building == nil && i.Building > 0 {
 		if building, err = f.start(ctx, i.Building); err != nil {
 			f.settle(live, nil)
 			return nil, nil, err
@@ -115,6 +137,9 @@ func (f *follower) settle(live, building *crew) {
 	f.mu.Lock()
 	oldLive, oldBuilding := f.live, f.building
 	f.live, f.building, f.trouble = live, building, ""
+	if live != nil {
+		f.asleep = asleep{}
+	}
 	f.mu.Unlock()
 	for _, old := range []*crew{oldLive, oldBuilding} {
 		if old != live && old != building {
@@ -129,18 +154,21 @@ func (f *follower) settle(live, building *crew) {
 // go back in time.
 func (f *follower) replace(ctx context.Context, live, building *crew) error {
 	live.stop()
-	for !building.cursor().CoversAll(live.cursor()) {
+	for {
 		_, _, changed := f.crews()
 		if building.cursor().CoversAll(live.cursor()) {
 			break
 		}
 		select {
 		case <-changed:
+			continue
 		case <-ctx.Done():
-			return nil
+		case <-f.control: // it has been thought over
 		}
+		f.settle(nil, building)
+		return nil
 	}
-	i, err := changeIntent(ctx, f.store, f.Name, func(i *intent) error {
+	i, rev, err := changeIntent(ctx, f.store, f.Name, func(i *intent) error {
 		if i.Building != building.gen {
 			return errSuperseded
 		}
@@ -148,48 +176,48 @@ func (f *follower) replace(ctx context.Context, live, building *crew) error {
 		i.Generation, i.Building = i.Building, 0
 		return nil
 	})
-	if errors.Is(err, errSuperseded) {
-		f.settle(nil, building)
-		return nil
-	}
 	if err != nil {
 		f.settle(nil, building)
+		if errors.Is(err, errSuperseded) {
+			return nil
+		}
 		return err
 	}
 	f.mu.Lock()
-	f.intent, f.learned = i, true
 	f.live, f.building = building, nil
 	f.mu.Unlock()
-	f.notify()
+	f.learn(i, rev)
 	f.log.Info("rebuilt", "follower", f.Name, "generation", building.gen)
 	return nil
 }
 
 var errSuperseded = errors.New("engine: another rebuild has begun")
 
-// clean removes what is left of generations that nobody reads any more.
+// clean removes what is left of generations that nobody reads any more. The
+// checkpoints go first: a worker that does not know yet can then commit
+// nothing more.
 func (f *follower) clean(ctx context.Context, i intent) error {
 	for _, gen := range i.Retired {
-		if f.Colls != nil {
-			for _, coll := range f.Colls(gen) {
-				if err := store.DropColl(ctx, f.store, coll); err != nil {
-					return fmt.Errorf("dropping %s: %w", coll, err)
-				}
-			}
+		if err := f.remove(ctx, cursorColl, cursorPrefix(f.Name, gen)); err != nil {
+			return err
 		}
-		for _, at := range []struct{ coll, prefix string }{
-			{cursorColl, cursorPrefix(f.Name, gen)}, {deadColl(f.Name), deadPrefix(gen)},
-		} {
-			if err := f.remove(ctx, at.coll, at.prefix); err != nil {
-				return err
+		if err := f.remove(ctx, deadColl(f.Name), deadPrefix(gen)); err != nil {
+			return err
+		}
+		if f.Colls == nil {
+			continue
+		}
+		for _, coll := range f.Colls(gen) {
+			if err := store.DropColl(ctx, f.store, coll); err != nil {
+				return fmt.Errorf("dropping %s: %w", coll, err)
 			}
 		}
 	}
 	if len(i.Retired) == 0 {
 		return nil
 	}
-	_, err := changeIntent(ctx, f.store, f.Name, func(now *intent) error {
-		now.Retired = now.Retired[min(len(i.Retired), len(now.Retired)):]
+	_, _, err := changeIntent(ctx, f.store, f.Name, func(now *intent) error {
+		now.Retired = slices.DeleteFunc(now.Retired, func(gen uint64) bool { return slices.Contains(i.Retired, gen) })
 		return nil
 	})
 	return err
@@ -208,38 +236,45 @@ func (f *follower) remove(ctx context.Context, coll, prefix string) error {
 }
 
 // reload reads the intent from the store.
-func (f *follower) reload(ctx context.Context) (intent, error) {
-	i, _, err := loadIntent(ctx, f.store, f.Name)
+func (f *follower) reload(ctx context.Context) (intent, uint64, error) {
+	i, rev, err := loadIntent(ctx, f.store, f.Name)
 	if err != nil {
-		return i, err
+		return i, rev, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.intent, f.learned = i, true
-	return i, nil
+	f.intent, f.rev, f.learnedAt = i, rev, time.Now()
+	return i, rev, nil
 }
 
-// known returns the intent as this process knows it.
+// known returns the intent as this process knows it. Run keeps it fresh;
+// without it, it is read again from time to time.
 func (f *follower) known(ctx context.Context) (intent, error) {
 	f.mu.Lock()
-	i, learned := f.intent, f.learned
+	i, learned := f.intent, !f.learnedAt.IsZero() && (f.running || time.Since(f.learnedAt) < f.poll)
 	f.mu.Unlock()
 	if learned {
 		return i, nil
 	}
-	return f.reload(ctx)
+	i, _, err := f.reload(ctx)
+	return i, err
 }
 
 // learn notes an intent that was just stored and has it acted upon.
-func (f *follower) learn(i intent) {
+func (f *follower) learn(i intent, rev uint64) {
 	f.mu.Lock()
-	f.intent, f.learned = i, true
+	f.intent, f.rev, f.learnedAt = i, rev, time.Now()
 	f.mu.Unlock()
+	f.wake()
+	f.notify()
+}
+
+// wake has the intent looked at again.
+func (f *follower) wake() {
 	select {
 	case f.control <- struct{}{}:
 	default:
 	}
-	f.notify()
 }
 
 // notify wakes everybody who waits for a cursor or a crew.
@@ -252,8 +287,16 @@ func (f *follower) notify() {
 
 func (f *follower) fail(err error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.trouble = reasonOf(err)
+	f.mu.Unlock()
+	f.notify()
+}
+
+func (f *follower) setRunning(running bool) {
+	f.mu.Lock()
+	f.running = running
+	f.mu.Unlock()
+	f.notify()
 }
 
 // crews returns the present crews and a channel that is closed at the next
@@ -264,10 +307,39 @@ func (f *follower) crews() (live, building *crew, changed <-chan struct{}) {
 	return f.live, f.building, f.changed
 }
 
+// cursor is how far the documents that readers see have come; the start of
+// the log if that is not known.
+func (f *follower) cursor() store.Cursor {
+	f.mu.Lock()
+	live, at := f.live, f.asleep.at
+	f.mu.Unlock()
+	if live != nil {
+		return live.cursor()
+	}
+	return at
+}
+
+// until waits for something to be so. It is asked under the mutex.
+func (f *follower) until(ctx context.Context, so func() bool) error {
+	for {
+		f.mu.Lock()
+		ok, changed := so(), f.changed
+		f.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 func (f *follower) waitFor(ctx context.Context, p store.Position) error {
 	for {
-		live, _, changed := f.crews()
-		if live != nil && live.cursor().Covers(p) {
+		_, _, changed := f.crews()
+		if f.cursor().Covers(p) {
 			return nil
 		}
 		i, err := f.known(ctx)
@@ -283,43 +355,4 @@ func (f *follower) waitFor(ctx context.Context, p store.Position) error {
 			return fmt.Errorf("waiting for %s: %w", f.Name, ctx.Err())
 		}
 	}
-}
-
-func (f *follower) status() Status {
-	f.mu.Lock()
-	s := Status{Name: f.Name, Kind: f.Kind, State: StateStopped, Generation: f.intent.Generation, Partitions: f.Partitions}
-	live, building, trouble := f.live, f.building, f.trouble
-	if f.learned && f.intent.Paused {
-		s.State = StatePaused
-	}
-	f.mu.Unlock()
-	now := time.Now()
-	if trouble != "" {
-		s.State, s.LastError = StateTrouble, trouble
-	}
-	if live != nil {
-		if s.State == StateStopped {
-			s.State = StateRunning
-		}
-		for _, w := range live.workers {
-			s.merge(w.reported(now), now)
-		}
-		s.Cursor = live.cursor()
-	}
-	if building != nil {
-		p := Progress{Generation: building.gen, Cursor: building.cursor()}
-		for _, w := range building.workers {
-			r := w.reported(now)
-			p.Behind += r.at.Behind(r.head)
-			p.Rate += r.rate
-			if r.state == StateTrouble {
-				s.State, s.LastError = r.state, r.lastError
-			}
-		}
-		s.Rebuild = &p
-		if s.State == StateRunning {
-			s.State = StateRebuilding
-		}
-	}
-	return s
 }

@@ -46,6 +46,72 @@ type Progress struct {
 	Rate       float64      `json:"rate"`
 }
 
+func (f *follower) status() Status {
+	f.mu.Lock()
+	s := Status{Name: f.Name, Kind: f.Kind, State: StateStopped, Generation: f.intent.Generation, Partitions: f.Partitions}
+	live, building, trouble, asleep := f.live, f.building, f.trouble, f.asleep
+	if f.running {
+		s.State = StateRunning
+	}
+	if f.intent.Paused {
+		s.State = StatePaused
+	}
+	f.mu.Unlock()
+	now := time.Now()
+	if live == nil {
+		s.Cursor, s.Head, s.Behind = asleep.at, asleep.head, asleep.at.Behind(asleep.head)
+		s.lags(asleep.oldest, now)
+	} else {
+		s.Cursor = live.cursor()
+		for _, w := range live.workers {
+			s.merge(w.reported(now), now)
+		}
+	}
+	if building != nil {
+		s.Rebuild = s.progress(building, now)
+		if s.State == StateRunning {
+			s.State = StateRebuilding
+		}
+	}
+	if trouble != "" {
+		s.State, s.LastError = StateTrouble, trouble
+	}
+	return s
+}
+
+// progress reports on the crew that builds the next generation.
+func (s *Status) progress(building *crew, now time.Time) *Progress {
+	p := Progress{Generation: building.gen, Cursor: building.cursor()}
+	for _, w := range building.workers {
+		r := w.reported(now)
+		p.Behind += r.at.Behind(r.head)
+		p.Rate += r.rate
+		if r.state == StateTrouble {
+			s.State, s.LastError = r.state, r.lastError
+		}
+	}
+	return &p
+}
+
+// report is what a worker tells others, under its mutex.
+type report struct {
+	at        store.Cursor // the same as the worker's cursor
+	head      store.Cursor
+	state     string
+	handled   uint64
+	retrying  int
+	dead      int
+	waiting   int
+	lastError string
+	errorAt   time.Time
+	heartbeat time.Time
+	oldest    time.Time // when the oldest record not yet handled was recorded; zero = caught up
+	rate      float64
+	rateAt    time.Time
+	rateFrom  uint64
+	alive     bool
+}
+
 // The methods below update what a worker reports.
 
 func (w *worker) beat() {
@@ -61,17 +127,7 @@ func (w *worker) beat() {
 // told copies what changed in the worker's own hands; the caller holds mu.
 func (w *worker) told() {
 	w.at = w.cursor
-	w.retrying, w.waiting, w.dead = 0, 0, 0
-	for _, l := range w.lot.letters {
-		switch l.State {
-		case StateRetrying:
-			w.retrying++
-		case StateWaiting:
-			w.waiting++
-		default:
-			w.dead++
-		}
-	}
+	w.retrying, w.waiting, w.dead = w.lot.counts()
 }
 
 func (w *worker) tell() {
@@ -121,6 +177,9 @@ func (w *worker) measure(now time.Time) {
 	if w.rate > 0 {
 		r = 0.5*w.rate + 0.5*r
 	}
+	if r < 0.1 {
+		r = 0
+	}
 	w.rate, w.rateAt, w.rateFrom = r, now, w.handled
 }
 
@@ -130,15 +189,23 @@ func (w *worker) fails(err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.state, w.lastError, w.errorAt, w.heartbeat = StateTrouble, reasonOf(err), time.Now(), time.Now()
+	now := time.Now()
+	w.state, w.lastError, w.errorAt, w.heartbeat = StateTrouble, reasonOf(err), now, now
 }
 
-// read returns a copy of what a worker reports.
+// reported returns a copy of what a worker reports.
 func (w *worker) reported(now time.Time) report {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.measure(now)
 	return w.report
+}
+
+// lags takes into account when the oldest record not yet handled was recorded.
+func (s *Status) lags(oldest, now time.Time) {
+	if !oldest.IsZero() {
+		s.LagSeconds = max(s.LagSeconds, now.Sub(oldest).Seconds())
+	}
 }
 
 // merge adds the report of one partition to the status of its follower.
@@ -153,9 +220,7 @@ func (s *Status) merge(r report, now time.Time) {
 	if r.state == StateTrouble || r.state == StateStopped && s.State == StateRunning {
 		s.State = r.state
 	}
-	if !r.oldest.IsZero() {
-		s.LagSeconds = max(s.LagSeconds, now.Sub(r.oldest).Seconds())
-	}
+	s.lags(r.oldest, now)
 	if r.lastError != "" && (s.ErrorAt == nil || r.errorAt.After(*s.ErrorAt)) {
 		at := r.errorAt.UTC()
 		s.LastError, s.ErrorAt = r.lastError, &at

@@ -206,8 +206,12 @@ func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int
 func (s *Store) ReadAll(ctx context.Context, after store.Cursor, f store.Filter) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		pos, left := after.Seq(0), f.Limit
-		query, any := s.scanQuery(f)
-		if !any {
+		// The end is fixed before the kinds are looked up: an event beyond it
+		// may be of a kind that is not among them yet, and a reader that saw
+		// a later event would believe to have seen that one too.
+		end := s.head.Load()
+		query, some := s.scanQuery(f)
+		if !some || end <= pos {
 			if err := s.usable(ctx); err != nil {
 				yield(store.Record{}, err)
 			}
@@ -221,7 +225,7 @@ func (s *Store) ReadAll(ctx context.Context, after store.Cursor, f store.Filter)
 			}
 			var full bool
 			var err error
-			if recs, pos, full, err = s.scanChunk(ctx, query, pos, n, f, recs[:0]); err != nil {
+			if recs, pos, full, err = s.scanChunk(ctx, query, pos, end, n, f, recs[:0]); err != nil {
 				yieldUpTo(recs, err, yield)
 				return
 			}
@@ -248,7 +252,7 @@ func (s *Store) usable(ctx context.Context) error {
 // scanQuery returns the statement that reads what f selects, and false if
 // nothing recorded so far is selected.
 func (s *Store) scanQuery(f store.Filter) (string, bool) {
-	const scan = "SELECT " + columns + ", s.name FROM events e JOIN streams s ON s.id = e.stream WHERE e.pos > ?%s ORDER BY e.pos LIMIT ?"
+	const scan = "SELECT " + columns + ", s.name FROM events e JOIN streams s ON s.id = e.stream WHERE e.pos > ? AND e.pos <= ?%s ORDER BY e.pos LIMIT ?"
 	if len(f.Categories)+len(f.Types) == 0 {
 		return fmt.Sprintf(scan, ""), true
 	}
@@ -266,9 +270,9 @@ func (s *Store) scanQuery(f store.Filter) (string, bool) {
 	return fmt.Sprintf(scan, " AND e.kind IN ("+list.String()+")"), true
 }
 
-// scanChunk reads up to n rows after pos and keeps those of f's partition. It
+// scanChunk reads up to n rows after pos and up to end, and keeps those of f's partition. It
 // returns the position of the last row, and whether there may be more.
-func (s *Store) scanChunk(ctx context.Context, query string, pos uint64, n int, f store.Filter, recs []store.Record) (_ []store.Record, last uint64, full bool, err error) {
+func (s *Store) scanChunk(ctx context.Context, query string, pos, end uint64, n int, f store.Filter, recs []store.Record) (_ []store.Record, last uint64, full bool, err error) {
 	last = pos
 	err = s.reading(ctx, func(r *reader) error {
 		r.arena.fresh()
@@ -280,7 +284,8 @@ func (s *Store) scanChunk(ctx context.Context, query string, pos uint64, n int, 
 		}
 		defer st.Reset()
 		st.BindInt64(1, int64(pos))
-		st.BindInt64(2, int64(n))
+		st.BindInt64(2, int64(end))
+		st.BindInt64(3, int64(n))
 		stream := ""
 		for rows := 0; ; rows++ {
 			ok, err := st.Step()
