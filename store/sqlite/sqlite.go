@@ -46,6 +46,7 @@ type Store struct {
 	readers  chan *reader
 	names    names
 	head     atomic.Uint64
+	writer   *writer // belongs to its goroutine until done is closed
 	once     sync.Once
 	closeErr error
 
@@ -93,6 +94,7 @@ func Open(path string, opts *Options) (_ *Store, err error) {
 		return nil, errors.Join(err, w.conn.Close())
 	}
 	s.head.Store(w.pos)
+	s.writer = w
 	go s.write(w)
 	return s, nil
 }
@@ -149,7 +151,8 @@ func (s *Store) Close() error {
 			r := <-s.readers
 			s.closeErr = errors.Join(s.closeErr, r.conn.Close())
 		}
-		s.closeErr = errors.Join(s.closeErr, s.lock.Unlock())
+		// The writer goes last: who goes last moves the WAL into the file.
+		s.closeErr = errors.Join(s.closeErr, s.writer.close(), s.lock.Unlock())
 		s.announce()
 	})
 	return s.closeErr

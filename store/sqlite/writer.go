@@ -161,7 +161,6 @@ func (s *Store) submit(ctx context.Context, r *request) error {
 // transaction, and hands out verdicts.
 func (s *Store) write(w *writer) {
 	defer close(s.done)
-	defer func() { s.closeErr = errors.Join(s.closeErr, w.close()) }()
 	var batch []*request
 	for {
 		batch = batch[:0]

@@ -1,0 +1,369 @@
+package sqlite_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	lib "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/sqlite"
+)
+
+var update = flag.Bool("update", false, "write golden files")
+
+func fill(t *testing.T, s *sqlite.Store, streams, events int) {
+	t.Helper()
+	for i := range streams {
+		w := store.Write{Stream: fmt.Sprintf("order/%d", i), Expect: store.None}
+		for range events {
+			w.Events = append(w.Events, randomEvent())
+		}
+		if _, err := s.Append(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestSecondProcessIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "deed.db")
+	c := startChild(t, path)
+	if _, err := sqlite.Open(path, nil); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), path) {
+		t.Errorf("opening what another process has open: %v", err)
+	}
+	c.kill()
+	s, err := sqlite.Open(path, nil)
+	if err != nil {
+		t.Fatalf("opening after the other was killed: %v", err)
+	}
+	if _, err := sqlite.Open(path, nil); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("opening twice in one process: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The schema is a stored format: files of every version are out there.
+func TestSchemaIsForEver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "deed.db")
+	open(t, path).Close()
+	c, err := lib.OpenConn(path, lib.OpenReadOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var got strings.Builder
+	err = sqlitex.ExecuteTransient(c, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name", &sqlitex.ExecOptions{
+		ResultFunc: func(st *lib.Stmt) error { got.WriteString(st.ColumnText(0) + ";\n"); return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", "schema-1.sql")
+	if *update {
+		os.MkdirAll("testdata", 0o755)
+		os.WriteFile(golden, []byte(got.String()), 0o644)
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != string(want) {
+		t.Errorf("the schema changed: add a migration, and a golden file for its version\ngot:\n%s\nwant:\n%s", got.String(), want)
+	}
+}
+
+// A file written by the first release must open for ever.
+func TestOldFileOpens(t *testing.T) {
+	golden := filepath.Join("testdata", "version-1.db")
+	if *update {
+		s := open(t, golden)
+		_, err := s.Append(t.Context(), store.Write{Stream: "order/o-1", Events: []store.Event{
+			{ID: store.ID{1}, Type: "created", Data: []byte(`{"customer":"c"}`), Meta: []byte(`{"actor":"ann"}`)},
+			{ID: store.ID{2}, Type: "submitted", Data: []byte(`{}`)},
+		}}, store.Write{Stream: "$command/k", Events: []store.Event{{ID: store.ID{3}, Type: "completed", Data: []byte(`{}`)}}})
+		if err := errors.Join(err, s.Write(t.Context(), store.Change{Coll: "view/v/1", Key: "o-1", Data: []byte(`{"n":1}`)}), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		os.Remove(golden + ".lock")
+	}
+	data, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "deed.db")
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, path)
+	recs, err := collect(s.ReadAll(t.Context(), store.Start, store.Filter{}))
+	if err != nil || len(recs) != 3 || recs[0].Type != "created" || string(recs[0].Data) != `{"customer":"c"}` || string(recs[0].Meta) != `{"actor":"ann"}` || recs[1].ID != (store.ID{2}) {
+		t.Errorf("read %+v, %v", recs, err)
+	}
+	if d, err := s.Get(t.Context(), "view/v/1", "o-1"); err != nil || string(d.Data) != `{"n":1}` || d.Rev != 1 {
+		t.Errorf("document %+v, %v", d, err)
+	}
+}
+
+func TestOtherFilesAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	alter := func(name string, statements ...string) string {
+		path := filepath.Join(dir, name)
+		open(t, path).Close()
+		c, err := lib.OpenConn(path, lib.OpenReadWrite)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for _, s := range statements {
+			if err := sqlitex.ExecuteTransient(c, s, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return path
+	}
+	foreign := filepath.Join(dir, "foreign.db")
+	c, err := lib.OpenConn(foreign, lib.OpenReadWrite, lib.OpenCreate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sqlitex.ExecuteTransient(c, "CREATE TABLE t (x)", nil)
+	c.Close()
+	text := filepath.Join(dir, "text.db")
+	os.WriteFile(text, []byte(strings.Repeat("this is no database\n", 100)), 0o644)
+	for path, want := range map[string]string{
+		alter("newer.db", "PRAGMA user_version = 999"):  "use a newer deed",
+		alter("other.db", "PRAGMA application_id = 42"): "another program",
+		foreign: "another program",
+		text:    "",
+	} {
+		if s, err := sqlite.Open(path, nil); err == nil {
+			s.Close()
+			t.Errorf("%s was opened", path)
+		} else if !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v, want %q", path, err, want)
+		}
+	}
+}
+
+func TestBackupWhileWriting(t *testing.T) {
+	dir := t.TempDir()
+	path, copied := filepath.Join(dir, "deed.db"), filepath.Join(dir, "copy.db")
+	s := open(t, path)
+	fill(t, s, 50, 10)
+	ctx, stop := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	for w := range 4 {
+		writers.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				s.Append(context.Background(), store.Write{Stream: fmt.Sprintf("late/%d", w), Expect: store.Any, Events: []store.Event{randomEvent()}})
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond)
+	before, _ := s.Head(t.Context())
+	err := sqlite.Backup(t.Context(), path, copied, func(int64, int64) {})
+	stop()
+	writers.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := sqlite.Check(t.Context(), copied, nil)
+	if err != nil || len(report.Problems) > 0 || report.Head < before.Seq(0) {
+		t.Errorf("the copy: %+v, %v; the head was %s", report, err, before)
+	}
+	c := open(t, copied)
+	want, _ := collect(s.ReadAll(t.Context(), store.Start, store.Filter{Limit: int(report.Head)}))
+	got, err := collect(c.ReadAll(t.Context(), store.Start, store.Filter{}))
+	if err != nil || len(got) != len(want) {
+		t.Fatalf("%d events in the copy, %d in the original, %v", len(got), len(want), err)
+	}
+	for i := range got {
+		if got[i].ID != want[i].ID || got[i].Position != want[i].Position || string(got[i].Data) != string(want[i].Data) {
+			t.Fatalf("event %d differs", i)
+		}
+	}
+	if err := sqlite.Backup(t.Context(), path, copied, nil); err == nil {
+		t.Error("a backup overwrote a file")
+	}
+	if err := sqlite.Backup(t.Context(), filepath.Join(dir, "none.db"), copied+"2", nil); err == nil {
+		t.Error("a backup of nothing succeeded")
+	}
+}
+
+// A damaged byte shows as an error or not at all, never as a different event.
+func TestDamageIsNeverSilent(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "deed.db")
+	s := open(t, path)
+	fill(t, s, 40, 5)
+	want, err := collect(s.ReadAll(t.Context(), store.Start, store.Filter{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := uint64(time.Now().UnixNano())
+	r := rand.New(rand.NewPCG(seed, 0))
+	found, named := 0, 0
+	for range 200 {
+		at := r.IntN(len(whole))
+		damaged := append([]byte(nil), whole...)
+		damaged[at] ^= 1 << r.IntN(8)
+		file := filepath.Join(dir, "damaged.db")
+		if err := os.WriteFile(file, damaged, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		report, err := sqlite.Check(t.Context(), file, nil)
+		if err != nil || len(report.Problems) > 0 {
+			found++
+		}
+		for _, p := range report.Problems {
+			if p.Position > 0 {
+				named++
+				break
+			}
+		}
+		d, err := sqlite.Open(file, nil)
+		if err != nil {
+			continue
+		}
+		got, err := collect(d.ReadAll(t.Context(), store.Start, store.Filter{}))
+		if err == nil && len(got) != len(want) && len(report.Problems) == 0 {
+			t.Errorf("seed %d, byte %d: %d events instead of %d, and the check finds nothing", seed, at, len(got), len(want))
+		}
+		for i, rec := range got {
+			if w := find(want, rec.ID); w == nil || string(w.Data) != string(rec.Data) || w.Stream != rec.Stream || w.Version != rec.Version || !w.Time.Equal(rec.Time) || w.Type != rec.Type {
+				t.Errorf("seed %d, byte %d: event %d was silently altered: %+v", seed, at, i, rec)
+			}
+		}
+		d.Close()
+	}
+	if found < 50 || named == 0 {
+		t.Errorf("the check found damage in %d of 200 files, and named a position in %d", found, named)
+	}
+	t.Logf("damage found in %d of 200 files, with the event's position in %d", found, named)
+}
+
+func find(recs []store.Record, id store.ID) *store.Record {
+	for i := range recs {
+		if recs[i].ID == id {
+			return &recs[i]
+		}
+	}
+	return nil
+}
+
+func TestCheckSurvivesAnything(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "deed.db")
+	s := open(t, path)
+	fill(t, s, 20, 5)
+	s.Close()
+	whole, _ := os.ReadFile(path)
+	for _, size := range []int{0, 1, 100, 4096, 5000, len(whole) / 2, len(whole) - 1} {
+		cut := filepath.Join(dir, "cut.db")
+		os.WriteFile(cut, whole[:size], 0o644)
+		if report, err := sqlite.Check(t.Context(), cut, nil); err == nil && len(report.Problems) == 0 {
+			t.Errorf("a file cut to %d of %d bytes passes", size, len(whole))
+		}
+	}
+	if _, err := sqlite.Check(t.Context(), filepath.Join(dir, "none.db"), nil); err == nil {
+		t.Error("a file that is not there passes")
+	}
+}
+
+// A disk that fills up refuses, keeps what was acknowledged, and goes on when
+// there is room again.
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Fatalf("THE TEST OF A FULL DISK CANNOT RUN HERE: mounting a tmpfs: %v\n%s\nIt needs root.", err, out)
+	}
+	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })
+	path, ballast := filepath.Join(dir, "deed.db"), filepath.Join(dir, "ballast")
+	s := open(t, path)
+	acked := map[string]uint64{}
+	write := func(round, n int) error {
+		name := fmt.Sprintf("full/%d-%d", round, n%10)
+		w := []store.Write{
+			{Stream: name, Expect: store.Exactly(acked[name]), Events: []store.Event{randomEvent(), randomEvent()}},
+			{Stream: fmt.Sprintf("pair/%d-%d", round, n), Expect: store.None, Events: []store.Event{randomEvent()}},
+		}
+		out, err := s.Append(t.Context(), w...)
+		if err == nil {
+			acked[name], acked[w[1].Stream] = out[0].Version, 1
+		}
+		return err
+	}
+	for round := range 10 {
+		fillUp(t, ballast)
+		var err error
+		for n := 0; n < 5000 && err == nil; n++ {
+			err = write(round, n)
+		}
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("round %d: a full disk gives %v, want ErrUnavailable", round, err)
+		}
+		if err := s.Write(t.Context(), store.Change{Coll: "v", Key: "k", Rev: store.AnyRev, Data: []byte(`{"text":"` + strings.Repeat("x", 100_000) + `"}`)}); !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("round %d: a document on a full disk: %v", round, err)
+		}
+		if _, err := collect(s.Read(t.Context(), fmt.Sprintf("full/%d-0", round), store.Range{})); err != nil {
+			t.Errorf("round %d: reading on a full disk: %v", round, err)
+		}
+		os.Remove(ballast)
+		if err := write(round, 10_000+round); err != nil {
+			t.Fatalf("round %d: after there is room again: %v", round, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	report, err := sqlite.Check(t.Context(), path, nil)
+	if err != nil || len(report.Problems) > 0 {
+		t.Errorf("after ten full disks: %v, %v", report.Problems, err)
+	}
+	s = open(t, path)
+	for stream, version := range acked {
+		recs, err := collect(s.Read(t.Context(), stream, store.Range{}))
+		if err != nil || uint64(len(recs)) != version {
+			t.Errorf("%s has %d events, %d were acknowledged (%v)", stream, len(recs), version, err)
+		}
+	}
+}
+
+// fillUp takes almost all the room there is.
+func fillUp(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	size := 0
+	for block := make([]byte, 16<<10); ; size += len(block) {
+		if _, err := f.Write(block); err != nil {
+			break
+		}
+	}
+	if err := f.Truncate(int64(max(size-64<<10, 0))); err != nil {
+		t.Fatal(err)
+	}
+}
