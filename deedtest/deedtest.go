@@ -10,10 +10,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http/httptest"
 	"reflect"
 	"testing"
 
 	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/httpapi"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/mem"
 )
@@ -65,6 +67,16 @@ func decide[S any](c Case[S]) ([]deed.Event[S], error) {
 func Start(t testing.TB, domains ...deed.Domain) *deed.Runtime {
 	t.Helper()
 	return StartOn(t, mem.New(), domains...)
+}
+
+// Serve runs domains on a store, serves them over real HTTP until the test
+// ends, and returns the server's address, for example "http://127.0.0.1:4711".
+func Serve(t testing.TB, s store.Store, domains ...deed.Domain) string {
+	t.Helper()
+	rt := StartOn(t, s, domains...)
+	srv := httptest.NewServer(httpapi.New(rt, httpapi.Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}))
+	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
+	return srv.URL
 }
 
 // StartOn is like [Start] on a store of the caller's. It does not close the
