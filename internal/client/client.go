@@ -140,7 +140,7 @@ func (c *Client) Tail(ctx context.Context, query url.Values, f func(cursor strin
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(time.Duration(failures) * 200 * time.Millisecond):
+		case <-time.After(time.Duration(failures-1) * 200 * time.Millisecond):
 		}
 	}
 }
@@ -179,7 +179,6 @@ func (c *Client) tailOnce(ctx context.Context, query url.Values, after *string, 
 		switch name {
 		case "id":
 			id = value
-			*failures = 0
 		case "data":
 			var e httpapi.Event
 			if err := json.Unmarshal([]byte(value), &e); err != nil {
@@ -188,7 +187,7 @@ func (c *Client) tailOnce(ctx context.Context, query url.Values, after *string, 
 			if err := f(id, e); err != nil {
 				return stopped{err}
 			}
-			*after = id
+			*after, *failures = id, 0
 		case "": // the end of an event, or of the first line, which only has an id
 			if id != "" {
 				*after = id

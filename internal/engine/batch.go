@@ -174,7 +174,7 @@ func (w *worker) failed(rec store.Record, failure error) *letter {
 }
 
 // checkEvery is after how many records a pass looks at the clock.
-const checkEvery = 64
+const checkEvery = 16
 
 // pass gives records to the handler until one fails, time is up, or ctx is
 // done. If singly, the handler flushes after each record, so that one that

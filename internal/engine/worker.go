@@ -128,6 +128,7 @@ func (w *worker) load(ctx context.Context) error {
 	w.cursor, w.saved, w.rev, w.past, w.lot = c.Cursor, c.Cursor, d.Rev, c.Past, parked
 	w.size = smallBatch
 	w.tell()
+	w.f.notify()
 	return nil
 }
 

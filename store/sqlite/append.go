@@ -217,7 +217,6 @@ func (w *writer) same(wr store.Write, stream int64, at *store.Written) (bool, er
 	st := w.st.again
 	st.BindInt64(1, stream)
 	st.BindInt64(2, int64(wr.Expect))
-	st.BindInt64(3, int64(len(wr.Events)))
 	defer st.Reset()
 	for _, e := range wr.Events {
 		ok, err := st.Step()

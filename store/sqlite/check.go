@@ -65,6 +65,10 @@ func Check(ctx context.Context, path string, progress func(done, total uint64)) 
 	c.SetBusyTimeout(10 * time.Second)
 	c.SetInterrupt(ctx.Done())
 	k := &checker{conn: c, report: &r, progress: progress}
+	// One transaction, so that all steps see the same moment.
+	if err := sqlitex.ExecuteTransient(c, "BEGIN", nil); err != nil {
+		return r, fmt.Errorf("sqlite: check: %s: %w", path, err)
+	}
 	for _, step := range []struct {
 		name string
 		run  func() error

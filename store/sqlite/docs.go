@@ -119,7 +119,7 @@ func (w *writer) coll(name string) (int64, error) {
 func (s *Store) List(ctx context.Context, coll, prefix, after string) iter.Seq2[store.Doc, error] {
 	return func(yield func(store.Doc, error) bool) {
 		for {
-			docs, err := s.listChunk(ctx, coll, prefix, after)
+			docs, more, err := s.listChunk(ctx, coll, prefix, after)
 			for _, d := range docs {
 				if !yield(d, nil) {
 					return
@@ -129,7 +129,7 @@ func (s *Store) List(ctx context.Context, coll, prefix, after string) iter.Seq2[
 				yield(store.Doc{}, err)
 				return
 			}
-			if len(docs) < chunk {
+			if !more {
 				return
 			}
 			after = docs[len(docs)-1].Key
@@ -137,13 +137,14 @@ func (s *Store) List(ctx context.Context, coll, prefix, after string) iter.Seq2[
 	}
 }
 
-func (s *Store) listChunk(ctx context.Context, coll, prefix, after string) (docs []store.Doc, err error) {
+// listChunk reads some documents, and reports whether there may be more.
+func (s *Store) listChunk(ctx context.Context, coll, prefix, after string) (docs []store.Doc, more bool, err error) {
 	id, ok := s.names.coll(coll)
 	if !ok {
-		return nil, s.usable(ctx)
+		return nil, false, s.usable(ctx)
 	}
 	err = s.reading(ctx, func(r *reader) error {
-		st, err := r.conn.Prepare("SELECT key, rev, data FROM docs WHERE coll = ? AND key > ? AND key >= ? ORDER BY key LIMIT ?")
+		st, err := r.conn.Prepare("SELECT key, rev, data FROM docs WHERE coll = ? AND key > ? AND key >= ? ORDER BY key")
 		if err != nil {
 			return err
 		}
@@ -151,8 +152,7 @@ func (s *Store) listChunk(ctx context.Context, coll, prefix, after string) (docs
 		st.BindInt64(1, id)
 		st.BindText(2, after)
 		st.BindText(3, prefix)
-		st.BindInt64(4, chunk)
-		for {
+		for size := 0; len(docs) < chunk && size < chunkBytes; {
 			ok, err := st.Step()
 			if err != nil || !ok {
 				return err
@@ -162,9 +162,12 @@ func (s *Store) listChunk(ctx context.Context, coll, prefix, after string) (docs
 				return nil
 			}
 			docs = append(docs, store.Doc{Key: key, Rev: uint64(st.ColumnInt64(1)), Data: bytesOf(st, 2)})
+			size += st.ColumnLen(2)
 		}
+		more = true
+		return nil
 	})
-	return docs, err
+	return docs, more, err
 }
 
 // DropColl implements [store.Dropper]. It deletes bit by bit, so that nobody

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"iter"
@@ -76,7 +77,7 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 			if q.Limit > 0 {
 				n = min(n, left)
 			}
-			docs, mark, err := s.findChunk(ctx, coll, q, n)
+			docs, mark, more, err := s.findChunk(ctx, coll, q, n)
 			for _, d := range docs {
 				if !yield(d, nil) {
 					return
@@ -87,7 +88,7 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 				return
 			}
 			left -= len(docs)
-			if len(docs) < n || q.Limit > 0 && left == 0 {
+			if !more || q.Limit > 0 && left == 0 {
 				return
 			}
 			q.After = &mark
@@ -95,26 +96,38 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 	}
 }
 
-func (s *Store) findChunk(ctx context.Context, coll string, q store.Query, n int) (docs []store.Doc, mark store.Mark, err error) {
+var errEnough = errors.New("sqlite: the chunk is full")
+
+// findChunk finds up to n documents. It returns where the last one is in the
+// order asked for, and whether there may be more.
+func (s *Store) findChunk(ctx context.Context, coll string, q store.Query, n int) (docs []store.Doc, mark store.Mark, more bool, err error) {
 	id, ok := s.names.coll(coll)
 	if !ok {
-		return nil, mark, s.usable(ctx)
+		return nil, mark, false, s.usable(ctx)
 	}
 	query, args := findQuery(id, q, n)
+	size := 0
 	err = s.reading(ctx, func(r *reader) error {
 		r.conn.SetInterrupt(ctx.Done())
 		defer r.conn.SetInterrupt(nil)
-		return sqlitex.ExecuteTransient(r.conn, query, &sqlitex.ExecOptions{Args: args, ResultFunc: func(st *lib.Stmt) error {
+		err := sqlitex.ExecuteTransient(r.conn, query, &sqlitex.ExecOptions{Args: args, ResultFunc: func(st *lib.Stmt) error {
 			d := store.Doc{Key: st.ColumnText(0), Rev: uint64(st.ColumnInt64(1)), Data: bytesOf(st, 2)}
 			docs = append(docs, d)
 			mark = store.Mark{Key: d.Key}
 			if q.Sort != "" {
 				mark.Value = scalar(st, 3)
 			}
+			if size += len(d.Data); len(docs) == n || size >= chunkBytes {
+				return errEnough
+			}
 			return nil
 		}})
+		if more = errors.Is(err, errEnough); more {
+			return nil
+		}
+		return err
 	})
-	return docs, mark, err
+	return docs, mark, more, err
 }
 
 func scalar(st *lib.Stmt, col int) any {

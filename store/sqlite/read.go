@@ -14,10 +14,15 @@ import (
 )
 
 // Readers take records in chunks, and give the connection back before they
-// hand a chunk out: a loop body may take its time, or call the store.
+// hand a chunk out: a loop body may take its time, or call the store. A chunk
+// ends after so many rows or so many bytes, whatever comes first.
+//
+// The statements that read have no LIMIT: SQLite plans a statement anew
+// whenever the number bound to its LIMIT changes. Readers stop instead.
 const (
 	firstChunk = 128
 	chunk      = 512
+	chunkBytes = 1 << 20
 )
 
 // A reader is a connection that reads.
@@ -25,6 +30,8 @@ type reader struct {
 	conn   *lib.Conn
 	summer summer
 	arena  arena
+	kindID int64 // the kind met last, and its name: most often the next one too
+	kind   kindName
 }
 
 func (s *Store) openReaders() error {
@@ -74,6 +81,7 @@ func (s *Store) readError(err error) error {
 type arena struct {
 	block []byte
 	size  int
+	taken int // bytes cut so far
 }
 
 func (a *arena) copy(st *lib.Stmt, col int) []byte {
@@ -81,6 +89,7 @@ func (a *arena) copy(st *lib.Stmt, col int) []byte {
 	if n == 0 {
 		return nil
 	}
+	a.taken += n
 	if n > cap(a.block)-len(a.block) {
 		a.size = min(max(2*a.size, 1<<10), 1<<16)
 		a.block = make([]byte, 0, max(n, a.size))
@@ -103,11 +112,17 @@ func (s *Store) record(r *reader, st *lib.Stmt, stream string) (store.Record, er
 		Stream: stream, Position: store.Position{Seq: uint64(st.ColumnInt64(0))}, Version: uint64(st.ColumnInt64(1)),
 		Data: r.arena.copy(st, 5), Meta: r.arena.copy(st, 6),
 	}
-	k, known := s.names.kind(st.ColumnInt64(2))
+	known := true
+	if id := st.ColumnInt64(2); id != r.kindID {
+		r.kind, known = s.names.kind(id)
+		if r.kindID = id; !known {
+			r.kindID = 0 // no kind has this number
+		}
+	}
 	n := st.ColumnBytes(3, rec.ID[:])
 	micros := st.ColumnInt64(4)
-	rec.Type, rec.Time = k.typ, time.UnixMicro(micros).UTC()
-	sum := r.summer.sum(stream, rec.Version, rec.Position.Seq, micros, rec.ID, k.typ, rec.Data, rec.Meta)
+	rec.Type, rec.Time = r.kind.typ, time.UnixMicro(micros).UTC()
+	sum := r.summer.sum(stream, rec.Version, rec.Position.Seq, micros, rec.ID, r.kind.typ, rec.Data, rec.Meta)
 	if !known || n != len(rec.ID) || int64(sum) != st.ColumnInt64(7) {
 		return rec, fmt.Errorf("%w: sqlite: %s: event %s@%d at position %v fails its checksum: run deed check, restore a backup",
 			store.ErrCorrupt, s.path, stream, rec.Version, rec.Position)
@@ -125,8 +140,9 @@ func (s *Store) Read(ctx context.Context, stream string, r store.Range) iter.Seq
 			if r.Limit > 0 {
 				n = min(n, left)
 			}
+			var more bool
 			var err error
-			if recs, err = s.readChunk(ctx, stream, from, n, r.Backward, recs[:0]); err != nil {
+			if recs, more, err = s.readChunk(ctx, stream, from, n, r.Backward, recs[:0]); err != nil {
 				yieldUpTo(recs, err, yield)
 				return
 			}
@@ -136,7 +152,7 @@ func (s *Store) Read(ctx context.Context, stream string, r store.Range) iter.Seq
 				}
 			}
 			left -= len(recs)
-			if len(recs) < n || r.Limit > 0 && left == 0 {
+			if !more || r.Limit > 0 && left == 0 {
 				return
 			}
 			last := recs[len(recs)-1].Version
@@ -162,11 +178,13 @@ func yieldUpTo(recs []store.Record, err error, yield func(store.Record, error) b
 }
 
 const (
-	readForward = "SELECT " + columns + " FROM events e WHERE e.stream = (SELECT id FROM streams WHERE name = ?) AND e.version >= ? ORDER BY e.version LIMIT ?"
-	readBack    = "SELECT " + columns + " FROM events e WHERE e.stream = (SELECT id FROM streams WHERE name = ?) AND e.version <= ? ORDER BY e.version DESC LIMIT ?"
+	readForward = "SELECT " + columns + " FROM events e WHERE e.stream = (SELECT id FROM streams WHERE name = ?) AND e.version >= ? ORDER BY e.version"
+	readBack    = "SELECT " + columns + " FROM events e WHERE e.stream = (SELECT id FROM streams WHERE name = ?) AND e.version <= ? ORDER BY e.version DESC"
 )
 
-func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int, backward bool, recs []store.Record) ([]store.Record, error) {
+// readChunk reads up to n records, and reports whether it stopped before the
+// last one.
+func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int, backward bool, recs []store.Record) (_ []store.Record, more bool, err error) {
 	query, start := readForward, int64(from)
 	if from > 1<<62 {
 		start = 1 << 62
@@ -177,7 +195,7 @@ func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int
 			start = 1 << 62
 		}
 	}
-	err := s.reading(ctx, func(r *reader) error {
+	err = s.reading(ctx, func(r *reader) error {
 		r.arena.fresh()
 		st, err := r.conn.Prepare(query)
 		if err != nil {
@@ -186,8 +204,7 @@ func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int
 		defer st.Reset()
 		st.BindText(1, stream)
 		st.BindInt64(2, start)
-		st.BindInt64(3, int64(n))
-		for {
+		for len(recs) < n && r.arena.taken < chunkBytes {
 			ok, err := st.Step()
 			if err != nil || !ok {
 				return err
@@ -198,8 +215,10 @@ func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int
 			}
 			recs = append(recs, rec)
 		}
+		more = true
+		return nil
 	})
-	return recs, err
+	return recs, more, err
 }
 
 // ReadAll implements [store.Log].
@@ -223,9 +242,9 @@ func (s *Store) ReadAll(ctx context.Context, after store.Cursor, f store.Filter)
 			if f.Limit > 0 {
 				n = min(n, left)
 			}
-			var full bool
+			var more bool
 			var err error
-			if recs, pos, full, err = s.scanChunk(ctx, query, pos, end, n, f, recs[:0]); err != nil {
+			if recs, pos, more, err = s.scanChunk(ctx, query, pos, end, n, f, recs[:0]); err != nil {
 				yieldUpTo(recs, err, yield)
 				return
 			}
@@ -235,7 +254,7 @@ func (s *Store) ReadAll(ctx context.Context, after store.Cursor, f store.Filter)
 				}
 			}
 			left -= len(recs)
-			if !full || f.Limit > 0 && left == 0 {
+			if !more || f.Limit > 0 && left == 0 {
 				return
 			}
 		}
@@ -252,7 +271,7 @@ func (s *Store) usable(ctx context.Context) error {
 // scanQuery returns the statement that reads what f selects, and false if
 // nothing recorded so far is selected.
 func (s *Store) scanQuery(f store.Filter) (string, bool) {
-	const scan = "SELECT " + columns + ", s.name FROM events e JOIN streams s ON s.id = e.stream WHERE e.pos > ? AND e.pos <= ?%s ORDER BY e.pos LIMIT ?"
+	const scan = "SELECT " + columns + ", s.name FROM events e JOIN streams s ON s.id = e.stream WHERE e.pos > ? AND e.pos <= ?%s ORDER BY e.pos"
 	if len(f.Categories)+len(f.Types) == 0 {
 		return fmt.Sprintf(scan, ""), true
 	}
@@ -270,9 +289,10 @@ func (s *Store) scanQuery(f store.Filter) (string, bool) {
 	return fmt.Sprintf(scan, " AND e.kind IN ("+list.String()+")"), true
 }
 
-// scanChunk reads up to n rows after pos and up to end, and keeps those of f's partition. It
-// returns the position of the last row, and whether there may be more.
-func (s *Store) scanChunk(ctx context.Context, query string, pos, end uint64, n int, f store.Filter, recs []store.Record) (_ []store.Record, last uint64, full bool, err error) {
+// scanChunk reads up to n rows after pos and up to end, and keeps those of f's
+// partition. It returns the position of the last row, and whether it stopped
+// before the last one.
+func (s *Store) scanChunk(ctx context.Context, query string, pos, end uint64, n int, f store.Filter, recs []store.Record) (_ []store.Record, last uint64, more bool, err error) {
 	last = pos
 	err = s.reading(ctx, func(r *reader) error {
 		r.arena.fresh()
@@ -285,17 +305,15 @@ func (s *Store) scanChunk(ctx context.Context, query string, pos, end uint64, n 
 		defer st.Reset()
 		st.BindInt64(1, int64(pos))
 		st.BindInt64(2, int64(end))
-		st.BindInt64(3, int64(n))
 		stream := ""
-		for rows := 0; ; rows++ {
+		for rows := 0; rows < n && r.arena.taken < chunkBytes; rows++ {
 			ok, err := st.Step()
 			if err != nil || !ok {
-				full = err == nil && rows == n
 				return err
 			}
 			last = uint64(st.ColumnInt64(0))
-			if name := st.ColumnText(8); name != stream {
-				stream = name
+			if name := st.ColumnBytesUnsafe(8); string(name) != stream {
+				stream = string(name)
 			}
 			if f.Partitions > 1 && store.PartitionOf(stream, f.Partitions) != f.Partition {
 				continue
@@ -306,8 +324,10 @@ func (s *Store) scanChunk(ctx context.Context, query string, pos, end uint64, n 
 			}
 			recs = append(recs, rec)
 		}
+		more = true
+		return nil
 	})
-	return recs, last, full, err
+	return recs, last, more, err
 }
 
 // Head implements [store.Log].

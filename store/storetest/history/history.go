@@ -33,8 +33,8 @@ type System interface {
 type Options struct {
 	Clients int // default 8
 	Streams int // default 4
-	Ops     int // of each client; default 15
-	Crashes int // at most; default 1
+	Ops     int // of each client that get an answer, or lose it; default 15
+	Crashes int // default 1; negative = none
 }
 
 // An op is something a client did.
@@ -53,13 +53,13 @@ type run struct {
 	sys    System
 	opts   Options
 	prefix string
+	start  store.Cursor
 	clock  atomic.Int64
-	left   atomic.Int64 // operations until the next crash
+	crash  crash
 
 	mu    sync.Mutex
 	ops   []op
 	tails [][]store.Record // what followers saw
-	start store.Cursor
 }
 
 // Check makes one history from a seed and returns what is wrong with it. The
@@ -91,67 +91,101 @@ func Check(ctx context.Context, sys System, name string, seed uint64, o Options)
 }
 
 func (r *run) play(ctx context.Context, seed uint64) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	random := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
-	crashes := random(1)
-	r.left.Store(int64(1 + crashes.IntN(r.opts.Clients*r.opts.Ops)))
-	var clients, others sync.WaitGroup
+	r.crash = crash{left: r.opts.Crashes, every: r.opts.Clients * r.opts.Ops / (max(r.opts.Crashes, 0) + 1), rnd: random(0), stop: stop}
+	r.crash.next()
+
+	var clients, followers sync.WaitGroup
 	for c := range r.opts.Clients {
 		clients.Go(func() { r.client(ctx, c, random(uint64(c)+10)) })
 	}
 	done := make(chan struct{})
-	r.tails = make([][]store.Record, 2)
-	for i := range r.tails {
-		others.Go(func() { r.tails[i] = r.tail(ctx, done) })
+	filters := []store.Filter{{Categories: []string{r.prefix}}, {Categories: []string{r.prefix}, Types: types}}
+	r.tails = make([][]store.Record, len(filters))
+	for i, f := range filters {
+		followers.Go(func() { r.tails[i] = r.tail(ctx, done, f, random(uint64(i)+1)) })
 	}
-	var crashed error
-	others.Go(func() {
-		for n := 0; n < r.opts.Crashes; {
-			select {
-			case <-done:
-				return
-			default:
-			}
-			if r.left.Load() > 0 {
-				pause(crashes)
-				continue
-			}
-			if crashed = r.sys.Crash(); crashed != nil {
-				return
-			}
-			n++
-			r.left.Store(int64(1 + crashes.IntN(r.opts.Clients*r.opts.Ops)))
-		}
-	})
 	clients.Wait()
 	close(done)
-	others.Wait()
-	return crashed
+	followers.Wait()
+	return context.Cause(ctx)
 }
 
-// client does random things with the streams, believing what it saw last.
-func (r *run) client(ctx context.Context, id int, rnd *rand.Rand) {
-	belief := map[string]uint64{}
-	stream := func() string { return fmt.Sprintf("%s/s-%d", r.prefix, rnd.IntN(r.opts.Streams)) }
-	for range r.opts.Ops {
-		switch p := rnd.IntN(10); {
-		case p < 5:
-			r.append(ctx, id, rnd, belief, write(rnd, belief, stream()))
-		case p < 7:
-			a, b := stream(), stream()
-			if a == b {
-				b = fmt.Sprintf("%s/own-%d", r.prefix, id)
-			}
-			r.append(ctx, id, rnd, belief, write(rnd, belief, a), write(rnd, belief, b))
-		case p < 9:
-			r.claim(ctx, id, rnd, belief)
-		default:
-			s := stream()
-			if ids, err := r.read(ctx, id, s); err == nil {
-				belief[s] = uint64(len(ids))
-			}
-		}
+// A crash is due after a random number of operations. The client whose turn
+// it is kills the system; the others are in the middle of something then.
+type crash struct {
+	left  int // crashes still to come
+	every int // operations, at most
+	in    atomic.Int64
+	rnd   *rand.Rand
+	stop  context.CancelCauseFunc
+}
+
+func (c *crash) next() {
+	if c.left > 0 {
+		c.left--
+		c.in.Store(int64(1 + c.rnd.IntN(c.every)))
 	}
 }
+
+// perhaps crashes the system if it is time.
+func (c *crash) perhaps(sys System) {
+	if c.in.Add(-1) != 0 {
+		return
+	}
+	if err := sys.Crash(); err != nil {
+		c.stop(err) // nobody is going to get an answer
+		return
+	}
+	c.next()
+}
+
+// client does random things with the streams, believing what it saw last. It
+// goes on for as long as the system is down: what matters is what it does
+// afterwards.
+func (r *run) client(ctx context.Context, id int, rnd *rand.Rand) {
+	belief := map[string]uint64{}
+	for n := 0; n < r.opts.Ops && ctx.Err() == nil; {
+		r.crash.perhaps(r.sys)
+		if err := r.act(ctx, id, rnd, belief); errors.Is(err, store.ErrUnavailable) {
+			pause(rnd)
+			continue
+		}
+		n++
+	}
+}
+
+// act does one random thing.
+func (r *run) act(ctx context.Context, id int, rnd *rand.Rand, belief map[string]uint64) error {
+	switch p := rnd.IntN(10); {
+	case p < 5:
+		return r.append(ctx, id, rnd, belief, write(rnd, belief, r.stream(rnd)))
+	case p < 7:
+		a, b := r.stream(rnd), r.stream(rnd)
+		if a == b {
+			b = r.own(id)
+		}
+		return r.append(ctx, id, rnd, belief, write(rnd, belief, a), write(rnd, belief, b))
+	case p < 9:
+		return r.claim(ctx, id, rnd, belief)
+	}
+	s := r.stream(rnd)
+	ids, err := r.read(ctx, id, s)
+	if err == nil {
+		belief[s] = uint64(len(ids))
+	}
+	return err
+}
+
+// stream is one of the hot streams.
+func (r *run) stream(rnd *rand.Rand) string {
+	return fmt.Sprintf("%s/s-%d", r.prefix, rnd.IntN(r.opts.Streams))
+}
+
+// own is a stream that only one client writes to.
+func (r *run) own(id int) string { return fmt.Sprintf("%s/own-%d", r.prefix, id) }
 
 func write(rnd *rand.Rand, belief map[string]uint64, stream string) store.Write {
 	w := store.Write{Stream: stream, Expect: store.Exactly(belief[stream])}
@@ -159,10 +193,19 @@ func write(rnd *rand.Rand, belief map[string]uint64, stream string) store.Write 
 		w.Expect = store.Any
 	}
 	for range 1 + rnd.IntN(3) {
-		w.Events = append(w.Events, event(rnd, "done"))
+		w.Events = append(w.Events, event(rnd, typeDone))
 	}
 	return w
 }
+
+// The types of events. The last two are those of claims.
+const (
+	typeDone     = "done"
+	typeTaken    = "taken"
+	typeReleased = "released"
+)
+
+var types = []string{typeDone, typeTaken, typeReleased}
 
 func event(rnd *rand.Rand, typ string) store.Event {
 	e := store.Event{Type: typ, Data: []byte(`{}`)}
@@ -179,7 +222,6 @@ func (r *run) append(ctx context.Context, id int, rnd *rand.Rand, belief map[str
 		o := op{client: id, writes: ws, call: r.clock.Add(1)}
 		o.written, o.err = r.sys.Log().Append(ctx, ws...)
 		o.ret = r.clock.Add(1)
-		r.left.Add(-1)
 		r.note(o)
 		var c *store.ConflictError
 		switch {
@@ -189,8 +231,6 @@ func (r *run) append(ctx context.Context, id int, rnd *rand.Rand, belief map[str
 			}
 		case errors.As(o.err, &c):
 			belief[c.Stream] = c.Version
-		case errors.Is(o.err, store.ErrUnavailable):
-			pause(rnd)
 		case errors.Is(o.err, store.ErrUnknown) && try == 0 && rnd.IntN(2) == 0 && repeatable(ws):
 			continue
 		}
@@ -209,26 +249,26 @@ func repeatable(ws []store.Write) bool {
 
 // claim takes or releases a value, as the runtime does: by an append to a
 // stream of its own at exactly the version that was read.
-func (r *run) claim(ctx context.Context, id int, rnd *rand.Rand, belief map[string]uint64) {
+func (r *run) claim(ctx context.Context, id int, rnd *rand.Rand, belief map[string]uint64) error {
 	name := fmt.Sprintf("%s/claim-%d", r.prefix, rnd.IntN(2))
 	var last store.Record
 	for rec, err := range r.sys.Log().Read(ctx, name, store.Range{Backward: true, Limit: 1}) {
 		if err != nil {
-			return
+			return err
 		}
 		last = rec
 	}
 	me := fmt.Sprintf(`{"holder":%d}`, id)
-	e := event(rnd, "taken")
-	if last.Type == "taken" {
+	e := event(rnd, typeTaken)
+	if last.Type == typeTaken {
 		if string(last.Data) != me {
-			return
+			return nil
 		}
-		e.Type = "released"
+		e.Type = typeReleased
 	}
 	e.Data = []byte(me)
-	r.append(ctx, id, rnd, belief, store.Write{Stream: name, Expect: store.Exactly(last.Version), Events: []store.Event{e}},
-		write(rnd, belief, fmt.Sprintf("%s/s-%d", r.prefix, rnd.IntN(r.opts.Streams))))
+	return r.append(ctx, id, rnd, belief, write(rnd, belief, r.own(id)),
+		store.Write{Stream: name, Expect: store.Exactly(last.Version), Events: []store.Event{e}})
 }
 
 func (r *run) read(ctx context.Context, id int, stream string) ([]store.ID, error) {
@@ -250,35 +290,37 @@ func (r *run) note(o op) {
 	r.ops = append(r.ops, o)
 }
 
-// tail follows the log by a cursor of its own, as a follower does.
-func (r *run) tail(ctx context.Context, done <-chan struct{}) []store.Record {
+// tail follows the log by a cursor of its own, as a follower does, until
+// everybody is done and it has seen all.
+func (r *run) tail(ctx context.Context, done <-chan struct{}, f store.Filter, rnd *rand.Rand) []store.Record {
 	var seen []store.Record
-	rnd := rand.New(rand.NewPCG(1, 1))
 	cursor := r.start
-	for last := false; ; {
+	for last := false; ctx.Err() == nil; pause(rnd) {
 		select {
 		case <-done:
 			last = true
 		default:
 		}
 		head, err := r.sys.Log().Head(ctx)
-		if err == nil {
-			for rec, e := range r.sys.Log().ReadAll(ctx, cursor, store.Filter{Categories: []string{r.prefix}}) {
-				if err = e; err != nil {
-					break
-				}
-				seen = append(seen, rec)
-				cursor = cursor.Advance(rec.Position)
+		if err != nil {
+			continue
+		}
+		for rec, e := range r.sys.Log().ReadAll(ctx, cursor, f) {
+			if err = e; err != nil {
+				break
 			}
+			seen = append(seen, rec)
+			cursor = cursor.Advance(rec.Position)
 		}
-		if err == nil {
-			cursor = cursor.Join(head) // everything up to the head was read
+		if err != nil {
+			continue
 		}
-		if last && err == nil {
-			return seen
+		cursor = cursor.Join(head) // everything up to the head was read
+		if last {
+			break
 		}
-		pause(rnd)
 	}
+	return seen
 }
 
 func (r *run) finalLog(ctx context.Context) ([]store.Record, error) {

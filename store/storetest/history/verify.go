@@ -22,6 +22,7 @@ func pause(rnd *rand.Rand) { time.Sleep(time.Duration(rnd.IntN(500)) * time.Micr
 func (r *run) verify(log []store.Record) error {
 	at := map[store.ID]store.Record{}
 	return errors.Join(
+		r.answered(),
 		contiguous(log),
 		unique(log, at),
 		r.acknowledged(at),
@@ -29,6 +30,26 @@ func (r *run) verify(log []store.Record) error {
 		claims(log),
 		r.linearizable(at),
 	)
+}
+
+// answered checks that a system says only what a store may say, and that it
+// did something at all.
+func (r *run) answered() error {
+	done := false
+	for _, o := range r.ops {
+		_, conflict := errors.AsType[*store.ConflictError](o.err)
+		switch {
+		case o.err == nil:
+			done = done || o.writes != nil
+		case conflict && o.writes != nil, errors.Is(o.err, store.ErrUnknown), errors.Is(o.err, store.ErrUnavailable):
+		default:
+			return fmt.Errorf("client %d got an error that is none of a store: %w", o.client, o.err)
+		}
+	}
+	if !done {
+		return errors.New("no append was acknowledged: this history proves nothing")
+	}
+	return nil
 }
 
 // contiguous checks that versions come as 1, 2, 3 and positions grow.
@@ -134,12 +155,12 @@ func claims(log []store.Record) error {
 	holder := map[string]string{}
 	for _, rec := range log {
 		switch rec.Type {
-		case "taken":
+		case typeTaken:
 			if h := holder[rec.Stream]; h != "" {
 				return fmt.Errorf("%s@%d: %s took what %s held", rec.Stream, rec.Version, rec.Data, h)
 			}
 			holder[rec.Stream] = string(rec.Data)
-		case "released":
+		case typeReleased:
 			if h := holder[rec.Stream]; h != string(rec.Data) {
 				return fmt.Errorf("%s@%d: %s released what %q held", rec.Stream, rec.Version, rec.Data, h)
 			}
