@@ -22,6 +22,7 @@ var (
 	ErrNoFollower     = engine.ErrUnknownFollower // there is no follower of that name
 	ErrNoDeadLetter   = engine.ErrNoDeadLetter    // there is no dead letter of that id (any more)
 	ErrNotRebuildable = engine.ErrNotRebuildable  // an event handler's effects cannot be undone
+	ErrPaused         = engine.ErrPaused          // a follower that was waited for is paused
 	ErrNotRunning     = engine.ErrNotRunning      // the follower is paused, or Run does not run
 )
 

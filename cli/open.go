@@ -51,6 +51,20 @@ func (a *app) start(ctx context.Context, dsn string, log *slog.Logger) (*running
 	return r, nil
 }
 
+// settle waits until the views show what the log says: what is read next is
+// all that there will be.
+func (r *running) settle(ctx context.Context) error {
+	head, err := r.store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	err = r.rt.WaitFor(ctx, deed.Receipt{Position: string(head)})
+	if errors.Is(err, deed.ErrPaused) {
+		return nil
+	}
+	return err
+}
+
 // stop ends the runtime and closes the store.
 func (r *running) stop() error {
 	r.cancel()
@@ -71,6 +85,9 @@ func (a *app) connect(ctx context.Context) (*client.Client, func() error, error)
 	r, err := a.start(ctx, a.store, log)
 	if err != nil {
 		return nil, nil, err
+	}
+	if err := r.settle(ctx); err != nil {
+		return nil, nil, errors.Join(err, r.stop())
 	}
 	return client.In(httpapi.New(r.rt, httpapi.Options{Logger: log, Version: programVersion()})), r.stop, nil
 }

@@ -37,8 +37,8 @@ func TestLiveTailMissesNothing(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), time.Duration(1+rand.IntN(30))*time.Millisecond)
 		defer cancel()
+		defer cuts.Add(1)
 		api.ServeHTTP(&cutting{ResponseWriter: w, left: 200 + rand.IntN(6_000)}, r.WithContext(ctx))
-		cuts.Add(1)
 	}))
 	defer srv.Close()
 	const readers, events = 6, 600

@@ -67,26 +67,3 @@ func FuzzCursor(f *testing.F) {
 		}
 	})
 }
-
-func FuzzID(f *testing.F) {
-	f.Add("018f5a3e-0000-7000-8000-00000000000a")
-	f.Fuzz(func(t *testing.T, s string) {
-		id, err := store.ParseID(s)
-		if err != nil {
-			return
-		}
-		if again, err := store.ParseID(id.String()); err != nil || again != id {
-			t.Errorf("%q is read as %v, which is read as %v (%v)", s, id, again, err)
-		}
-	})
-}
-
-func FuzzScan(f *testing.F) {
-	f.Add([]byte(`{"a":{"b":1}}`), "a.b", "=", "x")
-	f.Fuzz(func(t *testing.T, data []byte, field, op, value string) {
-		docs := func(yield func(store.Doc, error) bool) { yield(store.Doc{Key: "k", Data: data}, nil) }
-		q := store.Query{Where: []store.Cond{{Field: field, Op: op, Value: value}}, Sort: field}
-		for range store.Scan(docs, q) { // must not panic
-		}
-	})
-}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 )
@@ -49,14 +50,14 @@ func CheckQuery(q Query) error {
 		if !slices.Contains([]string{"=", "!=", "<", "<=", ">", ">="}, c.Op) {
 			return fmt.Errorf("%w: no operator %q", ErrInvalid, c.Op)
 		}
-		if _, ok := rank(c.Value); !ok {
-			return fmt.Errorf("%w: cannot compare a field with a %T", ErrInvalid, c.Value)
+		if !isScalar(c.Value) {
+			return fmt.Errorf("%w: cannot compare a field with %v, a %[2]T", ErrInvalid, c.Value)
 		}
 		fields = append(fields, c.Field)
 	}
 	if q.After != nil {
-		if _, ok := rank(q.After.Value); !ok {
-			return fmt.Errorf("%w: cannot start after a %T", ErrInvalid, q.After.Value)
+		if !isScalar(q.After.Value) {
+			return fmt.Errorf("%w: cannot start after %v, a %[2]T", ErrInvalid, q.After.Value)
 		}
 	}
 	for _, f := range fields {
@@ -208,16 +209,46 @@ func Compare(a, b any) int {
 	}
 	switch ra {
 	case 1:
-		ia, aInt := integer(a)
-		ib, bInt := integer(b)
-		if aInt && bInt {
-			return cmp.Compare(ia, ib)
-		}
-		return cmp.Compare(float(a), float(b))
+		return compareNumbers(a, b)
 	case 2:
 		return cmp.Compare(a.(string), b.(string))
 	}
 	return 0
+}
+
+func compareNumbers(a, b any) int {
+	fa, aFloat := a.(float64)
+	fb, bFloat := b.(float64)
+	switch {
+	case aFloat && bFloat:
+		return cmp.Compare(fa, fb)
+	case aFloat:
+		return -compareMixed(integer(b), fa)
+	case bFloat:
+		return compareMixed(integer(a), fb)
+	}
+	return cmp.Compare(integer(a), integer(b))
+}
+
+// compareMixed compares without rounding: not every int64 is a float64, and
+// an order in which unequal numbers equal a third is none.
+func compareMixed(n int64, f float64) int {
+	switch {
+	case f >= 1<<63:
+		return -1
+	case f < -1<<63:
+		return 1
+	}
+	whole := int64(f)
+	return cmp.Or(cmp.Compare(n, whole), cmp.Compare(0, f-float64(whole)))
+}
+
+// isScalar reports whether v is one of the values a field can have. No
+// field is NaN.
+func isScalar(v any) bool {
+	_, ok := rank(v)
+	f, _ := v.(float64)
+	return ok && !math.IsNaN(f)
 }
 
 func rank(v any) (int, bool) {
@@ -232,23 +263,15 @@ func rank(v any) (int, bool) {
 	return 0, false
 }
 
-func integer(v any) (int64, bool) {
+// integer is the value of an int64, or of a bool.
+func integer(v any) int64 {
 	switch v := v.(type) {
 	case bool:
 		if v {
-			return 1, true
+			return 1
 		}
-		return 0, true
 	case int64:
-		return v, true
+		return v
 	}
-	return 0, false
-}
-
-func float(v any) float64 {
-	if f, ok := v.(float64); ok {
-		return f
-	}
-	n, _ := integer(v)
-	return float64(n)
+	return 0
 }

@@ -11,7 +11,7 @@ import (
 const (
 	MaxName   = 512      // bytes in the name of a stream, type, collection or key
 	MaxData   = 4 << 20  // bytes in the data of one event or document, and in its meta
-	MaxEvents = 10_000   // events in one append
+	MaxEvents = 10_000   // events, and writes, in one append
 	MaxAppend = 32 << 20 // bytes of data and meta in one append
 )
 
@@ -57,6 +57,9 @@ func CheckName(what, s string) error {
 func Check(writes []Write) error {
 	if len(writes) == 0 {
 		return fmt.Errorf("%w: nothing to append", ErrInvalid)
+	}
+	if len(writes) > MaxEvents {
+		return fmt.Errorf("%w: %d writes in one append, the limit is %d", ErrInvalid, len(writes), MaxEvents)
 	}
 	events, size := 0, 0
 	for i, w := range writes {

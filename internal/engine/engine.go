@@ -135,14 +135,18 @@ func (e *Engine) WaitFor(ctx context.Context, name string, p store.Position) err
 	return f.waitFor(ctx, p)
 }
 
-// WaitAll does WaitFor for every follower.
+// WaitAll does WaitFor for every follower. If some are paused it waits for
+// the others, and then says so.
 func (e *Engine) WaitAll(ctx context.Context, p store.Position) error {
+	var paused error
 	for _, f := range e.followers {
-		if err := f.waitFor(ctx, p); err != nil {
+		err := f.waitFor(ctx, p)
+		if err != nil && !errors.Is(err, ErrPaused) {
 			return err
 		}
+		paused = errors.Join(paused, err)
 	}
-	return nil
+	return paused
 }
 
 // Pause makes a follower stop; it stays so, over restarts too, until Resume.

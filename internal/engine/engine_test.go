@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,9 @@ func TestFollows(t *testing.T) {
 	for _, f := range []Follower{pure(nil), effectful(nil)} {
 		within(t, func(t *testing.T) {
 			s := newShelf()
-			add(t, s, "a/1", 1500)
+			for i := range 15 {
+				add(t, s, fmt.Sprintf("a/s%d", i), 100)
+			}
 			r := run(t, s, f)
 			add(t, s, "b/1", 1)
 			add(t, s, "a/2", 3)
@@ -303,6 +306,24 @@ func TestPauseEndsWaiting(t *testing.T) {
 		if err := <-said; !errors.Is(err, ErrPaused) {
 			t.Error(err)
 		}
+	})
+}
+
+// A paused follower does not keep the caller from waiting for the others.
+func TestWaitAllWithAPausedFollower(t *testing.T) {
+	within(t, func(t *testing.T) {
+		s := newShelf()
+		paused := pure(func(h *ledger) { h.coll = "paused" })
+		paused.Name = "a-paused"
+		r := run(t, s, paused, pure(nil))
+		if err := r.Pause(t.Context(), "a-paused"); err != nil {
+			t.Fatal(err)
+		}
+		p := add(t, s, "a/1", 1)
+		if err := r.WaitAll(t.Context(), p); !errors.Is(err, ErrPaused) || !strings.Contains(err.Error(), "a-paused") {
+			t.Error(err)
+		}
+		r.expect("a/1", 1)
 	})
 }
 

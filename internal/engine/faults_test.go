@@ -33,14 +33,16 @@ func TestAnyWriteFails(t *testing.T) {
 							}
 							return nil, fmt.Errorf("%w: on purpose", store.ErrUnknown)
 						})
-						add(t, s, "a/1", 700)
 						add(t, s, "a/2", 5)
+						for i := range 30 { // more than a batch
+							add(t, s, fmt.Sprintf("a/s%d", i), 20)
+						}
 						r := run(t, s, follower(func(h *ledger) { h.fail = m.fail }))
 						r.wait()
 						r.expect("a/2", 1, 2)
 						m.relent()
 						// The caller learns that it is not known what happened.
-						if n, err := r.Redrive(t.Context(), "ledger.703"); err != nil && n == 3 {
+						if n, err := r.Redrive(t.Context(), "ledger.3"); err != nil && n == 3 {
 							t.Errorf("write %d: all three redriven, and yet %v", nth, err)
 						}
 						_, _ = r.RedriveAll(t.Context(), "ledger")

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"github.com/deed-dev/deed/store"
@@ -66,6 +67,7 @@ func (f *follower) status() Status {
 		for _, w := range live.workers {
 			s.merge(w.reported(now), now)
 		}
+		s.Behind = s.Cursor.Behind(s.Head)
 	}
 	if building != nil {
 		s.Rebuild = s.progress(building, now)
@@ -82,14 +84,16 @@ func (f *follower) status() Status {
 // progress reports on the crew that builds the next generation.
 func (s *Status) progress(building *crew, now time.Time) *Progress {
 	p := Progress{Generation: building.gen, Cursor: building.cursor()}
+	head := s.Head
 	for _, w := range building.workers {
 		r := w.reported(now)
-		p.Behind += r.at.Behind(r.head)
+		head = head.Join(r.head)
 		p.Rate += r.rate
 		if r.state == StateTrouble {
 			s.State, s.LastError = r.state, r.lastError
 		}
 	}
+	p.Behind = p.Cursor.Behind(head)
 	return &p
 }
 
@@ -167,20 +171,25 @@ func (w *worker) count(n int, caughtUp bool) {
 	w.told()
 }
 
-// measure smooths the rate over some seconds; the caller holds mu.
+// rateWindow is the time over which the rate is smoothed.
+const rateWindow = 5 * time.Second
+
+// measure brings the rate up to date; the caller holds mu.
 func (w *worker) measure(now time.Time) {
-	d := now.Sub(w.rateAt).Seconds()
-	if d < 1 {
+	d := now.Sub(w.rateAt)
+	if d < time.Second {
 		return
 	}
-	r := float64(w.handled-w.rateFrom) / d
-	if w.rate > 0 {
-		r = 0.5*w.rate + 0.5*r
+	lately := float64(w.handled-w.rateFrom) / d.Seconds()
+	if w.rate == 0 {
+		w.rate = lately
+	} else {
+		w.rate += (lately - w.rate) * -math.Expm1(-float64(d)/float64(rateWindow))
 	}
-	if r < 0.1 {
-		r = 0
+	if w.rate < 0.1 {
+		w.rate = 0
 	}
-	w.rate, w.rateAt, w.rateFrom = r, now, w.handled
+	w.rateAt, w.rateFrom = now, w.handled
 }
 
 func (w *worker) fails(err error) {
@@ -210,7 +219,6 @@ func (s *Status) lags(oldest, now time.Time) {
 
 // merge adds the report of one partition to the status of its follower.
 func (s *Status) merge(r report, now time.Time) {
-	s.Behind += r.at.Behind(r.head)
 	s.Head = s.Head.Join(r.head)
 	s.Rate += r.rate
 	s.Handled += r.handled

@@ -32,8 +32,11 @@ type Problem struct {
 }
 
 func (p Problem) String() string {
-	if p.Position == 0 {
+	switch {
+	case p.Position == 0:
 		return p.Detail
+	case p.Stream == "":
+		return fmt.Sprintf("position %d: %s", p.Position, p.Detail)
 	}
 	return fmt.Sprintf("position %d, %s@%d: %s", p.Position, p.Stream, p.Version, p.Detail)
 }
@@ -127,10 +130,12 @@ func (k *checker) counts() error {
 // events verifies every checksum, in the order of the log.
 func (k *checker) events() error {
 	var sums summer
-	done := uint64(0)
-	return k.each("SELECT e.pos, e.version, k.category IS NULL, e.id, e.time, e.data, e.meta, e.sum, coalesce(s.name, ''), coalesce(k.type, '') FROM events e "+
+	done, last := uint64(0), uint64(0)
+	err := k.each("SELECT e.pos, e.version, k.category IS NULL, e.id, e.time, e.data, e.meta, e.sum, coalesce(s.name, ''), coalesce(k.type, '') FROM events e "+
 		"LEFT JOIN streams s ON s.id = e.stream LEFT JOIN kinds k ON k.id = e.kind ORDER BY e.pos", func(st *lib.Stmt) error {
 		p := Problem{Position: uint64(st.ColumnInt64(0)), Version: uint64(st.ColumnInt64(1)), Stream: st.ColumnText(8)}
+		k.gap(last, p.Position)
+		last = p.Position
 		var id store.ID
 		n := st.ColumnBytes(3, id[:])
 		sum := sums.sum(p.Stream, p.Version, p.Position, st.ColumnInt64(4), id, st.ColumnText(9), bytesOf(st, 5), bytesOf(st, 6))
@@ -152,6 +157,17 @@ func (k *checker) events() error {
 		}
 		return nil
 	})
+	if err == nil {
+		k.gap(last, k.report.Head+1)
+	}
+	return err
+}
+
+// gap reports events that are missing after the position last and before next.
+func (k *checker) gap(last, next uint64) {
+	if last+1 < next {
+		k.report.add(Problem{Position: last + 1, Detail: fmt.Sprintf("%d events are missing from here", next-last-1)})
+	}
 }
 
 // streams verifies that versions have no gaps and that the heads agree.

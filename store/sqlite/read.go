@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,14 @@ type reader struct {
 	arena  arena
 	kindID int64 // the kind met last, and its name: most often the next one too
 	kind   kindName
+	name   []byte
+}
+
+// text returns the text of a column; it is valid until the next call.
+func (r *reader) text(st *lib.Stmt, col int) []byte {
+	r.name = slices.Grow(r.name[:0], st.ColumnLen(col))[:st.ColumnLen(col)]
+	st.ColumnBytes(col, r.name)
+	return r.name
 }
 
 func (s *Store) openReaders() error {
@@ -130,6 +139,11 @@ func (s *Store) record(r *reader, st *lib.Stmt, stream string) (store.Record, er
 	return rec, nil
 }
 
+// missing is the error for an event that ought to be there.
+func (s *Store) missing(what string) error {
+	return fmt.Errorf("%w: sqlite: %s: the event %s is missing: run deed check, restore a backup", store.ErrCorrupt, s.path, what)
+}
+
 // Read implements [store.Log].
 func (s *Store) Read(ctx context.Context, stream string, r store.Range) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
@@ -155,13 +169,9 @@ func (s *Store) Read(ctx context.Context, stream string, r store.Range) iter.Seq
 			if !more || r.Limit > 0 && left == 0 {
 				return
 			}
-			last := recs[len(recs)-1].Version
-			if r.Backward && last == 1 {
-				return
-			}
-			from, size = last+1, chunk
+			from, size = recs[len(recs)-1].Version+1, chunk
 			if r.Backward {
-				from = last - 1
+				from -= 2
 			}
 		}
 	}
@@ -178,44 +188,62 @@ func yieldUpTo(recs []store.Record, err error, yield func(store.Record, error) b
 }
 
 const (
-	readForward = "SELECT " + columns + " FROM events e WHERE e.stream = (SELECT id FROM streams WHERE name = ?) AND e.version >= ? ORDER BY e.version"
-	readBack    = "SELECT " + columns + " FROM events e WHERE e.stream = (SELECT id FROM streams WHERE name = ?) AND e.version <= ? ORDER BY e.version DESC"
+	readHead    = "SELECT id, version FROM streams WHERE name = ?"
+	readForward = "SELECT " + columns + " FROM events e WHERE e.stream = ? AND e.version >= ? ORDER BY e.version"
+	readBack    = "SELECT " + columns + " FROM events e WHERE e.stream = ? AND e.version <= ? ORDER BY e.version DESC"
 )
 
 // readChunk reads up to n records, and reports whether it stopped before the
-// last one.
+// last one. Versions have no gaps: a damaged index that hides an event shows.
 func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int, backward bool, recs []store.Record) (_ []store.Record, more bool, err error) {
-	query, start := readForward, int64(from)
-	if from > 1<<62 {
-		start = 1 << 62
-	}
-	if backward {
-		query = readBack
-		if from == 0 {
-			start = 1 << 62
-		}
-	}
 	err = s.reading(ctx, func(r *reader) error {
 		r.arena.fresh()
+		head, err := r.conn.Prepare(readHead)
+		if err != nil {
+			return err
+		}
+		defer head.Reset() // not before the events are read: both are of one moment
+		head.BindText(1, stream)
+		if ok, err := head.Step(); err != nil || !ok {
+			return err
+		}
+		version := uint64(head.ColumnInt64(1))
+		query, next := readForward, max(from, 1)
+		if backward {
+			query, next = readBack, min(from, version)
+			if from == 0 {
+				next = version
+			}
+		}
+		if next > version {
+			return nil
+		}
 		st, err := r.conn.Prepare(query)
 		if err != nil {
 			return err
 		}
 		defer st.Reset()
-		st.BindText(1, stream)
-		st.BindInt64(2, start)
-		for len(recs) < n && r.arena.taken < chunkBytes {
+		st.BindInt64(1, head.ColumnInt64(0))
+		st.BindInt64(2, int64(next))
+		recs = slices.Grow(recs, int(min(uint64(n), version))) // often too many, never far too many
+		for len(recs) < n && r.arena.taken < chunkBytes && 0 < next && next <= version {
 			ok, err := st.Step()
-			if err != nil || !ok {
+			if err != nil {
 				return err
+			}
+			if !ok || uint64(st.ColumnInt64(1)) != next {
+				return s.missing(fmt.Sprintf("%s@%d", stream, next))
 			}
 			rec, err := s.record(r, st, stream)
 			if err != nil {
 				return err
 			}
 			recs = append(recs, rec)
+			if next++; backward {
+				next -= 2
+			}
 		}
-		more = true
+		more = 0 < next && next <= version
 		return nil
 	})
 	return recs, more, err
@@ -229,8 +257,9 @@ func (s *Store) ReadAll(ctx context.Context, after store.Cursor, f store.Filter)
 		// may be of a kind that is not among them yet, and a reader that saw
 		// a later event would believe to have seen that one too.
 		end := s.head.Load()
-		query, some := s.scanQuery(f)
-		if !some || end <= pos {
+		sc := scan{after: pos, end: end, filter: f, dense: len(f.Categories)+len(f.Types) == 0}
+		var some bool
+		if sc.query, some = s.scanQuery(f); !some || end <= pos {
 			if err := s.usable(ctx); err != nil {
 				yield(store.Record{}, err)
 			}
@@ -244,7 +273,7 @@ func (s *Store) ReadAll(ctx context.Context, after store.Cursor, f store.Filter)
 			}
 			var more bool
 			var err error
-			if recs, pos, more, err = s.scanChunk(ctx, query, pos, end, n, f, recs[:0]); err != nil {
+			if recs, more, err = s.scanChunk(ctx, &sc, n, recs[:0]); err != nil {
 				yieldUpTo(recs, err, yield)
 				return
 			}
@@ -261,6 +290,14 @@ func (s *Store) ReadAll(ctx context.Context, after store.Cursor, f store.Filter)
 	}
 }
 
+// A scan is a part of the log that is being read.
+type scan struct {
+	query      string
+	after, end uint64 // positions: what is still to be read
+	filter     store.Filter
+	dense      bool // the query selects every position
+}
+
 func (s *Store) usable(ctx context.Context) error {
 	if s.closed() {
 		return errClosed
@@ -271,7 +308,7 @@ func (s *Store) usable(ctx context.Context) error {
 // scanQuery returns the statement that reads what f selects, and false if
 // nothing recorded so far is selected.
 func (s *Store) scanQuery(f store.Filter) (string, bool) {
-	const scan = "SELECT " + columns + ", s.name FROM events e JOIN streams s ON s.id = e.stream WHERE e.pos > ? AND e.pos <= ?%s ORDER BY e.pos"
+	const scan = "SELECT " + columns + ", s.name FROM events e LEFT JOIN streams s ON s.id = e.stream WHERE e.pos > ? AND e.pos <= ?%s ORDER BY e.pos"
 	if len(f.Categories)+len(f.Types) == 0 {
 		return fmt.Sprintf(scan, ""), true
 	}
@@ -289,33 +326,38 @@ func (s *Store) scanQuery(f store.Filter) (string, bool) {
 	return fmt.Sprintf(scan, " AND e.kind IN ("+list.String()+")"), true
 }
 
-// scanChunk reads up to n rows after pos and up to end, and keeps those of f's
-// partition. It returns the position of the last row, and whether it stopped
-// before the last one.
-func (s *Store) scanChunk(ctx context.Context, query string, pos, end uint64, n int, f store.Filter, recs []store.Record) (_ []store.Record, last uint64, more bool, err error) {
-	last = pos
+// scanChunk reads up to n rows, keeps those of the filter's partition, and
+// reports whether it stopped before the last one. Positions have no gaps: a
+// damaged page that hides events shows.
+func (s *Store) scanChunk(ctx context.Context, sc *scan, n int, recs []store.Record) (_ []store.Record, more bool, err error) {
 	err = s.reading(ctx, func(r *reader) error {
 		r.arena.fresh()
 		r.conn.SetInterrupt(ctx.Done())
 		defer r.conn.SetInterrupt(nil)
-		st, err := r.conn.Prepare(query)
+		st, err := r.conn.Prepare(sc.query)
 		if err != nil {
 			return err
 		}
 		defer st.Reset()
-		st.BindInt64(1, int64(pos))
-		st.BindInt64(2, int64(end))
+		st.BindInt64(1, int64(sc.after))
+		st.BindInt64(2, int64(sc.end))
 		stream := ""
 		for rows := 0; rows < n && r.arena.taken < chunkBytes; rows++ {
 			ok, err := st.Step()
-			if err != nil || !ok {
+			if err != nil {
 				return err
 			}
-			last = uint64(st.ColumnInt64(0))
-			if name := st.ColumnBytesUnsafe(8); string(name) != stream {
+			if sc.dense && sc.after < sc.end && (!ok || uint64(st.ColumnInt64(0)) != sc.after+1) {
+				return s.missing(fmt.Sprintf("at position %d", sc.after+1))
+			}
+			if !ok {
+				return nil
+			}
+			sc.after = uint64(st.ColumnInt64(0))
+			if name := r.text(st, 8); string(name) != stream {
 				stream = string(name)
 			}
-			if f.Partitions > 1 && store.PartitionOf(stream, f.Partitions) != f.Partition {
+			if f := sc.filter; f.Partitions > 1 && store.PartitionOf(stream, f.Partitions) != f.Partition {
 				continue
 			}
 			rec, err := s.record(r, st, stream)
@@ -324,10 +366,10 @@ func (s *Store) scanChunk(ctx context.Context, query string, pos, end uint64, n 
 			}
 			recs = append(recs, rec)
 		}
-		more = true
+		more = sc.after < sc.end
 		return nil
 	})
-	return recs, last, more, err
+	return recs, more, err
 }
 
 // Head implements [store.Log].
