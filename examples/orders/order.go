@@ -19,8 +19,8 @@ const (
 	Draft     Status = "Draft"     // items may still change
 	Submitted Status = "Submitted" // waits to be paid
 	Paid      Status = "Paid"      // waits to be shipped
-	Shipped   Status = "Shipped"
-	Cancelled Status = "Cancelled"
+	Shipped   Status = "Shipped"   // on its way to the customer
+	Cancelled Status = "Cancelled" // nothing more can happen to it
 )
 
 // An Item is a line of an order.

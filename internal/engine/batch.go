@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/deed-dev/deed/store"
@@ -19,16 +20,16 @@ type batch struct {
 	singly bool // flush after each record: flushing after all of them has failed
 }
 
-// read reads a batch. The head is asked for first: what is recorded while
+// read reads a batch, into room it is given. The head is asked for first: what is recorded while
 // reading may be missed, and must not be counted as read.
-func (w *worker) read(ctx context.Context, after store.Cursor, size int) batch {
+func (w *worker) read(ctx context.Context, after store.Cursor, size int, into []store.Record) batch {
 	b := batch{from: after, next: after}
 	if b.head, b.err = w.f.store.Head(ctx); b.err != nil || b.head == after {
 		return b
 	}
 	filter := w.f.Filter
 	filter.Partition, filter.Partitions, filter.Limit = w.part, w.f.Partitions, size
-	b.recs = make([]store.Record, 0, min(size, smallBatch))
+	b.recs = slices.Grow(into, int(min(uint64(size), after.Behind(b.head))))
 	for rec, err := range w.f.store.ReadAll(ctx, after, filter) {
 		if err != nil {
 			b.err = err
@@ -96,14 +97,21 @@ func (w *worker) fetch(ctx context.Context) batch {
 			return b
 		}
 	}
-	return w.read(ctx, w.cursor, w.size)
+	return w.read(ctx, w.cursor, w.size, w.takeSpare())
 }
 
 func (w *worker) readAhead(ctx context.Context, after store.Cursor) {
 	ctx, w.cancel = context.WithCancel(ctx)
-	ahead, size := make(chan batch, 1), w.size
+	ahead, size, spare := make(chan batch, 1), w.size, w.takeSpare()
 	w.ahead = ahead
-	go func() { ahead <- w.read(ctx, after, size) }()
+	go func() { ahead <- w.read(ctx, after, size, spare) }()
+}
+
+// takeSpare returns room for records that was used before, if there is any.
+func (w *worker) takeSpare() []store.Record {
+	spare := w.spare
+	w.spare = nil
+	return spare
 }
 
 // forgetRead drops what is read and not handled, and waits until nobody reads.
@@ -259,20 +267,20 @@ func (w *worker) finish(ctx context.Context, b batch, left []store.Record, p pas
 		changes = append(changes, c)
 	}
 	effect := len(p.tx.changes)+len(changes) > 0 || p.handled > 0 && !w.f.Pure
-	switch {
-	case effect || !time.Now().Before(w.saveAt):
+	if effect || !time.Now().Before(w.saveAt) {
 		if err := w.commit(ctx, p.tx, next, changes...); err != nil {
 			return err
 		}
-	case next != w.cursor:
-		w.cursor = next
-		w.moved()
 	}
+	w.cursor = next
 	for _, l := range p.parked.letters {
 		l.forget()
 		w.lot.add(l)
 	}
-	if len(left) > 0 {
+	if len(left) == 0 {
+		clear(b.recs)
+		w.spare = b.recs[:0]
+	} else {
 		w.rest = batch{recs: left, from: next, next: b.next, full: b.full, head: b.head, singly: b.singly}
 	}
 	w.count(len(b.recs)-len(left), len(left) == 0 && !b.full)

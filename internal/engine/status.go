@@ -134,16 +134,10 @@ func (w *worker) told() {
 	w.retrying, w.waiting, w.dead = w.lot.counts()
 }
 
+// tell reports what has changed, and wakes those who wait for it.
 func (w *worker) tell() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.told()
-}
-
-// moved tells those who wait that the cursor has moved.
-func (w *worker) moved() {
-	w.mu.Lock()
-	w.at = w.cursor
 	w.mu.Unlock()
 	w.f.notify()
 }
@@ -159,16 +153,19 @@ func (w *worker) seen(b batch) {
 	}
 }
 
+// count notes that so many records were dealt with, and wakes those who wait
+// for them.
 func (w *worker) count(n int, caughtUp bool) {
 	now := time.Now()
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.handled += uint64(n)
 	if caughtUp {
 		w.oldest = time.Time{}
 	}
 	w.measure(now)
 	w.told()
+	w.mu.Unlock()
+	w.f.notify()
 }
 
 // rateWindow is the time over which the rate is smoothed.

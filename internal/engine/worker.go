@@ -53,11 +53,12 @@ type worker struct {
 	rev     uint64       // of the checkpoint
 	past    []past
 	lot     lot
-	redrove bool       // the last thing it did was to try dead letters
-	saveAt  time.Time  // not before then, if there is no effect to save
-	size    int        // of batches
-	rest    batch      // read, and still to be handled
-	ahead   chan batch // being read
+	redrove bool           // the last thing it did was to try dead letters
+	saveAt  time.Time      // not before then, if there is no effect to save
+	size    int            // of batches
+	rest    batch          // read, and still to be handled
+	spare   []store.Record // room for the next batch
+	ahead   chan batch     // being read
 	cancel  context.CancelFunc
 
 	mu    sync.Mutex
@@ -128,7 +129,6 @@ func (w *worker) load(ctx context.Context) error {
 	w.cursor, w.saved, w.rev, w.past, w.lot = c.Cursor, c.Cursor, d.Rev, c.Past, parked
 	w.size = smallBatch
 	w.tell()
-	w.f.notify()
 	return nil
 }
 
@@ -212,7 +212,8 @@ func (w *worker) startWait(ctx context.Context, d time.Duration) (context.Contex
 }
 
 // commit saves changes and the cursor, all or nothing. If somebody else has
-// moved the checkpoint, nothing is saved and errFenced returned.
+// moved the checkpoint, nothing is saved and errFenced returned. Others learn
+// of it when the worker next reports.
 func (w *worker) commit(ctx context.Context, tx *Tx, cursor store.Cursor, extra ...store.Change) error {
 	past := remaining(w.past, cursor)
 	data, err := json.Marshal(checkpoint{Cursor: cursor, Past: past})
@@ -234,7 +235,6 @@ func (w *worker) commit(ctx context.Context, tx *Tx, cursor store.Cursor, extra 
 	w.rev++
 	w.cursor, w.saved, w.past = cursor, cursor, past
 	w.saveAt = time.Now().Add(idleSave)
-	w.moved()
 	return nil
 }
 

@@ -22,7 +22,7 @@ func (s *Store) Get(ctx context.Context, coll, key string) (store.Doc, error) {
 		return d, fmt.Errorf("%w: %s/%s", store.ErrNotFound, coll, key)
 	}
 	err := s.reading(ctx, func(r *reader) error {
-		st, err := r.conn.Prepare("SELECT rev, data FROM docs WHERE coll = ? AND key = ?")
+		st, err := r.conn.Prepare("SELECT rev, data FROM docs WHERE coll = +? AND key = ?")
 		if err != nil {
 			return err
 		}
@@ -144,7 +144,7 @@ func (s *Store) listChunk(ctx context.Context, coll, prefix, after string) (docs
 		return nil, false, s.usable(ctx)
 	}
 	err = s.reading(ctx, func(r *reader) error {
-		st, err := r.conn.Prepare("SELECT key, rev, data FROM docs WHERE coll = ? AND key > ? AND key >= ? ORDER BY key")
+		st, err := r.conn.Prepare("SELECT key, rev, data FROM docs WHERE coll = +? AND key > ? AND key >= ? ORDER BY key")
 		if err != nil {
 			return err
 		}

@@ -18,8 +18,9 @@ import (
 // hand a chunk out: a loop body may take its time, or call the store. A chunk
 // ends after so many rows or so many bytes, whatever comes first.
 //
-// The statements that read have no LIMIT: SQLite plans a statement anew
-// whenever the number bound to its LIMIT changes. Readers stop instead.
+// The statements that read say "+?" where a value could decide on the plan,
+// and have no LIMIT: else SQLite plans them anew for every value, which costs
+// more than reading a few records. Readers stop by themselves.
 const (
 	firstChunk = 128
 	chunk      = 512
@@ -189,8 +190,8 @@ func yieldUpTo(recs []store.Record, err error, yield func(store.Record, error) b
 
 const (
 	readHead    = "SELECT id, version FROM streams WHERE name = ?"
-	readForward = "SELECT " + columns + " FROM events e WHERE e.stream = ? AND e.version >= ? ORDER BY e.version"
-	readBack    = "SELECT " + columns + " FROM events e WHERE e.stream = ? AND e.version <= ? ORDER BY e.version DESC"
+	readForward = "SELECT " + columns + " FROM events e WHERE e.stream = +? AND e.version >= ? ORDER BY e.version"
+	readBack    = "SELECT " + columns + " FROM events e WHERE e.stream = +? AND e.version <= ? ORDER BY e.version DESC"
 )
 
 // readChunk reads up to n records, and reports whether it stopped before the

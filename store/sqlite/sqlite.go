@@ -110,7 +110,7 @@ func (s *Store) connect(write bool) (*lib.Conn, error) {
 		return nil, fmt.Errorf("sqlite: opening %s: %w", s.path, err)
 	}
 	c.SetBusyTimeout(10 * time.Second)
-	script := "PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;"
+	script := "PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;"
 	if write {
 		// A larger WAL makes checkpoints rarer, and each of them a longer pause.
 		script = "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 2000; PRAGMA synchronous = " +

@@ -92,12 +92,12 @@ func (w *writer) prepare() error {
 		&w.st.dropStream: "DELETE FROM streams WHERE id = ?",
 		&w.st.version:    "UPDATE streams SET version = ? WHERE id = ?",
 		&w.st.event:      "INSERT INTO events (pos, stream, version, kind, id, time, data, meta, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		&w.st.again:      "SELECT id, pos, time FROM events WHERE stream = ? AND version > ? ORDER BY version",
+		&w.st.again:      "SELECT id, pos, time FROM events WHERE stream = +? AND version > ? ORDER BY version",
 		&w.st.kind:       "INSERT INTO kinds (id, category, type) VALUES (?, ?, ?)",
 		&w.st.coll:       "INSERT INTO colls (id, name) VALUES (?, ?)",
-		&w.st.rev:        "SELECT rev FROM docs WHERE coll = ? AND key = ?",
+		&w.st.rev:        "SELECT rev FROM docs WHERE coll = +? AND key = ?",
 		&w.st.upsert:     "INSERT INTO docs (coll, key, rev, data) VALUES (?, ?, 1, ?) ON CONFLICT (coll, key) DO UPDATE SET rev = rev + 1, data = excluded.data",
-		&w.st.delete:     "DELETE FROM docs WHERE coll = ? AND key = ?",
+		&w.st.delete:     "DELETE FROM docs WHERE coll = +? AND key = ?",
 	} {
 		var err error
 		if *st, err = w.conn.Prepare(query); err != nil {
