@@ -6,8 +6,12 @@ help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 .PHONY: test
-test: lint ## everything, with the race detector: the one test command
+test: needs lint ## everything, with the race detector: the one test command
 	go test -race -timeout 20m ./...
+
+.PHONY: needs
+needs: ## install what the tests need and this machine lacks (Debian, root)
+	@.ci/needs
 
 .PHONY: quick
 quick: ## the tests without the race detector and without the slow ones

@@ -35,9 +35,8 @@ type Runtime struct {
 	views     map[string]*view
 	followers []engine.Follower
 	engine    *engine.Engine
-	inFlight  sync.Map // ids of the commands being handled
-	errands   sync.WaitGroup
-	slots     chan struct{} // bounds the errands
+	inFlight  sync.Map      // ids of the commands being handled
+	slots     chan struct{} // bounds what runs in the background
 }
 
 // New returns a runtime, or an error that lists how the domains contradict
@@ -116,7 +115,9 @@ func (rt *Runtime) Run(ctx context.Context) error {
 		}
 	}
 	err := rt.engine.Run(ctx)
-	rt.errands.Wait()
+	for range cap(rt.slots) { // wait for what runs in the background, and let nothing begin
+		rt.slots <- struct{}{}
+	}
 	return err
 }
 
@@ -145,12 +146,12 @@ func (rt *Runtime) background(f func(context.Context)) {
 	default:
 		return
 	}
-	rt.errands.Go(func() {
+	go func() {
 		defer func() { <-rt.slots }()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		f(ctx)
-	})
+	}()
 }
 
 func (rt *Runtime) decode(rec store.Record) (any, error) {

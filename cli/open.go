@@ -24,7 +24,7 @@ func openStore(dsn string) (store.Store, error) {
 	case ok && scheme == "mem":
 		return mem.New(), nil
 	}
-	return nil, usageError{fmt.Errorf("--store %q: use sqlite:PATH or mem:", dsn)}
+	return nil, usageError{fmt.Errorf("--store %q: use sqlite:PATH, or mem: for a store in memory", dsn)}
 }
 
 // running is a runtime at work.

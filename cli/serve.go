@@ -64,7 +64,7 @@ type server struct {
 func (a *app) listen(ctx context.Context, dsn, addr string) (*server, error) {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("%w\nChoose another address with --addr, for example --addr localhost:8081.", err)
+		return nil, fmt.Errorf("%w; choose another address with --addr, for example --addr localhost:8081", err)
 	}
 	r, err := a.start(ctx, dsn, a.logger())
 	if err != nil {

@@ -16,6 +16,9 @@ import (
 
 var errBad = errors.New("bad event")
 
+// forgotten is the map nobody made.
+func forgotten() map[string]int { return nil }
+
 // Whatever a handler does wrong, the record is parked with its sequence,
 // leaves nothing behind, and everything else goes on.
 func TestPoison(t *testing.T) {
@@ -29,7 +32,7 @@ func TestPoison(t *testing.T) {
 		"error":     {func() error { return errBad }, StateRetrying, "bad event", false},
 		"permanent": {func() error { return fmt.Errorf("no: %w", Permanent(errBad)) }, StateDead, "no: bad event", false},
 		"panic":     {func() error { panic("oops") }, StateDead, "panic: oops", true},
-		"nil map":   {func() error { var m map[string]int; m["x"] = 1; return nil }, StateDead, "panic: assignment to entry in nil map", true},
+		"nil map":   {func() error { forgotten()["x"] = 1; return nil }, StateDead, "panic: assignment to entry in nil map", true},
 	} {
 		for kind, follower := range kinds {
 			t.Run(name+" "+kind, func(t *testing.T) {

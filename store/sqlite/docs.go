@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync/atomic"
 
 	lib "zombiezen.com/go/sqlite"
 
@@ -178,17 +179,27 @@ func (s *Store) DropColl(ctx context.Context, coll string) error {
 		return s.usable(ctx)
 	}
 	err := s.submit(ctx, &request{exec: func(w *writer) error { return w.dropIndexes(id) }})
-	for left := 1; err == nil && left > 0; {
-		err = s.submit(ctx, &request{exec: func(w *writer) error {
-			st, err := w.conn.Prepare("DELETE FROM docs WHERE coll = ?1 AND key IN (SELECT key FROM docs WHERE coll = ?1 LIMIT 1000)")
-			if err != nil {
-				return err
-			}
-			st.BindInt64(1, id)
-			err = run(st)
-			left = w.conn.Changes()
-			return err
-		}})
+	for more := true; more && err == nil; {
+		more, err = s.dropSome(ctx, id)
 	}
 	return err
+}
+
+// dropSome deletes up to 1,000 documents of a collection and reports whether
+// there may be more.
+func (s *Store) dropSome(ctx context.Context, id int64) (bool, error) {
+	var dropped atomic.Int64 // the writer may come to it after the caller has gone
+	err := s.submit(ctx, &request{exec: func(w *writer) error {
+		st, err := w.conn.Prepare("DELETE FROM docs WHERE coll = ?1 AND key IN (SELECT key FROM docs WHERE coll = ?1 LIMIT 1000)")
+		if err != nil {
+			return err
+		}
+		st.BindInt64(1, id)
+		if err := run(st); err != nil {
+			return err
+		}
+		dropped.Store(int64(w.conn.Changes()))
+		return nil
+	}})
+	return dropped.Load() > 0, err
 }

@@ -548,8 +548,10 @@ var brokenFor = map[string]func() store.Store{
 		b.list = func(ctx context.Context, coll, prefix, after string) iter.Seq2[store.Doc, error] {
 			return func(yield func(store.Doc, error) bool) {
 				for d, err := range b.Store.List(ctx, coll, prefix, after) {
-					if !yield(d, err) || !yield(d, err) {
-						return
+					for range 2 {
+						if !yield(d, err) {
+							return
+						}
 					}
 				}
 			}
