@@ -39,8 +39,15 @@ const (
 	exitRejected    = 7 // the domain said no, or the input is invalid
 )
 
+// gcPercent trades memory for time: records live briefly, what stays is small.
+// Reading streams is a fifth faster than with Go's 100, for some 25 MiB.
+const gcPercent = 300
+
 // Main runs the command line of a program made of domains, and exits.
 func Main(domains ...deed.Domain) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, domains...)
 	stop()

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -32,6 +33,7 @@ type reader struct {
 	conn   *lib.Conn
 	summer summer
 	arena  arena
+	mean   int   // bytes of a record, lately
 	kindID int64 // the kind met last, and its name: most often the next one too
 	kind   kindName
 	name   []byte
@@ -46,14 +48,23 @@ func (r *reader) text(st *lib.Stmt, col int) []byte {
 
 func (s *Store) openReaders() error {
 	s.readers = make(chan *reader, s.opts.Readers)
-	for range s.opts.Readers {
+	for n := range s.opts.Readers {
 		c, err := s.connect(false)
 		if err != nil {
-			return err
+			return errors.Join(err, s.closeReaders(n))
 		}
 		s.readers <- &reader{conn: c}
 	}
 	return nil
+}
+
+// closeReaders waits for so many readers and closes them.
+func (s *Store) closeReaders(n int) (err error) {
+	for range n {
+		r := <-s.readers
+		err = errors.Join(err, r.conn.Close())
+	}
+	return err
 }
 
 // reading calls f with a reader nobody else uses meanwhile.
@@ -90,9 +101,11 @@ func (s *Store) readError(err error) error {
 // An arena cuts the bytes of records from larger blocks.
 type arena struct {
 	block []byte
-	size  int
+	size  int // of the next block
 	taken int // bytes cut so far
 }
+
+const minBlock, maxBlock = 1 << 10, 1 << 16
 
 func (a *arena) copy(st *lib.Stmt, col int) []byte {
 	n := st.ColumnLen(col)
@@ -101,8 +114,8 @@ func (a *arena) copy(st *lib.Stmt, col int) []byte {
 	}
 	a.taken += n
 	if n > cap(a.block)-len(a.block) {
-		a.size = min(max(2*a.size, 1<<10), 1<<16)
 		a.block = make([]byte, 0, max(n, a.size))
+		a.size = min(max(2*a.size, minBlock), maxBlock)
 	}
 	at := len(a.block)
 	a.block = a.block[:at+n]
@@ -111,8 +124,19 @@ func (a *arena) copy(st *lib.Stmt, col int) []byte {
 	return b
 }
 
-// fresh begins a new arena: what was cut from the old one belongs to others.
-func (a *arena) fresh() { *a = arena{} }
+// begin begins a new arena for so many records, if they are as large as those
+// of the last one. What was cut from that belongs to others.
+func (r *reader) begin(records int) {
+	size := records * r.mean
+	r.arena = arena{size: min(max(size+size/8, minBlock), maxBlock)}
+}
+
+// end notes how large the records were.
+func (r *reader) end(records int) {
+	if records > 0 {
+		r.mean = r.arena.taken / records
+	}
+}
 
 const columns = "e.pos, e.version, e.kind, e.id, e.time, e.data, e.meta, e.sum"
 
@@ -198,7 +222,6 @@ const (
 // last one. Versions have no gaps: a damaged index that hides an event shows.
 func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int, backward bool, recs []store.Record) (_ []store.Record, more bool, err error) {
 	err = s.reading(ctx, func(r *reader) error {
-		r.arena.fresh()
 		head, err := r.conn.Prepare(readHead)
 		if err != nil {
 			return err
@@ -226,7 +249,13 @@ func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int
 		defer st.Reset()
 		st.BindInt64(1, head.ColumnInt64(0))
 		st.BindInt64(2, int64(next))
-		recs = slices.Grow(recs, int(min(uint64(n), version))) // often too many, never far too many
+		there := next
+		if !backward {
+			there = version - next + 1
+		}
+		expected := int(min(uint64(n), there))
+		recs = slices.Grow(recs, expected)
+		r.begin(expected)
 		for len(recs) < n && r.arena.taken < chunkBytes && 0 < next && next <= version {
 			ok, err := st.Step()
 			if err != nil {
@@ -244,6 +273,7 @@ func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int
 				next -= 2
 			}
 		}
+		r.end(len(recs))
 		more = 0 < next && next <= version
 		return nil
 	})
@@ -332,7 +362,7 @@ func (s *Store) scanQuery(f store.Filter) (string, bool) {
 // damaged page that hides events shows.
 func (s *Store) scanChunk(ctx context.Context, sc *scan, n int, recs []store.Record) (_ []store.Record, more bool, err error) {
 	err = s.reading(ctx, func(r *reader) error {
-		r.arena.fresh()
+		r.begin(int(min(uint64(n), sc.end-sc.after)))
 		r.conn.SetInterrupt(ctx.Done())
 		defer r.conn.SetInterrupt(nil)
 		st, err := r.conn.Prepare(sc.query)
@@ -367,6 +397,7 @@ func (s *Store) scanChunk(ctx context.Context, sc *scan, n int, recs []store.Rec
 			}
 			recs = append(recs, rec)
 		}
+		r.end(len(recs))
 		more = sc.after < sc.end
 		return nil
 	})

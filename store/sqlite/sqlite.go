@@ -43,10 +43,14 @@ type Store struct {
 	queue    chan *request
 	closing  chan struct{} // closed by Close
 	done     chan struct{} // closed when the writer has ended
+	full     chan struct{} // asks for the WAL to be moved
+	moved    chan error    // says that it is, but for the rest
+	settled  chan struct{} // closed when nobody moves the WAL any more
 	readers  chan *reader
 	names    names
 	head     atomic.Uint64
-	writer   *writer // belongs to its goroutine until done is closed
+	writer   *writer   // belongs to its goroutine until done is closed
+	mover    *lib.Conn // belongs to its goroutine until settled is closed
 	once     sync.Once
 	closeErr error
 
@@ -59,7 +63,7 @@ type Store struct {
 func Open(path string, opts *Options) (_ *Store, err error) {
 	s := &Store{
 		path: path, queue: make(chan *request, 1024), closing: make(chan struct{}), done: make(chan struct{}),
-		grown: make(chan struct{}),
+		full: make(chan struct{}), moved: make(chan error), settled: make(chan struct{}), grown: make(chan struct{}),
 	}
 	if opts != nil {
 		s.opts = *opts
@@ -93,9 +97,13 @@ func Open(path string, opts *Options) (_ *Store, err error) {
 	if err := s.openReaders(); err != nil {
 		return nil, errors.Join(err, w.conn.Close())
 	}
+	if s.mover, err = s.connect(true); err != nil {
+		return nil, errors.Join(err, s.closeReaders(s.opts.Readers), w.conn.Close())
+	}
 	s.head.Store(w.pos)
 	s.writer = w
 	go s.write(w)
+	go s.checkpoint(s.mover)
 	return s, nil
 }
 
@@ -110,10 +118,9 @@ func (s *Store) connect(write bool) (*lib.Conn, error) {
 		return nil, fmt.Errorf("sqlite: opening %s: %w", s.path, err)
 	}
 	c.SetBusyTimeout(10 * time.Second)
-	script := "PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;"
+	script := "PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;"
 	if write {
-		// A larger WAL makes checkpoints rarer, and each of them a longer pause.
-		script = "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 2000; PRAGMA synchronous = " +
+		script = "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = " +
 			s.synchronous() + ";" + script
 	}
 	for _, p := range splitScript(script) {
@@ -147,12 +154,9 @@ func (s *Store) Close() error {
 	s.once.Do(func() {
 		close(s.closing)
 		<-s.done
-		for range s.opts.Readers {
-			r := <-s.readers
-			s.closeErr = errors.Join(s.closeErr, r.conn.Close())
-		}
+		<-s.settled
 		// The writer goes last: who goes last moves the WAL into the file.
-		s.closeErr = errors.Join(s.closeErr, s.writer.close(), s.lock.Unlock())
+		s.closeErr = errors.Join(s.closeReaders(s.opts.Readers), s.mover.Close(), s.writer.close(), s.lock.Unlock())
 		s.announce()
 	})
 	return s.closeErr

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -43,6 +44,7 @@ type writer struct {
 	summer  summer
 	st      statements
 	grew    bool  // this transaction appended something
+	wal     int   // pages the WAL has grown by since it was last moved, about
 	broken  error // the disk failed a sync: nothing may be written any more
 }
 
@@ -163,31 +165,55 @@ func (s *Store) write(w *writer) {
 	defer close(s.done)
 	var batch []*request
 	for {
-		batch = batch[:0]
 		select {
 		case r := <-s.queue:
-			batch = append(batch, r)
+			batch = s.gather(append(batch[:0], r))
+			w.serve(batch)
+		case err := <-s.moved:
+			w.finish(err)
 		case <-s.closing:
 			return
 		}
-		for rows := batch[0].rows(); rows < maxBatchRows; {
-			select {
-			case r := <-s.queue:
-				batch = append(batch, r)
-				rows += r.rows()
-				continue
-			default:
-			}
-			break
-		}
-		w.serve(batch)
 	}
+}
+
+// gather adds to a batch whatever waits. Those whom the last batch has just
+// answered may want to join: as long as others come, it lets them.
+func (s *Store) gather(batch []*request) []*request {
+	rows := batch[0].rows()
+	for waiting := -1; len(s.queue) > waiting && rows < maxBatchRows; {
+		waiting = len(s.queue)
+		runtime.Gosched()
+	}
+	for rows < maxBatchRows {
+		select {
+		case r := <-s.queue:
+			batch = append(batch, r)
+			rows += r.rows()
+		default:
+			return batch
+		}
+	}
+	return batch
 }
 
 func (r *request) rows() int {
 	n := len(r.changes)
 	for _, w := range r.writes {
 		n += 1 + len(w.Events)
+	}
+	return n
+}
+
+func (r *request) bytes() int {
+	n := 0
+	for _, c := range r.changes {
+		n += len(c.Key) + len(c.Data)
+	}
+	for _, w := range r.writes {
+		for _, e := range w.Events {
+			n += len(e.Data) + len(e.Meta)
+		}
 	}
 	return n
 }
@@ -235,9 +261,11 @@ func (w *writer) transact(batch []*request) (err error) {
 		return w.giveUp(err, false)
 	}
 	w.grew = false
+	rows, bytes := 0, 0
 	now := max(w.s.opts.Now().UnixMicro(), w.time)
 	for _, r := range batch {
 		r.written, r.refused = nil, nil
+		rows, bytes = rows+r.rows(), bytes+r.bytes()
 		switch {
 		case r.exec != nil:
 			err = r.exec(w)
@@ -262,6 +290,7 @@ func (w *writer) transact(batch []*request) (err error) {
 	if err := run(w.st.commit); err != nil {
 		return w.giveUp(err, true)
 	}
+	w.count(rows, bytes)
 	return nil
 }
 
@@ -275,8 +304,8 @@ func (w *writer) giveUp(err error, committing bool) error {
 	code := lib.ErrCode(err)
 	problem := fmt.Errorf("%w: sqlite: %s: %w", store.ErrUnavailable, w.s.path, err)
 	switch {
-	case code == lib.ResultIOErrFsync || code == lib.ResultIOErrDirFsync || code == lib.ResultIOErrWrite:
-		w.broken = fmt.Errorf("%w: sqlite: the disk under %s failed to write: check it, then restart (%w)", store.ErrUnavailable, w.s.path, err)
+	case diskFailed(err):
+		w.fail(err)
 		problem = w.broken
 		if committing {
 			problem = fmt.Errorf("%w: %w", store.ErrUnknown, err)
@@ -301,6 +330,18 @@ func (w *writer) giveUp(err error, committing bool) error {
 	return problem
 }
 
+// diskFailed reports whether an error says that nobody knows what is on the
+// disk.
+func diskFailed(err error) bool {
+	code := lib.ErrCode(err)
+	return code == lib.ResultIOErrFsync || code == lib.ResultIOErrDirFsync || code == lib.ResultIOErrWrite
+}
+
+// fail ends all writing.
+func (w *writer) fail(err error) {
+	w.broken = fmt.Errorf("%w: sqlite: the disk under %s failed to write: check it, then restart (%w)", store.ErrUnavailable, w.s.path, err)
+}
+
 func (w *writer) reopen() error {
 	fresh, err := w.s.newWriter()
 	if err != nil {
@@ -310,8 +351,11 @@ func (w *writer) reopen() error {
 	return nil
 }
 
+// close closes the connection. If the disk failed, it stays open: closing it
+// would try again to move the WAL, and might believe that this time it went
+// well.
 func (w *writer) close() error {
-	if w.conn == nil {
+	if w.conn == nil || w.broken != nil {
 		return nil
 	}
 	return w.conn.Close()
