@@ -140,6 +140,7 @@ func (w *writer) record(wr store.Write, h streamHead, now int64) error {
 		}
 		w.streams.Add(wr.Stream, h)
 	}
+	rec := store.Record{Stream: wr.Stream, Time: time.UnixMicro(now)}
 	for i := range wr.Events {
 		e := &wr.Events[i]
 		kind, err := w.kind(kindName{category, e.Type})
@@ -157,7 +158,8 @@ func (w *writer) record(wr store.Write, h streamHead, now int64) error {
 		st.BindInt64(6, now)
 		bindBlob(st, 7, e.Data)
 		bindBlob(st, 8, e.Meta)
-		st.BindInt64(9, int64(w.summer.sum(wr.Stream, version, w.pos, now, e.ID, e.Type, e.Data, e.Meta)))
+		rec.Version, rec.Position.Seq, rec.ID, rec.Type, rec.Data, rec.Meta = version, w.pos, e.ID, e.Type, e.Data, e.Meta
+		st.BindInt64(9, int64(w.summer.Sum(&rec)))
 		if err := run(st); err != nil {
 			return err
 		}

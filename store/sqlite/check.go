@@ -129,22 +129,25 @@ func (k *checker) counts() error {
 
 // events verifies every checksum, in the order of the log.
 func (k *checker) events() error {
-	var sums summer
+	var sums store.Summer
 	done, last := uint64(0), uint64(0)
 	err := k.each("SELECT e.pos, e.version, k.category IS NULL, e.id, e.time, e.data, e.meta, e.sum, coalesce(s.name, ''), coalesce(k.type, '') FROM events e "+
 		"LEFT JOIN streams s ON s.id = e.stream LEFT JOIN kinds k ON k.id = e.kind ORDER BY e.pos", func(st *lib.Stmt) error {
 		p := Problem{Position: uint64(st.ColumnInt64(0)), Version: uint64(st.ColumnInt64(1)), Stream: st.ColumnText(8)}
 		k.gap(last, p.Position)
 		last = p.Position
-		var id store.ID
-		n := st.ColumnBytes(3, id[:])
-		sum := sums.sum(p.Stream, p.Version, p.Position, st.ColumnInt64(4), id, st.ColumnText(9), bytesOf(st, 5), bytesOf(st, 6))
+		rec := store.Record{
+			Stream: p.Stream, Version: p.Version, Position: store.Position{Seq: p.Position}, Time: time.UnixMicro(st.ColumnInt64(4)),
+			Type: st.ColumnText(9), Data: bytesOf(st, 5), Meta: bytesOf(st, 6),
+		}
+		n := st.ColumnBytes(3, rec.ID[:])
+		sum := sums.Sum(&rec)
 		switch {
 		case p.Stream == "":
 			p.Detail = "belongs to no stream"
 		case st.ColumnBool(2):
 			p.Detail = "has no type"
-		case n != len(id) || int64(sum) != st.ColumnInt64(7):
+		case n != len(rec.ID) || int64(sum) != st.ColumnInt64(7):
 			p.Detail = "does not match its checksum"
 		case k.report.Head > 0 && p.Position > k.report.Head:
 			p.Detail = fmt.Sprintf("is beyond the head, %d", k.report.Head)

@@ -47,7 +47,7 @@ func (s *Store) EnsureIndexes(ctx context.Context, coll string, fields []string)
 func indexPrefix(coll int64) string { return fmt.Sprintf("docs_%d_", coll) }
 
 func indexName(coll int64, field string) string {
-	return fmt.Sprintf("%s%08x", indexPrefix(coll), crc32.Checksum([]byte(field), castagnoli))
+	return fmt.Sprintf("%s%08x", indexPrefix(coll), crc32.Checksum([]byte(field), crc32.MakeTable(crc32.Castagnoli)))
 }
 
 func (w *writer) dropIndexes(coll int64) error {

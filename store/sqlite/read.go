@@ -31,7 +31,7 @@ const (
 // A reader is a connection that reads.
 type reader struct {
 	conn   *lib.Conn
-	summer summer
+	summer store.Summer
 	arena  arena
 	mean   int   // bytes of a record, lately
 	kindID int64 // the kind met last, and its name: most often the next one too
@@ -156,7 +156,7 @@ func (s *Store) record(r *reader, st *lib.Stmt, stream string) (store.Record, er
 	n := st.ColumnBytes(3, rec.ID[:])
 	micros := st.ColumnInt64(4)
 	rec.Type, rec.Time = r.kind.typ, time.UnixMicro(micros).UTC()
-	sum := r.summer.sum(stream, rec.Version, rec.Position.Seq, micros, rec.ID, r.kind.typ, rec.Data, rec.Meta)
+	sum := r.summer.Sum(&rec)
 	if !known || n != len(rec.ID) || int64(sum) != st.ColumnInt64(7) {
 		return rec, fmt.Errorf("%w: sqlite: %s: event %s@%d at position %v fails its checksum: run deed check, restore a backup",
 			store.ErrCorrupt, s.path, stream, rec.Version, rec.Position)

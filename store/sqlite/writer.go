@@ -41,7 +41,7 @@ type writer struct {
 	stream  int64  // highest number of a stream
 	time    int64  // of the last event, in microseconds
 	streams *simplelru.LRU[string, streamHead]
-	summer  summer
+	summer  store.Summer
 	st      statements
 	grew    bool  // this transaction appended something
 	wal     int   // pages the WAL has grown by since it was last moved, about
