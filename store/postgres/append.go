@@ -1,0 +1,322 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// An appending is an append that waits for its verdict.
+type appending struct {
+	request
+	writes  []store.Write
+	written []store.Written
+}
+
+// Append implements [store.Log].
+func (s *Store) Append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
+	if err := store.Check(writes); err != nil {
+		return nil, err
+	}
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	a := &appending{request: request{done: make(chan struct{})}, writes: writes}
+	for _, w := range writes {
+		a.rows += 1 + len(w.Events)
+	}
+	select {
+	case s.appends <- a:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.ctx.Done():
+		return nil, errClosed
+	}
+	if err := s.wait(ctx, &a.request); err != nil {
+		return nil, err
+	}
+	return a.written, nil
+}
+
+func (s *Store) runAppends() {
+	serve(s, s.appends, func(a *appending) *request { return &a.request }, s.appendBatch)
+}
+
+// appendBatch writes appends in one transaction.
+func (s *Store) appendBatch(batch []*appending) error {
+	p := plan{s: s}
+	err := s.transact(func(ctx context.Context, t *transaction) error {
+		if err := p.look(ctx, t, batch); err != nil {
+			return s.blocked(err)
+		}
+		for _, a := range batch {
+			if err := p.decide(ctx, t, a); err != nil {
+				return err
+			}
+		}
+		if len(p.events.pos) == 0 {
+			return nil // only conflicts, repetitions and expectations that hold
+		}
+		return t.commit(ctx, p.write)
+	})
+	if err == nil && len(p.events.pos) > 0 {
+		s.names.addKinds(p.newKinds)
+		s.announce(uint64(p.pos))
+		select {
+		case s.moved <- struct{}{}:
+		default:
+		}
+	}
+	return err
+}
+
+// blocked names whoever holds the head of the log, if that is the problem.
+func (s *Store) blocked(err error) error {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || pg.Code != lockNotAvailable {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 2*time.Second)
+	defer cancel()
+	var pid int
+	var name, state, since string
+	e := s.pool.QueryRow(ctx, `SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.state, ''), coalesce((now() - a.xact_start)::text, '')
+		FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		WHERE l.relation = $1::text::regclass AND l.granted AND l.mode <> 'AccessShareLock' ORDER BY a.xact_start LIMIT 1`,
+		s.opts.Schema+".head").Scan(&pid, &name, &state, &since)
+	if e != nil {
+		return err
+	}
+	return fmt.Errorf("%w: postgres: process %d (%s, %s for %s) holds the head of the log: end it, for example with SELECT pg_terminate_backend(%d)",
+		store.ErrUnavailable, pid, name, state, since, pid)
+}
+
+type streamHead struct{ id, version int64 }
+
+// A plan is what a transaction finds and what it is going to write.
+type plan struct {
+	s        *Store
+	pos      int64
+	stream   int64 // highest number of a stream
+	now      int64
+	streams  map[string]streamHead // as they are going to be
+	kinds    map[kindName]int64    // looked up in this transaction
+	newKinds map[kindName]int64
+	lastKind int64
+	created  map[string]bool // streams that are new
+	changed  map[string]bool
+	summer   store.Summer
+	events   eventColumns
+}
+
+// eventColumns are rows of events, column by column.
+type eventColumns struct {
+	pos, stream, version, kind, time, sum []int64
+	id, data, meta                        [][]byte
+}
+
+// look takes the head and the streams that are to be written to.
+func (p *plan) look(ctx context.Context, t *transaction, batch []*appending) error {
+	*p = plan{
+		s: p.s, streams: map[string]streamHead{}, newKinds: map[kindName]int64{},
+		created: map[string]bool{}, changed: map[string]bool{},
+	}
+	var names []string
+	for _, a := range batch {
+		for _, w := range a.writes {
+			names = append(names, w.Stream)
+		}
+	}
+	return t.look(ctx, func(b *pgx.Batch) {
+		b.Queue(p.s.sql("SELECT pos, stream, greatest(time, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) FROM {}.head FOR UPDATE")).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&p.pos, &p.stream, &p.now) })
+		b.Queue(p.s.sql("SELECT name, id, version FROM {}.streams WHERE name = ANY($1)"), names).Query(func(rows pgx.Rows) error {
+			var name string
+			var h streamHead
+			_, err := pgx.ForEachRow(rows, []any{&name, &h.id, &h.version}, func() error { p.streams[name] = h; return nil })
+			return err
+		})
+	})
+}
+
+// decide gives an append its verdict, and plans what it writes.
+func (p *plan) decide(ctx context.Context, t *transaction, a *appending) error {
+	a.refused, a.written = nil, make([]store.Written, len(a.writes))
+	for _, w := range a.writes {
+		if v := uint64(p.streams[w.Stream].version); !w.Expect.Met(v) {
+			conflict := &store.ConflictError{Stream: w.Stream, Expect: w.Expect, Version: v}
+			repeated, err := p.repeated(ctx, t, a)
+			if err == nil && !repeated {
+				a.written, a.refused = nil, conflict
+			}
+			return err
+		}
+	}
+	for i, w := range a.writes {
+		h := p.streams[w.Stream]
+		a.written[i].Version = uint64(h.version)
+		if len(w.Events) == 0 {
+			continue
+		}
+		if err := p.record(ctx, t, w, &h); err != nil {
+			return err
+		}
+		a.written[i] = store.Written{Version: uint64(h.version), Position: store.Position{Seq: uint64(p.pos)}, Time: time.UnixMicro(p.now).UTC()}
+	}
+	return nil
+}
+
+// record plans the rows of events at the end of a stream.
+func (p *plan) record(ctx context.Context, t *transaction, w store.Write, h *streamHead) error {
+	if h.id == 0 {
+		p.stream++
+		h.id = p.stream
+		p.created[w.Stream] = true
+	} else if !p.created[w.Stream] {
+		p.changed[w.Stream] = true
+	}
+	rec := store.Record{Stream: w.Stream, Time: time.UnixMicro(p.now)}
+	category := store.Category(w.Stream)
+	for _, e := range w.Events {
+		kind, err := p.kind(ctx, t, kindName{category, e.Type})
+		if err != nil {
+			return err
+		}
+		h.version++
+		p.pos++
+		rec.Version, rec.Position.Seq, rec.ID, rec.Type, rec.Data, rec.Meta = uint64(h.version), uint64(p.pos), e.ID, e.Type, e.Data, e.Meta
+		c := &p.events
+		c.pos, c.stream, c.version = append(c.pos, p.pos), append(c.stream, h.id), append(c.version, h.version)
+		c.kind, c.time, c.sum = append(c.kind, kind), append(c.time, p.now), append(c.sum, int64(p.summer.Sum(&rec)))
+		c.id, c.data, c.meta = append(c.id, e.ID[:]), append(c.data, notNull(e.Data)), append(c.meta, notNull(e.Meta))
+	}
+	p.streams[w.Stream] = *h
+	return nil
+}
+
+// notNull makes no bytes an empty value.
+func notNull(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// kind returns the number of an event type. One that this process has not met
+// is looked up, under the lock of the head; nobody else can add it meanwhile.
+func (p *plan) kind(ctx context.Context, t *transaction, k kindName) (int64, error) {
+	if id, ok := p.s.names.kindID(k); ok {
+		return id, nil
+	}
+	if p.kinds == nil {
+		if err := p.s.names.loadKinds(ctx, p.s, t.conn); err != nil {
+			return 0, err
+		}
+		p.kinds = map[kindName]int64{}
+		for id, known := range p.s.names.kindsByID() {
+			p.kinds[known], p.lastKind = id, max(p.lastKind, id)
+		}
+	}
+	if id, ok := p.kinds[k]; ok {
+		return id, nil
+	}
+	p.lastKind++
+	p.kinds[k], p.newKinds[k] = p.lastKind, p.lastKind
+	return p.lastKind, nil
+}
+
+// write queues the statements that write what is planned.
+func (p *plan) write(b *pgx.Batch) {
+	var ids, versions []int64
+	var names []string
+	for name := range p.created {
+		h := p.streams[name]
+		ids, names, versions = append(ids, h.id), append(names, name), append(versions, h.version)
+	}
+	if len(ids) > 0 {
+		b.Queue(p.s.sql("INSERT INTO {}.streams (id, name, version) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[])"), ids, names, versions)
+	}
+	ids, versions = nil, nil
+	for name := range p.changed {
+		h := p.streams[name]
+		ids, versions = append(ids, h.id), append(versions, h.version)
+	}
+	if len(ids) > 0 {
+		b.Queue(p.s.sql("UPDATE {}.streams s SET version = u.version FROM unnest($1::bigint[], $2::bigint[]) u (id, version) WHERE s.id = u.id"), ids, versions)
+	}
+	for k, id := range p.newKinds {
+		b.Queue(p.s.sql("INSERT INTO {}.kinds (id, category, type) VALUES ($1, $2, $3)"), id, k.category, k.typ)
+	}
+	c := &p.events
+	b.Queue(p.s.sql(`INSERT INTO {}.events (pos, stream, version, kind, id, time, data, meta, sum) SELECT * FROM
+		unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[], $8::bytea[], $9::bigint[])`),
+		c.pos, c.stream, c.version, c.kind, c.id, c.time, c.data, c.meta, c.sum)
+	b.Queue(p.s.sql("UPDATE {}.head SET pos = $1, stream = $2, time = $3"), p.pos, p.stream, p.now)
+}
+
+// repeated reports whether exactly these writes happened before, and then says
+// what they returned. They may be part of this very transaction.
+func (p *plan) repeated(ctx context.Context, t *transaction, a *appending) (bool, error) {
+	written, events := make([]store.Written, len(a.writes)), 0
+	for i, w := range a.writes {
+		v := uint64(p.streams[w.Stream].version)
+		if w.Expect < 0 || v < uint64(w.Expect)+uint64(len(w.Events)) || len(w.Events) == 0 && v != uint64(w.Expect) {
+			return false, nil
+		}
+		written[i] = store.Written{Version: uint64(w.Expect), Repeated: true}
+		same, err := p.same(ctx, t, w, &written[i])
+		if err != nil || !same {
+			return false, err
+		}
+		events += len(w.Events)
+	}
+	if events > 0 {
+		a.written = written
+	}
+	return events > 0, nil
+}
+
+// same reports whether exactly these events follow the expected version, and
+// notes where they are.
+func (p *plan) same(ctx context.Context, t *transaction, w store.Write, at *store.Written) (bool, error) {
+	if len(w.Events) == 0 {
+		return true, nil
+	}
+	stream := p.streams[w.Stream].id
+	found := map[int64]store.Written{}
+	ids := map[int64]store.ID{}
+	for i, s := range p.events.stream { // what this transaction is going to write
+		if s == stream {
+			v := p.events.version[i]
+			ids[v], found[v] = store.ID(p.events.id[i]), store.Written{Position: store.Position{Seq: uint64(p.events.pos[i])}, Time: time.UnixMicro(p.events.time[i]).UTC()}
+		}
+	}
+	rows, err := t.conn.Query(ctx, p.s.sql("SELECT version, id, pos, time FROM {}.events WHERE stream = $1 AND version > $2 AND version <= $3"),
+		stream, int64(w.Expect), int64(w.Expect)+int64(len(w.Events)))
+	if err != nil {
+		return false, err
+	}
+	var version, pos, micros int64
+	var id []byte
+	_, err = pgx.ForEachRow(rows, []any{&version, &id, &pos, &micros}, func() error {
+		ids[version], found[version] = store.ID(id), store.Written{Position: store.Position{Seq: uint64(pos)}, Time: time.UnixMicro(micros).UTC()}
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	for i, e := range w.Events {
+		v := int64(w.Expect) + int64(i) + 1
+		if ids[v] != e.ID {
+			return false, nil
+		}
+		at.Version, at.Position, at.Time = uint64(v), found[v].Position, found[v].Time
+	}
+	return true, nil
+}

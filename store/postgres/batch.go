@@ -1,0 +1,171 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// maxRows bounds a transaction. More would make those in it wait longer than
+// sharing it is worth.
+const maxRows = 4096
+
+// A request waits for its verdict in a batch.
+type request struct {
+	rows    int
+	refused error // a conflict, for one: the others of the transaction do not mind
+	err     error
+	done    chan struct{}
+}
+
+// wait waits for the verdict. If ctx ends first, nobody knows what became of
+// it.
+func (s *Store) wait(ctx context.Context, r *request) error {
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", store.ErrUnknown, ctx.Err())
+	}
+}
+
+// serve is a goroutine that takes whatever waits in a queue, writes it in one
+// transaction, and hands out verdicts. After Close it refuses what still waits.
+func serve[R any](s *Store, queue chan R, of func(R) *request, write func([]R) error) {
+	for {
+		var batch []R
+		select {
+		case r := <-queue:
+			batch = gather(queue, of, r)
+		case <-s.ctx.Done():
+			for {
+				select {
+				case r := <-queue:
+					of(r).err = errClosed
+					close(of(r).done)
+				default:
+					return
+				}
+			}
+		}
+		verdicts(batch, of, write)
+	}
+}
+
+func gather[R any](queue chan R, of func(R) *request, first R) []R {
+	batch, rows := []R{first}, of(first).rows
+	for rows < maxRows {
+		select {
+		case r := <-queue:
+			batch = append(batch, r)
+			rows += of(r).rows
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// verdicts writes a batch. If the server refuses something in it, each request
+// is tried alone, so that one that cannot be written takes no others with it.
+func verdicts[R any](batch []R, of func(R) *request, write func([]R) error) {
+	err := write(batch)
+	if _, refused := errors.AsType[*pgconn.PgError](err); refused && len(batch) > 1 && errors.Is(err, store.ErrUnavailable) && !serverDown(err) {
+		for _, r := range batch {
+			verdicts([]R{r}, of, write)
+		}
+		return
+	}
+	for _, r := range batch {
+		if of(r).err = err; err == nil {
+			of(r).err = of(r).refused
+		}
+		close(of(r).done)
+	}
+}
+
+// serverDown reports whether the server said that it serves nobody: it is
+// shutting down, starting, or has no connections or no space left; or that it
+// waited too long for a lock.
+func serverDown(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code[:2] == "57" || pg.Code[:2] == "53" || pg.Code[:2] == "08" || pg.Code == lockNotAvailable)
+}
+
+const (
+	lockNotAvailable  = "55P03"
+	uniqueViolation   = "23505"
+	divisionByZero    = "22012"
+	deadlockDetected  = "40P01"
+	serializationFail = "40001"
+)
+
+// A transaction is two trips to the server: one that begins and looks, one
+// that writes and commits. What happens in between is decided here.
+type transaction struct {
+	s      *Store
+	conn   *pgxpool.Conn
+	begun  bool
+	asking time.Time
+}
+
+// transact runs f in a transaction of a connection of its own.
+func (s *Store) transact(f func(ctx context.Context, t *transaction) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.opts.Timeout)
+	defer cancel()
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return s.failure(err)
+	}
+	defer conn.Release()
+	t := &transaction{s: s, conn: conn}
+	err = f(ctx, t)
+	if t.begun {
+		t.rollback()
+	}
+	return s.failure(err)
+}
+
+// look begins, and asks the questions of a batch in the same trip.
+func (t *transaction) look(ctx context.Context, ask func(b *pgx.Batch)) error {
+	var b pgx.Batch
+	b.Queue("BEGIN")
+	b.Queue("SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', $2, true)",
+		fmt.Sprintf("%dms", t.s.opts.LockTimeout.Milliseconds()), t.s.commit)
+	ask(&b)
+	t.begun = true
+	return t.conn.SendBatch(ctx, &b).Close()
+}
+
+// commit writes and commits in one trip. If the connection breaks in it, nobody
+// knows what became of the transaction.
+func (t *transaction) commit(ctx context.Context, write func(b *pgx.Batch)) error {
+	var b pgx.Batch
+	write(&b)
+	b.Queue("COMMIT")
+	err := t.conn.SendBatch(ctx, &b).Close()
+	if err == nil {
+		t.begun = false
+		return nil
+	}
+	if _, refused := errors.AsType[*pgconn.PgError](err); !refused || serverDown(err) {
+		err = fmt.Errorf("%w: postgres: %w", store.ErrUnknown, err)
+	}
+	return err
+}
+
+// rollback takes the transaction back, or gives the connection up.
+func (t *transaction) rollback() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.s.ctx), 5*time.Second)
+	defer cancel()
+	if _, err := t.conn.Exec(ctx, "ROLLBACK"); err != nil {
+		t.conn.Conn().Close(ctx) // it says why itself, if anybody asks
+	}
+}

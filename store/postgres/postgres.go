@@ -1,0 +1,225 @@
+// Package postgres keeps everything in a schema of a PostgreSQL database, 13
+// or newer. Several programs may use the same schema at once.
+//
+// The position of an event comes from a one-row table whose row is locked until
+// the commit: positions are handed out in the order of commits, so a reader
+// who has seen one has seen everything before it. A sequence cannot promise
+// that, and neither can transaction ids. The lock would make many small appends
+// slow, so each process puts everything that waits into one transaction (group
+// commit), and each append gets its own verdict.
+//
+// It works behind a pooler in transaction mode: nothing depends on a session.
+// Notifications, which do, are hints; without them readers look now and then.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// Options adjust a Store. The zero Options are fine.
+type Options struct {
+	// Schema holds the tables, so that several installations can share a
+	// database. Default: the parameter "schema" of a URL, or "deed".
+	Schema string
+	// Timeout is how long the server may take for one transaction; then it
+	// counts as unavailable. Default: 15 s.
+	Timeout time.Duration
+	// LockTimeout is how long an append waits for others that hold the head of
+	// the log. Default: 5 s.
+	LockTimeout time.Duration
+}
+
+// A Store is a [store.Store] in a PostgreSQL database.
+type Store struct {
+	pool    *pgxpool.Pool
+	opts    Options
+	unsafe  string // why the server may lose what it acknowledged, or ""
+	commit  string // what synchronous_commit must be
+	names   names
+	appends chan *appending
+	writes  chan *writing
+	all     sync.WaitGroup
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	once    sync.Once
+
+	head    atomic.Uint64 // the highest position known to be committed
+	waiting atomic.Int64  // how many wait for the head to move
+	hinted  atomic.Bool   // notifications arrive
+	mu      sync.Mutex
+	grown   chan struct{} // closed and replaced when the head moves
+	moved   chan struct{} // asks for others to be notified
+}
+
+var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
+
+// Open connects to the database named by a URL (postgres://user@host/db, with
+// several hosts and target_session_attrs=read-write for a server with standbys)
+// or a list of settings ("host=... dbname=..."), and creates or migrates its
+// schema.
+func Open(ctx context.Context, dsn string, opts *Options) (_ *Store, err error) {
+	s := &Store{
+		appends: make(chan *appending, 1024), writes: make(chan *writing, 1024),
+		grown: make(chan struct{}), moved: make(chan struct{}, 1),
+	}
+	if opts != nil {
+		s.opts = *opts
+	}
+	cfg, err := s.configure(dsn)
+	if err != nil {
+		return nil, err
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			s.pool.Close()
+		}
+	}()
+	if err := s.migrate(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.settings(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.names.load(ctx, s); err != nil {
+		return nil, s.failure(err)
+	}
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	s.all.Go(s.runAppends)
+	s.all.Go(s.runWrites)
+	s.all.Go(s.notify)
+	s.all.Go(s.listen)
+	return s, nil
+}
+
+// configure reads the DSN. Statements are described once and never kept on the
+// server, where a pooler might give them to somebody else.
+func (s *Store) configure(dsn string) (*pgxpool.Config, error) {
+	if u, err := url.Parse(dsn); err == nil && u.Scheme != "" {
+		q := u.Query()
+		if s.opts.Schema == "" {
+			s.opts.Schema = q.Get("schema")
+		}
+		q.Del("schema")
+		u.RawQuery = q.Encode()
+		dsn = u.String()
+	}
+	if s.opts.Schema == "" {
+		s.opts.Schema = "deed"
+	}
+	if !schemaName.MatchString(s.opts.Schema) {
+		return nil, fmt.Errorf("postgres: schema %q: use small letters, digits and _, at most 63", s.opts.Schema)
+	}
+	if s.opts.Timeout <= 0 {
+		s.opts.Timeout = 15 * time.Second
+	}
+	if s.opts.LockTimeout <= 0 {
+		s.opts.LockTimeout = 5 * time.Second
+	}
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err) // pgx hides passwords
+	}
+	cfg.MaxConns = max(cfg.MaxConns, 8)
+	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	if cfg.ConnConfig.ConnectTimeout == 0 {
+		cfg.ConnConfig.ConnectTimeout = 5 * time.Second
+	}
+	if _, set := cfg.ConnConfig.RuntimeParams["application_name"]; !set {
+		cfg.ConnConfig.RuntimeParams["application_name"] = "deed"
+	}
+	return cfg, nil
+}
+
+// settings asks the server whether it keeps what it acknowledges.
+func (s *Store) settings(ctx context.Context) error {
+	var sync, commit, pages string
+	err := s.pool.QueryRow(ctx, "SELECT current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes')").
+		Scan(&sync, &commit, &pages)
+	if err != nil {
+		return s.failure(err)
+	}
+	if s.commit = commit; commit == "off" || commit == "local" {
+		s.commit = "on" // asked for in every transaction
+	}
+	if sync != "on" || pages != "on" {
+		s.unsafe = fmt.Sprintf("PostgreSQL with fsync=%s and full_page_writes=%s: a power cut loses acknowledged events", sync, pages)
+	}
+	return nil
+}
+
+// Volatile says what a server with careless settings may lose.
+func (s *Store) Volatile() string { return s.unsafe }
+
+// Schema is the schema that holds the tables.
+func (s *Store) Schema() string { return s.opts.Schema }
+
+// sql puts the schema into a query: a pooler keeps no search path.
+func (s *Store) sql(query string) string { return strings.ReplaceAll(query, "{}", s.opts.Schema) }
+
+// Close waits for what is being written, and disconnects.
+func (s *Store) Close() error {
+	s.once.Do(func() {
+		s.cancel()
+		s.all.Wait()
+		s.pool.Close()
+		s.announce(0)
+	})
+	return nil
+}
+
+var errClosed = fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
+
+func (s *Store) usable(ctx context.Context) error {
+	if s.ctx.Err() != nil {
+		return errClosed
+	}
+	return ctx.Err()
+}
+
+// failure gives an error of the server or the network its meaning.
+func (s *Store) failure(err error) error {
+	switch {
+	case err == nil, errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrUnknown), errors.Is(err, store.ErrCorrupt),
+		errors.Is(err, store.ErrInvalid), errors.Is(err, store.ErrNotFound):
+		return err
+	case s.ctx != nil && s.ctx.Err() != nil:
+		return errClosed
+	case errors.Is(err, context.Canceled):
+		return err
+	}
+	return fmt.Errorf("%w: postgres: %w", store.ErrUnavailable, err)
+}
+
+// Drop deletes an installation: the schema and all that is in it.
+func Drop(ctx context.Context, dsn string, opts *Options) error {
+	s := &Store{}
+	if opts != nil {
+		s.opts = *opts
+	}
+	cfg, err := s.configure(dsn)
+	if err != nil {
+		return err
+	}
+	c, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	if err != nil {
+		return fmt.Errorf("postgres: %w", err)
+	}
+	_, err = c.Exec(ctx, "DROP SCHEMA IF EXISTS "+s.opts.Schema+" CASCADE")
+	return errors.Join(err, c.Close(ctx))
+}

@@ -1,0 +1,255 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// Reads go in chunks, each with a connection of its own that is given back
+// before the caller's loop runs. A chunk ends after so many rows; chunkBytes
+// keeps large events from filling the memory.
+const (
+	chunk      = 1000
+	chunkBytes = 4 << 20
+)
+
+const columns = "e.pos, e.version, e.id, e.time, e.data, e.meta, e.sum, s.name, k.category, k.type"
+
+const joins = " FROM {}.events e JOIN {}.streams s ON s.id = e.stream JOIN {}.kinds k ON k.id = e.kind "
+
+// A row is an event as it is stored.
+type row struct {
+	rec      store.Record
+	pos      int64
+	version  int64
+	id       []byte
+	time     int64
+	sum      int64
+	category string
+}
+
+// rowsOf reads events, verifying their checksums, until f returns false.
+func (s *Store) rowsOf(rows pgx.Rows, f func(store.Record) bool) error {
+	defer rows.Close()
+	var sums store.Summer
+	for rows.Next() {
+		var r row
+		if err := rows.Scan(&r.pos, &r.version, &r.id, &r.time, &r.rec.Data, &r.rec.Meta, &r.sum, &r.rec.Stream, &r.category, &r.rec.Type); err != nil {
+			return err
+		}
+		rec := r.rec
+		rec.Position.Seq, rec.Version, rec.Time = uint64(r.pos), uint64(r.version), time.UnixMicro(r.time).UTC()
+		if copy(rec.ID[:], r.id); len(r.id) != len(rec.ID) || r.category != store.Category(rec.Stream) || int64(sums.Sum(&rec)) != r.sum {
+			return fmt.Errorf("%w: postgres: event %s@%d at position %v fails its checksum: restore a backup", store.ErrCorrupt, rec.Stream, rec.Version, rec.Position)
+		}
+		if !f(rec) {
+			return nil
+		}
+	}
+	return rows.Err()
+}
+
+// Read implements [store.Log].
+func (s *Store) Read(ctx context.Context, stream string, r store.Range) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		from, left, known := r.From, r.Limit, store.CheckName("stream", stream) == nil
+		for known {
+			n := chunk
+			if r.Limit > 0 {
+				n = min(n, left)
+			}
+			recs, more, err := s.readChunk(ctx, stream, from, n, r.Backward)
+			if !yieldAll(recs, err, yield) {
+				return
+			}
+			left -= len(recs)
+			if !more || r.Limit > 0 && left == 0 {
+				return
+			}
+			from = recs[len(recs)-1].Version + 1
+			if r.Backward {
+				from -= 2
+			}
+		}
+		if err := s.usable(ctx); err != nil {
+			yield(store.Record{}, err)
+		}
+	}
+}
+
+// yieldAll yields records, then an error if there is one. It reports whether
+// to go on.
+func yieldAll(recs []store.Record, err error, yield func(store.Record, error) bool) bool {
+	for i := range recs {
+		if !yield(recs[i], nil) {
+			return false
+		}
+	}
+	if err != nil {
+		yield(store.Record{}, err)
+	}
+	return err == nil
+}
+
+// readChunk reads up to n records of a stream, and reports whether there may be
+// more. Versions have no gaps: an event that is missing shows.
+func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int, backward bool) (recs []store.Record, more bool, err error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, false, err
+	}
+	bound, order := "e.version >= $2", "ASC"
+	next := min(max(from, 1), math.MaxInt64)
+	if backward {
+		bound, order = "e.version <= $2", "DESC"
+		if next = min(from, math.MaxInt64); from == 0 {
+			next = math.MaxInt64
+		}
+	}
+	rows, err := s.pool.Query(ctx, s.sql("SELECT "+columns+joins+"WHERE s.name = $1 AND "+bound+" ORDER BY e.version "+order+" LIMIT $3"),
+		stream, int64(next), n)
+	if err != nil {
+		return nil, false, s.failure(err)
+	}
+	size := 0
+	err = s.rowsOf(rows, func(rec store.Record) bool {
+		recs = append(recs, rec)
+		size += len(rec.Data) + len(rec.Meta)
+		more = size >= chunkBytes || len(recs) == n
+		return !more
+	})
+	for i := range recs {
+		want := recs[0].Version + uint64(i)
+		if backward {
+			want = recs[0].Version - uint64(i)
+		}
+		if recs[i].Version != want || !backward && i == 0 && want != next {
+			return recs[:i], false, fmt.Errorf("%w: postgres: the event %s@%d is missing: restore a backup", store.ErrCorrupt, stream, want)
+		}
+	}
+	more = more && (!backward || recs[len(recs)-1].Version > 1)
+	return recs, more, s.failure(err)
+}
+
+// ReadAll implements [store.Log].
+func (s *Store) ReadAll(ctx context.Context, after store.Cursor, f store.Filter) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		sc := scan{after: after.Seq(0), filter: f}
+		left := f.Limit
+		for {
+			sc.limit = chunk
+			if f.Limit > 0 && f.Partitions <= 1 {
+				sc.limit = min(chunk, left)
+			}
+			recs, err := s.scanChunk(ctx, &sc)
+			if f.Limit > 0 && len(recs) > left {
+				recs = recs[:left]
+			}
+			if !yieldAll(recs, err, yield) {
+				return
+			}
+			left -= len(recs)
+			if sc.after >= sc.end || f.Limit > 0 && left == 0 {
+				return
+			}
+		}
+	}
+}
+
+// A scan is a part of the log that is being read.
+type scan struct {
+	after, end uint64 // what is still to be read; end is 0 before the first chunk
+	filter     store.Filter
+	limit      int
+}
+
+// scanChunk reads some records. The first chunk fixes the end, before it reads:
+// whatever is not after it is committed and will be seen.
+func (s *Store) scanChunk(ctx context.Context, sc *scan) (recs []store.Record, err error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	if sc.end == 0 {
+		if sc.end, err = s.headNow(ctx); err != nil || sc.end <= sc.after {
+			return nil, err
+		}
+	}
+	where, args := "e.pos > $1 AND e.pos <= $2", []any{int64(sc.after), int64(sc.end), sc.limit}
+	if len(sc.filter.Categories) > 0 {
+		args = append(args, valid(sc.filter.Categories))
+		where += fmt.Sprintf(" AND k.category = ANY($%d)", len(args))
+	}
+	if len(sc.filter.Types) > 0 {
+		args = append(args, valid(sc.filter.Types))
+		where += fmt.Sprintf(" AND k.type = ANY($%d)", len(args))
+	}
+	rows, err := s.pool.Query(ctx, s.sql("SELECT "+columns+joins+"WHERE "+where+" ORDER BY e.pos LIMIT $3"), args...)
+	if err != nil {
+		return nil, s.failure(err)
+	}
+	size, n, full := 0, 0, false
+	last := sc.after
+	dense := len(args) == 3
+	var gap error
+	err = s.rowsOf(rows, func(rec store.Record) bool {
+		if dense && rec.Position.Seq != last+1 {
+			gap = fmt.Errorf("%w: postgres: the event at position %d is missing: restore a backup", store.ErrCorrupt, last+1)
+			return false
+		}
+		last = rec.Position.Seq
+		size += len(rec.Data) + len(rec.Meta)
+		n++
+		if f := sc.filter; f.Partitions <= 1 || store.PartitionOf(rec.Stream, f.Partitions) == f.Partition {
+			recs = append(recs, rec)
+		}
+		full = n == sc.limit || size >= chunkBytes
+		return !full
+	})
+	if sc.after = last; err == nil && gap == nil && !full {
+		if dense && last < sc.end {
+			gap = fmt.Errorf("%w: postgres: the event at position %d is missing: restore a backup", store.ErrCorrupt, last+1)
+		}
+		sc.after = sc.end
+	}
+	if err == nil {
+		err = gap
+	}
+	return recs, s.failure(err)
+}
+
+// valid leaves out what can be no name, and what the server would not take.
+func valid(names []string) []string {
+	out := []string{}
+	for _, n := range names {
+		if store.CheckName("name", n) == nil {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// headNow asks for the end of the log.
+func (s *Store) headNow(ctx context.Context) (uint64, error) {
+	var pos int64
+	err := s.pool.QueryRow(ctx, s.sql("SELECT pos FROM {}.head")).Scan(&pos)
+	if err != nil {
+		return 0, s.failure(err)
+	}
+	s.announce(uint64(pos))
+	return uint64(pos), nil
+}
+
+// Head implements [store.Log].
+func (s *Store) Head(ctx context.Context) (store.Cursor, error) {
+	if err := s.usable(ctx); err != nil {
+		return store.Start, err
+	}
+	pos, err := s.headNow(ctx)
+	return store.CursorAt(store.Position{Seq: pos}), err
+}
