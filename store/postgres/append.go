@@ -48,32 +48,58 @@ func (s *Store) runAppends() {
 	serve(s, s.appends, func(a *appending) *request { return &a.request }, s.appendBatch)
 }
 
-// appendBatch writes appends in one transaction.
+// appendBatch writes appends in one transaction. As long as nobody else appends,
+// this process knows the end of the log and of the streams it writes to, and
+// needs one trip to the server; otherwise two: one that locks and looks.
 func (s *Store) appendBatch(batch []*appending) error {
-	p := plan{s: s}
-	err := s.transact(func(ctx context.Context, t *transaction) error {
+	p, err := s.guess(batch)
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		err = s.transact(func(ctx context.Context, t *transaction) error { return t.commit(ctx, p.writeGuarded) })
+		if guessedWrong(err) {
+			p = nil
+		}
+	}
+	if p == nil {
+		if p, err = s.plan(batch); err != nil || len(p.events.pos) == 0 {
+			return err
+		}
+	}
+	if err != nil {
+		s.known.forget()
+		return err
+	}
+	s.names.addKinds(p.newKinds)
+	s.known.learn(p)
+	s.announce(uint64(p.pos))
+	select {
+	case s.moved <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// plan looks and writes. A plan without events is one of conflicts, repetitions
+// and expectations that hold.
+func (s *Store) plan(batch []*appending) (*plan, error) {
+	p := s.newPlan()
+	return p, s.transact(func(ctx context.Context, t *transaction) error {
 		if err := p.look(ctx, t, batch); err != nil {
+			s.known.forget()
 			return s.blocked(err)
 		}
 		for _, a := range batch {
-			if err := p.decide(ctx, t, a); err != nil {
+			if err := p.decide(ctx, t.conn, a); err != nil {
 				return err
 			}
 		}
 		if len(p.events.pos) == 0 {
-			return nil // only conflicts, repetitions and expectations that hold
+			return nil
 		}
 		return t.commit(ctx, p.write)
 	})
-	if err == nil && len(p.events.pos) > 0 {
-		s.names.addKinds(p.newKinds)
-		s.announce(uint64(p.pos))
-		select {
-		case s.moved <- struct{}{}:
-		default:
-		}
-	}
-	return err
 }
 
 // blocked names whoever holds the head of the log, if that is the problem.
@@ -102,6 +128,7 @@ type streamHead struct{ id, version int64 }
 // A plan is what a transaction finds and what it is going to write.
 type plan struct {
 	s        *Store
+	before   int64 // where the head was
 	pos      int64
 	stream   int64 // highest number of a stream
 	now      int64
@@ -121,37 +148,44 @@ type eventColumns struct {
 	id, data, meta                        [][]byte
 }
 
+func (s *Store) newPlan() *plan {
+	return &plan{s: s, streams: map[string]streamHead{}, newKinds: map[kindName]int64{}, created: map[string]bool{}, changed: map[string]bool{}}
+}
+
 // look takes the head and the streams that are to be written to.
 func (p *plan) look(ctx context.Context, t *transaction, batch []*appending) error {
-	*p = plan{
-		s: p.s, streams: map[string]streamHead{}, newKinds: map[kindName]int64{},
-		created: map[string]bool{}, changed: map[string]bool{},
-	}
 	var names []string
 	for _, a := range batch {
 		for _, w := range a.writes {
 			names = append(names, w.Stream)
 		}
 	}
-	return t.look(ctx, func(b *pgx.Batch) {
-		b.Queue(p.s.sql("SELECT pos, stream, greatest(time, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) FROM {}.head FOR UPDATE")).
-			QueryRow(func(row pgx.Row) error { return row.Scan(&p.pos, &p.stream, &p.now) })
-		b.Queue(p.s.sql("SELECT name, id, version FROM {}.streams WHERE name = ANY($1)"), names).Query(func(rows pgx.Rows) error {
-			var name string
-			var h streamHead
-			_, err := pgx.ForEachRow(rows, []any{&name, &h.id, &h.version}, func() error { p.streams[name] = h; return nil })
-			return err
-		})
+	asked := time.Now()
+	var clock int64
+	err := t.look(ctx, func(b *pgx.Batch) {
+		b.Queue(p.s.sql("SELECT pos, stream, time, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM {}.head FOR UPDATE")).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&p.pos, &p.stream, &p.now, &clock) })
+		b.Queue(p.s.sql("SELECT name, id, version FROM {}.streams WHERE name = ANY($1)"), names).Query(p.scanStreams)
 	})
+	p.s.known.ahead = time.UnixMicro(clock).Sub(asked)
+	p.before, p.now = p.pos, max(p.now, clock)
+	return err
+}
+
+func (p *plan) scanStreams(rows pgx.Rows) error {
+	var name string
+	var h streamHead
+	_, err := pgx.ForEachRow(rows, []any{&name, &h.id, &h.version}, func() error { p.streams[name] = h; return nil })
+	return err
 }
 
 // decide gives an append its verdict, and plans what it writes.
-func (p *plan) decide(ctx context.Context, t *transaction, a *appending) error {
+func (p *plan) decide(ctx context.Context, q querier, a *appending) error {
 	a.refused, a.written = nil, make([]store.Written, len(a.writes))
 	for _, w := range a.writes {
 		if v := uint64(p.streams[w.Stream].version); !w.Expect.Met(v) {
 			conflict := &store.ConflictError{Stream: w.Stream, Expect: w.Expect, Version: v}
-			repeated, err := p.repeated(ctx, t, a)
+			repeated, err := p.repeated(ctx, q, a)
 			if err == nil && !repeated {
 				a.written, a.refused = nil, conflict
 			}
@@ -164,7 +198,7 @@ func (p *plan) decide(ctx context.Context, t *transaction, a *appending) error {
 		if len(w.Events) == 0 {
 			continue
 		}
-		if err := p.record(ctx, t, w, &h); err != nil {
+		if err := p.record(ctx, q, w, &h); err != nil {
 			return err
 		}
 		a.written[i] = store.Written{Version: uint64(h.version), Position: store.Position{Seq: uint64(p.pos)}, Time: time.UnixMicro(p.now).UTC()}
@@ -173,7 +207,7 @@ func (p *plan) decide(ctx context.Context, t *transaction, a *appending) error {
 }
 
 // record plans the rows of events at the end of a stream.
-func (p *plan) record(ctx context.Context, t *transaction, w store.Write, h *streamHead) error {
+func (p *plan) record(ctx context.Context, q querier, w store.Write, h *streamHead) error {
 	if h.id == 0 {
 		p.stream++
 		h.id = p.stream
@@ -184,7 +218,7 @@ func (p *plan) record(ctx context.Context, t *transaction, w store.Write, h *str
 	rec := store.Record{Stream: w.Stream, Time: time.UnixMicro(p.now)}
 	category := store.Category(w.Stream)
 	for _, e := range w.Events {
-		kind, err := p.kind(ctx, t, kindName{category, e.Type})
+		kind, err := p.kind(ctx, q, kindName{category, e.Type})
 		if err != nil {
 			return err
 		}
@@ -210,12 +244,12 @@ func notNull(b []byte) []byte {
 
 // kind returns the number of an event type. One that this process has not met
 // is looked up, under the lock of the head; nobody else can add it meanwhile.
-func (p *plan) kind(ctx context.Context, t *transaction, k kindName) (int64, error) {
+func (p *plan) kind(ctx context.Context, q querier, k kindName) (int64, error) {
 	if id, ok := p.s.names.kindID(k); ok {
 		return id, nil
 	}
 	if p.kinds == nil {
-		if err := p.s.names.loadKinds(ctx, p.s, t.conn); err != nil {
+		if err := p.s.names.loadKinds(ctx, p.s, q); err != nil {
 			return 0, err
 		}
 		p.kinds = map[kindName]int64{}
@@ -262,7 +296,7 @@ func (p *plan) write(b *pgx.Batch) {
 
 // repeated reports whether exactly these writes happened before, and then says
 // what they returned. They may be part of this very transaction.
-func (p *plan) repeated(ctx context.Context, t *transaction, a *appending) (bool, error) {
+func (p *plan) repeated(ctx context.Context, q querier, a *appending) (bool, error) {
 	written, events := make([]store.Written, len(a.writes)), 0
 	for i, w := range a.writes {
 		v := uint64(p.streams[w.Stream].version)
@@ -270,7 +304,7 @@ func (p *plan) repeated(ctx context.Context, t *transaction, a *appending) (bool
 			return false, nil
 		}
 		written[i] = store.Written{Version: uint64(w.Expect), Repeated: true}
-		same, err := p.same(ctx, t, w, &written[i])
+		same, err := p.same(ctx, q, w, &written[i])
 		if err != nil || !same {
 			return false, err
 		}
@@ -284,7 +318,7 @@ func (p *plan) repeated(ctx context.Context, t *transaction, a *appending) (bool
 
 // same reports whether exactly these events follow the expected version, and
 // notes where they are.
-func (p *plan) same(ctx context.Context, t *transaction, w store.Write, at *store.Written) (bool, error) {
+func (p *plan) same(ctx context.Context, q querier, w store.Write, at *store.Written) (bool, error) {
 	if len(w.Events) == 0 {
 		return true, nil
 	}
@@ -297,7 +331,7 @@ func (p *plan) same(ctx context.Context, t *transaction, w store.Write, at *stor
 			ids[v], found[v] = store.ID(p.events.id[i]), store.Written{Position: store.Position{Seq: uint64(p.events.pos[i])}, Time: time.UnixMicro(p.events.time[i]).UTC()}
 		}
 	}
-	rows, err := t.conn.Query(ctx, p.s.sql("SELECT version, id, pos, time FROM {}.events WHERE stream = $1 AND version > $2 AND version <= $3"),
+	rows, err := q.Query(ctx, p.s.sql("SELECT version, id, pos, time FROM {}.events WHERE stream = $1 AND version > $2 AND version <= $3"),
 		stream, int64(w.Expect), int64(w.Expect)+int64(len(w.Events)))
 	if err != nil {
 		return false, err

@@ -110,10 +110,9 @@ const (
 // A transaction is two trips to the server: one that begins and looks, one
 // that writes and commits. What happens in between is decided here.
 type transaction struct {
-	s      *Store
-	conn   *pgxpool.Conn
-	begun  bool
-	asking time.Time
+	s     *Store
+	conn  *pgxpool.Conn
+	begun bool
 }
 
 // transact runs f in a transaction of a connection of its own.
@@ -136,12 +135,17 @@ func (s *Store) transact(f func(ctx context.Context, t *transaction) error) erro
 // look begins, and asks the questions of a batch in the same trip.
 func (t *transaction) look(ctx context.Context, ask func(b *pgx.Batch)) error {
 	var b pgx.Batch
-	b.Queue("BEGIN")
-	b.Queue("SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', $2, true)",
-		fmt.Sprintf("%dms", t.s.opts.LockTimeout.Milliseconds()), t.s.commit)
+	t.s.begin(&b)
 	ask(&b)
 	t.begun = true
 	return t.conn.SendBatch(ctx, &b).Close()
+}
+
+// begin queues the beginning of a transaction.
+func (s *Store) begin(b *pgx.Batch) {
+	b.Queue("BEGIN")
+	b.Queue("SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', $2, true)",
+		fmt.Sprintf("%dms", s.opts.LockTimeout.Milliseconds()), s.commit)
 }
 
 // commit writes and commits in one trip. If the connection breaks in it, nobody
@@ -150,6 +154,7 @@ func (t *transaction) commit(ctx context.Context, write func(b *pgx.Batch)) erro
 	var b pgx.Batch
 	write(&b)
 	b.Queue("COMMIT")
+	t.begun = true
 	err := t.conn.SendBatch(ctx, &b).Close()
 	if err == nil {
 		t.begun = false

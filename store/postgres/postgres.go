@@ -49,6 +49,7 @@ type Store struct {
 	unsafe  string // why the server may lose what it acknowledged, or ""
 	commit  string // what synchronous_commit must be
 	names   names
+	known   known // belongs to the goroutine that appends
 	appends chan *appending
 	writes  chan *writing
 	all     sync.WaitGroup
@@ -82,8 +83,8 @@ func Open(ctx context.Context, dsn string, opts *Options) (_ *Store, err error) 
 	if err != nil {
 		return nil, err
 	}
-	if s.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
-		return nil, fmt.Errorf("postgres: %w", err)
+	if s.pool, err = connect(ctx, cfg); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -107,8 +108,33 @@ func Open(ctx context.Context, dsn string, opts *Options) (_ *Store, err error) 
 	return s, nil
 }
 
-// configure reads the DSN. Statements are described once and never kept on the
-// server, where a pooler might give them to somebody else.
+// connect opens a pool. Statements are prepared once in each connection; but
+// behind a pooler, which gives the connection to others in between, they are
+// sent every time. A pooler shows by the number it gives the server process.
+func connect(ctx context.Context, cfg *pgxpool.Config) (*pgxpool.Pool, error) {
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	pooled := false
+	err = pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+		var pid uint32
+		err := c.QueryRow(ctx, "SELECT pg_backend_pid()", pgx.QueryExecModeExec).Scan(&pid)
+		pooled = pid != c.Conn().PgConn().PID()
+		return err
+	})
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("%w: postgres: %w", store.ErrUnavailable, err)
+	}
+	if pooled && cfg.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		pool.Close()
+		return connect(ctx, cfg)
+	}
+	return pool, nil
+}
+
+// configure reads the DSN.
 func (s *Store) configure(dsn string) (*pgxpool.Config, error) {
 	if u, err := url.Parse(dsn); err == nil && u.Scheme != "" {
 		q := u.Query()

@@ -1,0 +1,108 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// knownStreams is how many streams a process knows the end of.
+const knownStreams = 1 << 16
+
+// known is what this process knows of the end of the log. It belongs to the
+// goroutine that appends. Whether it is still so shows when the head is locked.
+type known struct {
+	valid             bool
+	pos, stream, time int64
+	streams           *simplelru.LRU[string, streamHead]
+	ahead             time.Duration // the server's clock, of ours
+}
+
+func (k *known) forget() { k.valid = false }
+
+// learn takes in a plan that was carried out.
+func (k *known) learn(p *plan) {
+	if !k.valid || k.pos != p.before { // others have appended since
+		k.streams, _ = simplelru.NewLRU[string, streamHead](knownStreams, nil) // fails only for sizes below 1
+	}
+	k.valid, k.pos, k.stream, k.time = true, p.pos, p.stream, p.now
+	for name, h := range p.streams {
+		k.streams.Add(name, h)
+	}
+}
+
+// guess plans appends from what is known. It returns nil if nothing is, or if
+// one of them would be refused: that must not rest on a guess.
+func (s *Store) guess(batch []*appending) (*plan, error) {
+	k := &s.known
+	if !k.valid {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.opts.Timeout)
+	defer cancel()
+	p := s.newPlan()
+	p.before, p.pos, p.stream = k.pos, k.pos, k.stream
+	p.now = max(k.time, time.Now().Add(k.ahead).UnixMicro())
+	if err := p.recall(ctx, batch); err != nil {
+		return nil, s.failure(err)
+	}
+	for _, a := range batch {
+		for _, w := range a.writes {
+			if !w.Expect.Met(uint64(p.streams[w.Stream].version)) {
+				return nil, nil
+			}
+		}
+		if err := p.decide(ctx, s.pool, a); err != nil {
+			return nil, s.failure(err)
+		}
+	}
+	if len(p.events.pos) == 0 {
+		return nil, nil
+	}
+	return p, nil
+}
+
+// recall fills in the streams that are to be written to. Those nobody knows are
+// looked up; but one that is expected not to exist is taken at its word: if it
+// does, inserting it fails.
+func (p *plan) recall(ctx context.Context, batch []*appending) error {
+	var unknown []string
+	for _, a := range batch {
+		for _, w := range a.writes {
+			if h, ok := p.s.known.streams.Get(w.Stream); ok {
+				p.streams[w.Stream] = h
+			} else if w.Expect != store.None || len(w.Events) == 0 {
+				unknown = append(unknown, w.Stream)
+			}
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	rows, err := p.s.pool.Query(ctx, p.s.sql("SELECT name, id, version FROM {}.streams WHERE name = ANY($1)"), unknown)
+	if err != nil {
+		return err
+	}
+	return p.scanStreams(rows)
+}
+
+// writeGuarded queues a whole transaction, which fails if the head is not where
+// it was.
+func (p *plan) writeGuarded(b *pgx.Batch) {
+	p.s.begin(b)
+	b.Queue(p.s.sql("SELECT 1 / count(*) FROM (SELECT FROM {}.head WHERE pos = $1 FOR UPDATE) h"), p.before)
+	p.write(b)
+}
+
+// guessedWrong reports whether a guarded transaction was taken back because
+// others have appended.
+func guessedWrong(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code == divisionByZero || pg.Code == uniqueViolation)
+}
