@@ -43,6 +43,8 @@ func TestImports(t *testing.T) {
 		"store":                   {"", "internal/engine", "store/...", "deedtest", "httpapi", "cli", "internal/bench"},
 		"store/mem":               {"deedtest", "cli"},
 		"store/sqlite":            {"cli", "internal/bench"},
+		"store/postgres":          {"cli"},
+		"internal/pgtest":         {},
 		"store/storetest":         {},
 		"store/storetest/history": {},
 		"internal/wire":           {"", "internal/bench"},

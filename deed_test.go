@@ -356,3 +356,63 @@ func TestHandlerRetries(t *testing.T) {
 	}
 	t.Errorf("not done after %d tries: %+v", tries, rt.Followers().List())
 }
+
+// Ring is a command that the runtime fills in: nothing of it is in the body.
+type Ring struct{ year int }
+
+func (c Ring) Stamp(s deed.Stamp) deed.Command[Lamp] {
+	c.year = s.Time.Year()
+	return c
+}
+
+func (c Ring) Decide(Lamp) ([]deed.Event[Lamp], error) {
+	return []deed.Event[Lamp]{Lit{Colour: "red", Watts: c.year}}, nil
+}
+
+func TestCommandWithoutBody(t *testing.T) {
+	a := lamps()
+	a.Commands["ring"] = Ring{}
+	rt := deedtest.Start(t, deed.Domain{Parts: []deed.Part{a}})
+	for _, body := range []string{"", "{}", " { } "} {
+		if _, err := rt.Dispatch(t.Context(), "lamp", "l", "ring", []byte(body)); err != nil {
+			t.Errorf("body %q: %v", body, err)
+		}
+	}
+	if _, err := rt.Dispatch(t.Context(), "lamp", "l", "ring", []byte(`{"year":1}`)); err == nil {
+		t.Error("a field that is not for callers was taken")
+	}
+	if l, _, err := a.Load(t.Context(), rt, "l"); err != nil || l.Times != 3 || l.Watts < 2026 {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+// Burst is an event that cannot be applied.
+type Burst struct{}
+
+func (Burst) Apply(*Lamp) { panic("the bulb has burst") }
+
+type BurstIt struct{}
+
+func (BurstIt) Decide(Lamp) ([]deed.Event[Lamp], error) {
+	return []deed.Event[Lamp]{Lit{Colour: "red"}, Burst{}}, nil
+}
+
+// An event that its own entity cannot take is never recorded: it would be there
+// for ever.
+func TestApplyThatPanics(t *testing.T) {
+	a := lamps()
+	a.Events["burst"], a.Commands["burst"] = Burst{}, BurstIt{}
+	rt := deedtest.Start(t, deed.Domain{Parts: []deed.Part{a}})
+	ctx := deed.With(t.Context(), deed.Call{ID: "k"})
+	for range 2 {
+		if _, err := a.Execute(ctx, rt, "l", BurstIt{}); err == nil || !strings.Contains(err.Error(), "burst") {
+			t.Errorf("the command answers %v", err)
+		}
+	}
+	if _, err := a.Execute(t.Context(), rt, "l", Light{Colour: "red"}); err != nil {
+		t.Errorf("the next command: %v", err)
+	}
+	if l, v, err := a.Load(t.Context(), rt, "l"); err != nil || v != 1 || l.Times != 1 {
+		t.Errorf("%+v at version %d, %v", l, v, err)
+	}
+}

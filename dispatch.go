@@ -2,11 +2,16 @@ package deed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -31,7 +36,7 @@ type untyped interface {
 func (rt *Runtime) Dispatch(ctx context.Context, aggregate, id, command string, body []byte) (Receipt, error) {
 	k, ok := rt.kinds[aggregate].(untyped)
 	if !ok {
-		return Receipt{}, fmt.Errorf("%w: no aggregate %q", ErrUnknown, aggregate)
+		return Receipt{}, rt.unknownAggregate(aggregate)
 	}
 	if id == "" {
 		id = makeID(aggregate, callOf(ctx).ID)
@@ -49,10 +54,23 @@ func makeID(aggregate, command string) string {
 	return uuid.NewSHA1(idSpace, []byte(aggregate+"\x00"+command)).String()
 }
 
+// unknown says that a name is not one of those there are.
+func unknown(what, name string, all iter.Seq[string]) error {
+	return fmt.Errorf("%w: %s %q; there is %s", ErrUnknown, what, name, cmp.Or(strings.Join(slices.Sorted(all), ", "), "none"))
+}
+
+func (rt *Runtime) unknownAggregate(name string) error {
+	return unknown("no aggregate", name, maps.Keys(rt.kinds))
+}
+
+func (rt *Runtime) unknownView(name string) error {
+	return unknown("no view", name, maps.Keys(rt.views))
+}
+
 func (k *kind[S]) dispatch(ctx context.Context, rt *Runtime, id, command string, body []byte) (Receipt, error) {
 	proto, ok := k.Commands[command]
 	if !ok {
-		return Receipt{}, fmt.Errorf("%w: %s has no command %q", ErrUnknown, k.Name, command)
+		return Receipt{}, unknown(k.Name+" has no command", command, maps.Keys(k.Commands))
 	}
 	v := reflect.New(reflect.TypeOf(proto))
 	v.Elem().Set(reflect.ValueOf(proto))
@@ -63,7 +81,11 @@ func (k *kind[S]) dispatch(ctx context.Context, rt *Runtime, id, command string,
 	if body[0] != '{' {
 		return Receipt{}, Invalid{Detail: "the body must be a JSON object"}
 	}
-	if err := wire.UnmarshalStrict(body, v.Interface()); err != nil {
+	into := v.Interface()
+	if wire.Opaque(v.Elem().Type()) {
+		into = &struct{}{}
+	}
+	if err := wire.UnmarshalStrict(body, into); err != nil {
 		return Receipt{}, invalid(err)
 	}
 	cmd, _ := v.Elem().Interface().(Command[S])
@@ -75,7 +97,7 @@ func (k *kind[S]) dispatch(ctx context.Context, rt *Runtime, id, command string,
 func (rt *Runtime) State(ctx context.Context, r Reader, aggregate, id string) (json.RawMessage, uint64, error) {
 	k, ok := rt.kinds[aggregate].(untyped)
 	if !ok {
-		return nil, 0, fmt.Errorf("%w: no aggregate %q", ErrUnknown, aggregate)
+		return nil, 0, rt.unknownAggregate(aggregate)
 	}
 	if err := checkID(id); err != nil {
 		return nil, 0, err
@@ -99,7 +121,7 @@ func (k *kind[S]) stateOf(ctx context.Context, r Reader, id string) (json.RawMes
 func (rt *Runtime) Document(ctx context.Context, r Reader, viewName, key string) (json.RawMessage, error) {
 	v, ok := rt.views[viewName]
 	if !ok {
-		return nil, fmt.Errorf("%w: no view %q", ErrUnknown, viewName)
+		return nil, rt.unknownView(viewName)
 	}
 	if err := store.CheckName("key", key); err != nil {
 		return nil, Invalid{Detail: err.Error()}
@@ -112,7 +134,7 @@ func (rt *Runtime) Document(ctx context.Context, r Reader, viewName, key string)
 func (rt *Runtime) Documents(ctx context.Context, r Reader, viewName string, q store.Query) ([]Row[json.RawMessage], error) {
 	v, ok := rt.views[viewName]
 	if !ok {
-		return nil, fmt.Errorf("%w: no view %q", ErrUnknown, viewName)
+		return nil, rt.unknownView(viewName)
 	}
 	out := []Row[json.RawMessage]{}
 	for d, err := range v.find(ctx, r, q) {
@@ -130,7 +152,7 @@ func (rt *Runtime) Documents(ctx context.Context, r Reader, viewName string, q s
 func (rt *Runtime) WaitForView(ctx context.Context, viewName string, c store.Cursor) error {
 	v, ok := rt.views[viewName]
 	if !ok {
-		return fmt.Errorf("%w: no view %q", ErrUnknown, viewName)
+		return rt.unknownView(viewName)
 	}
 	if v.follower == "" {
 		return rt.WaitFor(ctx, Receipt{Position: string(c)})
@@ -147,7 +169,7 @@ func (rt *Runtime) WaitForView(ctx context.Context, viewName string, c store.Cur
 func (rt *Runtime) ViewPosition(viewName string) (store.Cursor, error) {
 	v, ok := rt.views[viewName]
 	if !ok {
-		return "", fmt.Errorf("%w: no view %q", ErrUnknown, viewName)
+		return "", rt.unknownView(viewName)
 	}
 	if v.follower != "" {
 		return rt.engine.Cursor(v.follower), nil

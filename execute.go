@@ -149,12 +149,16 @@ func (k *kind[S]) attempt(ctx context.Context, rt *Runtime, id string, c *cell[S
 		if err != nil {
 			return rt.refuse(ctx, a, err)
 		}
-		r, err := k.record(ctx, rt, c, events, a)
+		before := c.version
+		c.apply(events) // an Apply that panics leaves nothing behind
+		r, err := k.record(ctx, rt, before, events, a)
+		if err == nil {
+			k.takeSnapshot(rt, id, c, before)
+			return r, nil
+		}
+		c.forget()
 		switch {
-		case err == nil:
-			return r, k.advance(rt, id, c, events)
 		case a.conflictsAt("$command/"+a.ID, err):
-			c.forget()
 			r, found, err := rt.replay(ctx, a)
 			if err == nil && !found {
 				err = ErrInProgress
@@ -172,7 +176,6 @@ func (k *kind[S]) attempt(ctx context.Context, rt *Runtime, id string, c *cell[S
 		if rejected, ok := errors.AsType[Rejected](err); ok { // a claim is taken
 			return rt.refuse(ctx, a, rejected.Err)
 		}
-		c.forget()
 		return Receipt{}, err
 	}
 }
@@ -188,11 +191,11 @@ func (k *kind[S]) again(ctx context.Context, rt *Runtime, id string, c *cell[S],
 
 // record appends events, the claims they touch and the command's outcome, all
 // or nothing.
-func (k *kind[S]) record(ctx context.Context, rt *Runtime, c *cell[S], events []Event[S], a *asked) (Receipt, error) {
-	r := Receipt{Command: a.ID, Stream: a.stream, Version: c.version, Events: make([]EventRef, len(events))}
+func (k *kind[S]) record(ctx context.Context, rt *Runtime, version uint64, events []Event[S], a *asked) (Receipt, error) {
+	r := Receipt{Command: a.ID, Stream: a.stream, Version: version, Events: make([]EventRef, len(events))}
 	facts := make([]any, len(events))
 	claims := false
-	write := store.Write{Stream: a.stream, Expect: store.Exactly(c.version), Events: make([]store.Event, len(events))}
+	write := store.Write{Stream: a.stream, Expect: store.Exactly(version), Events: make([]store.Event, len(events))}
 	for i, e := range events {
 		name, data, err := rt.codec.Encode(e)
 		if err != nil {
@@ -248,15 +251,13 @@ func (a *asked) metaEffective(t time.Time) ([]byte, error) {
 	return wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source, Effective: t.UTC()})
 }
 
-// advance moves the cell past events that were just recorded.
-func (k *kind[S]) advance(rt *Runtime, id string, c *cell[S], events []Event[S]) error {
-	before := c.version
+// apply moves the cell past events that are about to be recorded. If they are
+// not, it must forget.
+func (c *cell[S]) apply(events []Event[S]) {
 	for _, e := range events {
 		e.Apply(&c.state)
 	}
 	c.version += uint64(len(events))
-	k.takeSnapshot(rt, id, c, before)
-	return nil
 }
 
 // append appends, and settles a lost answer by asking again: the same events

@@ -114,11 +114,14 @@ func (rt *Runtime) Run(ctx context.Context) error {
 			return fmt.Errorf("deed: indexes of view %s: %w", v.name, err)
 		}
 	}
-	err := rt.engine.Run(ctx)
+	if err := rt.engine.Run(ctx); err != nil {
+		return err
+	}
+	<-ctx.Done()              // even if there is no follower
 	for range cap(rt.slots) { // wait for what runs in the background, and let nothing begin
 		rt.slots <- struct{}{}
 	}
-	return err
+	return nil
 }
 
 // WaitFor returns when every follower has taken in what a command recorded,

@@ -158,12 +158,30 @@ func (k *kind[S]) takeSnapshot(rt *Runtime, id string, c *cell[S], before uint64
 		rt.cfg.Logger.Warn("snapshot", slog.String("stream", k.stream(id)), slog.Any("error", err))
 		return
 	}
+	version := c.version
 	rt.background(func(ctx context.Context) {
-		err := rt.store.Write(ctx, store.Change{Coll: k.snapshotColl(), Key: id, Rev: store.AnyRev, Data: data})
-		if err != nil {
+		if err := k.writeSnapshot(ctx, rt, id, version, data); err != nil {
 			rt.cfg.Logger.Warn("snapshot", slog.String("stream", k.stream(id)), slog.Any("error", err))
 		}
 	})
+}
+
+// writeSnapshot writes a snapshot, unless there is a newer one by now.
+func (k *kind[S]) writeSnapshot(ctx context.Context, rt *Runtime, id string, version uint64, data []byte) error {
+	for {
+		d, err := rt.store.Get(ctx, k.snapshotColl(), id)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		var there storedState
+		if err == nil && wire.Unmarshal(d.Data, &there) == nil && there.Schema == k.Snapshot.Version && there.Version >= version {
+			return nil
+		}
+		err = rt.store.Write(ctx, store.Change{Coll: k.snapshotColl(), Key: id, Rev: d.Rev, Data: data})
+		if !isConflict(err) { // with one that was taken meanwhile
+			return err
+		}
+	}
 }
 
 // checkSnapshot refuses snapshots of a state that JSON would lose parts of.

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -44,6 +45,7 @@ the ID the server makes one.`,
 			if given[1] == "-" {
 				parts = []string{"v1", given[0], given[2]}
 			}
+			a.creates = true
 			return a.with(cmd.Context(), func(c *client.Client) error {
 				var r deed.Receipt
 				if _, err := c.Do(cmd.Context(), http.MethodPost, client.Path(nil, parts...), headers, body, &r); err != nil {
@@ -79,6 +81,9 @@ func (a *app) body(arg string) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, usageError{err}
+	}
+	if len(bytes.TrimSpace(b)) == 0 {
+		return nil, usageError{errors.New("the body is empty: leave the argument out, or give JSON")}
 	}
 	if !json.Valid(b) {
 		return nil, usageError{fmt.Errorf("the body is not JSON: %s", bytes.TrimSpace(b[:min(len(b), 100)]))}

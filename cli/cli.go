@@ -13,10 +13,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -69,8 +71,21 @@ func Run(ctx context.Context, args []string, in io.Reader, out, talk io.Writer, 
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return exitOK // Ctrl-C is how one ends a tail
 	}
-	fmt.Fprintln(talk, "deed:", explain(err))
+	a.complain(err)
 	return exitCode(err)
+}
+
+// complain says what went wrong, to people or to programs.
+func (a *app) complain(err error) {
+	if !a.json {
+		fmt.Fprintln(a.talk, "deed:", explain(err))
+		return
+	}
+	var p httpapi.Problem
+	if !errors.As(err, &p) {
+		p = httpapi.Problem{Title: "failed", Code: "failed", Detail: explain(err)}
+	}
+	json.NewEncoder(a.talk).Encode(p) // there is nobody else to tell
 }
 
 // errQuiet ends a command that has said itself what is wrong.
@@ -83,8 +98,10 @@ func exitCode(err error) int {
 	var u usageError
 	var gone client.Unreachable
 	switch {
-	case errors.As(err, &u):
+	case errors.As(err, &u), strings.HasPrefix(err.Error(), "unknown command"): // cobra has no type for it
 		return exitUsage
+	case errors.Is(err, fs.ErrNotExist):
+		return exitNotFound
 	case errors.As(err, &gone), errors.Is(err, store.ErrUnavailable):
 		return exitUnavailable
 	case errors.As(err, &p):
@@ -134,6 +151,7 @@ type app struct {
 	store   string
 	config  string
 	verbose bool
+	creates bool // a store that is not there is made
 }
 
 func (a *app) root() *cobra.Command {
@@ -165,7 +183,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
 	f := root.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "answer in JSON")
 	f.StringVar(&a.server, "server", "http://localhost:8080", "the server to talk to")
-	f.StringVar(&a.store, "store", "", "open a store instead of talking to a server: sqlite:PATH or mem:")
+	f.StringVar(&a.store, "store", "", "open a store instead of talking to a server: sqlite:PATH, postgres://... or mem:")
 	f.StringVar(&a.config, "config", "", "file of settings (default deed.json, if there is one)")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log every request")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

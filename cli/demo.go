@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +51,9 @@ type demo struct {
 }
 
 func (d *demo) run(ctx context.Context) error {
+	if d.rate < 0 || d.visitors < 1 {
+		return usageError{errors.New("--rate must be 0 or more, --visitors 1 or more")}
+	}
 	if d.data == "" {
 		dir, err := os.MkdirTemp("", "deed-demo-")
 		if err != nil {
@@ -60,7 +65,7 @@ func (d *demo) run(ctx context.Context) error {
 	if dsn == "" {
 		dsn = "sqlite:" + filepath.Join(d.data, "deed.db")
 	}
-	s, err := d.listen(ctx, dsn, d.addr)
+	s, err := d.listen(ctx, dsn, d.addr, nil)
 	if err != nil {
 		return err
 	}
@@ -101,14 +106,14 @@ deed is running.
 	for _, v := range s.rt.Describe().Views {
 		d.say("  view      %s/v1/views/%s\n", s.url, v.Name)
 	}
-	d.say(`
+	if slices.ContainsFunc(s.rt.Describe().Aggregates, func(a deed.AggregateInfo) bool { return a.Name == "order" }) {
+		d.say(`
 Ask a command yourself:
   curl -X POST %[1]s/v1/order/my-order/create -d '{"customer":"me"}'
   curl %[1]s/v1/order/my-order
-
-Ctrl-C stops.
-
 `, s.url)
+	}
+	d.say("\nCtrl-C stops.\n\n")
 	d.warn(s.store)
 }
 

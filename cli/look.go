@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -27,6 +29,9 @@ func (a *app) streamCommand() *cobra.Command {
   deed stream '$audit/followers' --json`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
+			if category, id, _ := strings.Cut(given[0], "/"); category == "" || id == "" {
+				return usageError{fmt.Errorf("%q is no stream: a stream is CATEGORY/ID, for example order/o-1", given[0])}
+			}
 			q := url.Values{"limit": {strconv.Itoa(limit)}}
 			if from > 0 {
 				q.Set("from", strconv.FormatUint(from, 10))

@@ -12,19 +12,22 @@ import (
 	"github.com/deed-dev/deed/internal/client"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/mem"
+	"github.com/deed-dev/deed/store/postgres"
 	"github.com/deed-dev/deed/store/sqlite"
 )
 
 // openStore opens the store that a DSN names.
-func openStore(dsn string) (store.Store, error) {
+func openStore(ctx context.Context, dsn string, mustExist bool) (store.Store, error) {
 	scheme, path, ok := strings.Cut(dsn, ":")
 	switch {
 	case ok && scheme == "sqlite" && path != "":
-		return sqlite.Open(strings.TrimPrefix(path, "//"), nil)
+		return sqlite.Open(strings.TrimPrefix(path, "//"), &sqlite.Options{MustExist: mustExist})
+	case ok && (scheme == "postgres" || scheme == "postgresql"):
+		return postgres.Open(ctx, dsn, nil)
 	case ok && scheme == "mem":
 		return mem.New(), nil
 	}
-	return nil, usageError{fmt.Errorf("--store %q: use sqlite:PATH, or mem: for a store in memory", dsn)}
+	return nil, usageError{fmt.Errorf("--store %q: use sqlite:PATH, postgres://USER@HOST/DATABASE, or mem: for a store in memory", dsn)}
 }
 
 // running is a runtime at work.
@@ -36,8 +39,8 @@ type running struct {
 }
 
 // start opens a store and runs the program's domains on it.
-func (a *app) start(ctx context.Context, dsn string, log *slog.Logger) (*running, error) {
-	s, err := openStore(dsn)
+func (a *app) start(ctx context.Context, dsn string, mustExist bool, log *slog.Logger) (*running, error) {
+	s, err := openStore(ctx, dsn, mustExist)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +85,7 @@ func (a *app) connect(ctx context.Context) (*client.Client, func() error, error)
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(a.talk, &slog.HandlerOptions{Level: level}))
-	r, err := a.start(ctx, a.store, log)
+	r, err := a.start(ctx, a.store, !a.creates, log)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -74,6 +75,10 @@ func (a *app) deadLetters() *cobra.Command {
 		Example: `  deed dead-letters list
   deed dead-letters redrive order-summaries.1207
   deed dead-letters discard order-summaries.1207 --reason "test data"`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageError{errors.New("dead-letters needs one of list, redrive and discard")}
+		},
 	}
 	cmd.AddCommand(a.listDeadLetters(), a.redrive(), a.discard())
 	return cmd

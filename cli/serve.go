@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ const grace = 10 * time.Second
 
 func (a *app) serve() *cobra.Command {
 	var addr string
+	var hosts []string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the program's domains over HTTP",
@@ -30,7 +32,7 @@ func (a *app) serve() *cobra.Command {
 			if dsn == "" {
 				dsn = "sqlite:deed.db"
 			}
-			s, err := a.listen(cmd.Context(), dsn, addr)
+			s, err := a.listen(cmd.Context(), dsn, addr, hosts)
 			if err != nil {
 				return err
 			}
@@ -40,7 +42,26 @@ func (a *app) serve() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&addr, "addr", "localhost:8080", "address to listen on")
+	cmd.Flags().StringSliceVar(&hosts, "host", nil, "name under which the server is reached, for example through a proxy; may be repeated (default: this machine's only, on a loopback address)")
 	return cmd
+}
+
+// names returns the hosts that a server on an address answers to: on a loopback
+// address those of this machine, so that no page in a browser can reach it
+// under a name of its own; elsewhere any, unless some are given.
+func names(addr net.Addr, given []string) []string {
+	ip := net.IP{}
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		ip = tcp.IP
+	}
+	if !ip.IsLoopback() && len(given) == 0 {
+		return nil
+	}
+	out := []string{"localhost", "127.0.0.1", "::1", ip.String()}
+	for _, h := range given {
+		out = append(out, strings.ToLower(h))
+	}
+	return out
 }
 
 // warn says what a server without further precautions is not.
@@ -61,17 +82,17 @@ type server struct {
 }
 
 // listen starts the domains and serves them.
-func (a *app) listen(ctx context.Context, dsn, addr string) (*server, error) {
+func (a *app) listen(ctx context.Context, dsn, addr string, hosts []string) (*server, error) {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("%w; choose another address with --addr, for example --addr localhost:8081", err)
+		return nil, fmt.Errorf("%w; choose another address with --addr HOST:PORT, for example --addr localhost:8081", err)
 	}
-	r, err := a.start(ctx, dsn, a.logger())
+	r, err := a.start(ctx, dsn, false, a.logger())
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
 	s := &server{running: r, url: "http://" + ln.Addr().String(), done: make(chan error, 1)}
-	s.http = httpapi.NewServer(httpapi.New(r.rt, httpapi.Options{Logger: a.logger(), Version: programVersion()}))
+	s.http = httpapi.NewServer(httpapi.New(r.rt, httpapi.Options{Logger: a.logger(), Version: programVersion(), Hosts: names(ln.Addr(), hosts)}))
 	base, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.end = end
 	s.http.BaseContext = func(net.Listener) context.Context { return base }

@@ -6,7 +6,9 @@ package httpapi
 import (
 	"cmp"
 	"log/slog"
+	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +20,11 @@ type Options struct {
 	Logger  *slog.Logger // of requests; default: slog.Default()
 	MaxBody int64        // bytes in the body of a request; default 1 MiB
 	Version string       // of the program, as /v1 reports it
+
+	// Hosts are the names under which the server is reached; requests that name
+	// another host are refused, so that no page can reach a server on the
+	// machine it is looked at with by giving that a name of its own. None = any.
+	Hosts []string
 }
 
 type api struct {
@@ -40,7 +47,25 @@ func New(rt *deed.Runtime, opts Options) http.Handler {
 	guard.SetDenyHandler(a.handle(func(http.ResponseWriter, *http.Request) error {
 		return problem(http.StatusForbidden, CodeForbidden, "the request comes from a page of another site")
 	}))
-	return a.observe(a.recover(guard.Handler(canonical(a, mux))))
+	return a.observe(a.recover(a.named(guard.Handler(canonical(a, mux)))))
+}
+
+// named refuses requests for another host.
+func (a *api) named(next http.Handler) http.Handler {
+	if len(a.opts.Hosts) == 0 {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if !slices.Contains(a.opts.Hosts, strings.ToLower(strings.Trim(host, "[]"))) {
+			a.fail(w, r, problem(http.StatusForbidden, CodeForbidden, "this server is not "+short(host)+": allow the name with --host"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 type handler func(w http.ResponseWriter, r *http.Request) error

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -249,5 +251,71 @@ func TestTraceIsTheCorrelation(t *testing.T) {
 	}
 	if !strings.Contains(string(page.Events[0].Meta), "4bf92f3577b34da6a3ce929d0e0e4736") {
 		t.Errorf("meta %s", page.Events[0].Meta)
+	}
+}
+
+// A page elsewhere that gives this machine a name of its own gets nothing.
+func TestOtherHosts(t *testing.T) {
+	rt := deedtest.Start(t, orders.Domain)
+	srv := httptest.NewServer(httpapi.New(rt, httpapi.Options{Hosts: []string{"localhost", "127.0.0.1", "::1"}}))
+	defer srv.Close()
+	for host, want := range map[string]int{
+		"127.0.0.1:8080": 200, "localhost": 200, "LOCALHOST:1": 200, "[::1]:8080": 200,
+		"evil.example": 403, "evil.example:80": 403, "127.0.0.1.evil.example": 403, "localhost.": 403,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+"/v1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		resp, err := srv.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d, want %d", host, resp.StatusCode, want)
+		}
+	}
+}
+
+// damaged is a store whose log fails its checksums.
+type damaged struct{ store.Store }
+
+func (damaged) Read(context.Context, string, store.Range) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		yield(store.Record{}, fmt.Errorf("%w: event thing/t-1@1", store.ErrCorrupt))
+	}
+}
+
+func (d damaged) ReadAll(ctx context.Context, _ store.Cursor, _ store.Filter) iter.Seq2[store.Record, error] {
+	return d.Read(ctx, "", store.Range{})
+}
+
+// Damage is called damage, and the live tail says so before it ends.
+func TestDamageIsNamed(t *testing.T) {
+	s := mem.New()
+	_, err := s.Append(t.Context(), store.Write{Stream: "order/t-1", Expect: store.None, Events: []store.Event{{ID: store.ID{1}, Type: "created", Data: []byte("{}")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, err := deed.New(damaged{s}, deed.Config{Domains: []deed.Domain{orders.Domain}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(httpapi.New(rt, httpapi.Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}))
+	defer srv.Close()
+	for path, want := range map[string]string{
+		"/v1/order/t-1": `"code":"corrupt"`, "/v1/events": `"code":"corrupt"`, "/v1/events/live?after=beginning": "event: problem\ndata: {",
+	} {
+		resp, err := srv.Client().Get(srv.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %s, %v", path, body, err)
+		}
 	}
 }

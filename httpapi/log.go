@@ -3,6 +3,7 @@ package httpapi
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -136,7 +137,8 @@ func (a *api) live(w http.ResponseWriter, r *http.Request) error {
 	for r.Context().Err() == nil {
 		n, next, err := t.catchUp(r, a.rt.Store(), after)
 		if err != nil {
-			return nil // the reader is gone, or comes back to where it was
+			t.end(r, a, err)
+			return nil
 		}
 		after = next
 		if n > 0 {
@@ -172,6 +174,20 @@ func (a *api) liveFrom(r *http.Request, after string) (store.Cursor, error) {
 		return c, deed.Invalid{Field: "after", Detail: `is not a position: use one that an answer gave you, or "beginning"`}
 	}
 	return c, nil
+}
+
+// end says why there is no more, if anybody is there to hear it. The reader
+// comes back to where it was.
+func (t *tail) end(r *http.Request, a *api, err error) {
+	if r.Context().Err() != nil {
+		return
+	}
+	p := problemOf(err)
+	p.Request = requestID(r.Context())
+	a.log.LogAttrs(r.Context(), slog.LevelError, "the live tail ends", slog.String("request", p.Request), slog.Any("error", err))
+	if data, err := json.Marshal(p); err == nil {
+		t.send(fmt.Sprintf("event: problem\ndata: %s\n\n", data)) // the connection ends in any case
+	}
 }
 
 type tail struct {

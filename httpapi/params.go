@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"math"
 	"net/http"
 	"net/url"
@@ -34,7 +36,7 @@ func query(r *http.Request, known ...string) (url.Values, error) {
 	}
 	for name, values := range q {
 		if !slices.Contains(known, name) {
-			return nil, deed.Invalid{Field: short(name), Detail: fmt.Sprintf("is not a parameter of this route, which has %s", strings.Join(known, ", "))}
+			return nil, deed.Invalid{Field: short(name), Detail: "is not a parameter of this route, which has " + cmp.Or(strings.Join(known, ", "), "none")}
 		}
 		if len(values) > 1 && name != "where" {
 			return nil, deed.Invalid{Field: name, Detail: "is given twice"}
@@ -189,18 +191,26 @@ func typed(kind, value string) (any, error) {
 	return value, nil
 }
 
-// A mark is where a page ends, as an opaque token.
-func encodeMark(m store.Mark) string {
-	b, err := json.Marshal([]any{m.Value, m.Key})
+// fingerprint tells queries apart whose pages do not fit together.
+func fingerprint(view string, q url.Values) string {
+	h := fnv.New32a()
+	fmt.Fprintf(h, "%q %q %q", view, q.Get("sort"), q["where"])
+	return strconv.FormatUint(uint64(h.Sum32()), 36)
+}
+
+// A mark is where a page ends, as an opaque token. It is good for the query of
+// the page only.
+func encodeMark(query string, m store.Mark) string {
+	b, err := json.Marshal([]any{m.Value, m.Key, query})
 	if err != nil {
 		return ""
 	}
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-var errMark = deed.Invalid{Field: "after", Detail: "is not a mark: use the one that a page gave you as next"}
+var errMark = deed.Invalid{Field: "after", Detail: "is not a mark of this query: use the one that a page gave you as next, with the same view, where and sort"}
 
-func decodeMark(s string) (*store.Mark, error) {
+func decodeMark(query, s string) (*store.Mark, error) {
 	if s == "" {
 		return nil, nil
 	}
@@ -209,11 +219,15 @@ func decodeMark(s string) (*store.Mark, error) {
 		return nil, errMark
 	}
 	var parts []json.RawMessage
-	if err := json.Unmarshal(b, &parts); err != nil || len(parts) != 2 {
+	if err := json.Unmarshal(b, &parts); err != nil || len(parts) != 3 {
 		return nil, errMark
 	}
 	var m store.Mark
 	if err := json.Unmarshal(parts[1], &m.Key); err != nil || m.Key == "" {
+		return nil, errMark
+	}
+	var of string
+	if err := json.Unmarshal(parts[2], &of); err != nil || of != query {
 		return nil, errMark
 	}
 	wrapped := append(append([]byte(`{"v":`), parts[0]...), '}')

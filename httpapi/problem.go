@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/store"
@@ -44,6 +46,7 @@ const (
 	CodeTooLarge            = "too_large"
 	CodeUnavailable         = "unavailable"
 	CodeOutcomeUnknown      = "outcome_unknown"
+	CodeCorrupt             = "corrupt"
 	CodeInternal            = "internal"
 )
 
@@ -70,7 +73,7 @@ func problemOf(err error) Problem {
 		p.Version = &conflict.Version
 		return p
 	case errors.As(err, &tooLarge):
-		return problem(http.StatusRequestEntityTooLarge, CodeTooLarge, "the body is larger than the limit")
+		return problem(http.StatusRequestEntityTooLarge, CodeTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit))
 	case isInvalid(err):
 		p := problem(http.StatusBadRequest, CodeInvalid, "")
 		p.Errors = fields(err)
@@ -78,21 +81,32 @@ func problemOf(err error) Problem {
 		return p
 	case errors.Is(err, deed.ErrUnknown), errors.Is(err, deed.ErrNotFound),
 		errors.Is(err, deed.ErrNoFollower), errors.Is(err, deed.ErrNoDeadLetter):
-		return problem(http.StatusNotFound, CodeNotFound, err.Error())
+		return problem(http.StatusNotFound, CodeNotFound, plain(err))
 	case errors.Is(err, deed.ErrInProgress):
 		return problem(http.StatusConflict, CodeInProgress, "a command with this Idempotency-Key is being handled: ask again shortly")
 	case errors.Is(err, deed.ErrMismatch):
 		return problem(http.StatusUnprocessableEntity, CodeIdempotencyMismatch, "this Idempotency-Key was used for another command or other contents: use a new key")
 	case errors.Is(err, deed.ErrNotRebuildable), errors.Is(err, deed.ErrNotRunning):
-		return problem(http.StatusConflict, CodeConflict, err.Error())
+		return problem(http.StatusConflict, CodeConflict, plain(err))
 	case errors.Is(err, store.ErrInvalid):
-		return problem(http.StatusBadRequest, CodeInvalid, err.Error())
+		return problem(http.StatusBadRequest, CodeInvalid, plain(err))
 	case errors.Is(err, deed.ErrOutcomeUnknown):
 		return problem(http.StatusGatewayTimeout, CodeOutcomeUnknown, "the store's answer was lost: ask again with the same Idempotency-Key")
+	case errors.Is(err, store.ErrCorrupt):
+		return problem(http.StatusInternalServerError, CodeCorrupt, "stored data is damaged: the log says where; run deed check, then restore a backup")
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return problem(http.StatusServiceUnavailable, CodeUnavailable, "the store cannot serve at the moment: ask again later")
 	}
 	return problem(http.StatusInternalServerError, CodeInternal, "this is a defect of the program: the server's log has the details")
+}
+
+// plain is an error's text without the names of packages.
+func plain(err error) string {
+	s := err.Error()
+	for _, prefix := range []string{"deed: ", "engine: ", "store: ", "unknown name: ", "invalid argument: "} {
+		s = strings.TrimPrefix(s, prefix)
+	}
+	return s
 }
 
 func rejection(r deed.Rejected) Problem {

@@ -77,7 +77,7 @@ func (a *api) documents(w http.ResponseWriter, r *http.Request) error {
 			if sq.Sort != "" {
 				mark.Value = store.FieldOf(last.Value, sq.Sort)
 			}
-			page.Next = encodeMark(mark)
+			page.Next = encodeMark(fingerprint(view, q), mark)
 			break
 		}
 		page.Documents = append(page.Documents, Document{row.Key, rawJSON(row.Value)})
@@ -90,11 +90,14 @@ func (a *api) viewQuery(view string, q url.Values) (store.Query, error) {
 	if err != nil {
 		return store.Query{}, err
 	}
+	if q.Has("sort") && strings.TrimPrefix(q.Get("sort"), "-") == "" {
+		return store.Query{}, deed.Invalid{Field: "sort", Detail: "is an index, with - in front for descending"}
+	}
 	sq := store.Query{Limit: limit, Sort: strings.TrimPrefix(q.Get("sort"), "-"), Desc: strings.HasPrefix(q.Get("sort"), "-")}
 	if sq.Where, err = a.conditions(view, q["where"]); err != nil {
 		return sq, err
 	}
-	sq.After, err = decodeMark(q.Get("after"))
+	sq.After, err = decodeMark(fingerprint(view, q), q.Get("after"))
 	return sq, err
 }
 
@@ -136,7 +139,7 @@ func (a *api) await(ctx context.Context, view string, q url.Values) error {
 	defer cancel()
 	err = a.rt.WaitForView(ctx, view, min)
 	if err != nil && !errors.Is(err, deed.ErrUnknown) {
-		return problem(http.StatusServiceUnavailable, CodeUnavailable, "the view has not read that far yet: "+err.Error())
+		return problem(http.StatusServiceUnavailable, CodeUnavailable, "the view has not read that far yet: ask again, or look at GET /v1/followers ("+plain(err)+")")
 	}
 	return err
 }

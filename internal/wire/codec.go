@@ -73,6 +73,9 @@ func (c *Codec) DeclareLegacy(n Name, proto any) error {
 	if field := shared(v); field != "" {
 		return fmt.Errorf("event %q: the prototype's %s would be shared by all events: leave it nil", n, field)
 	}
+	if Opaque(v.Type()) {
+		return fmt.Errorf("event %q: no field of %v is exported, so nothing of it would be stored", n, v.Type())
+	}
 	c.kinds[n] = kind{typ: v.Type(), proto: v, plain: v.IsZero()}
 	return nil
 }

@@ -102,6 +102,7 @@ func TestCodecRefuses(t *testing.T) {
 		{"no prototype", func(c *Codec) error { return c.DeclareLegacy(Name{"account", "x"}, nil) }, "no prototype"},
 		{"pointer", func(c *Codec) error { return c.DeclareLegacy(Name{"account", "x"}, &names{}) }, "pointer"},
 		{"shared map", func(c *Codec) error { return c.DeclareLegacy(Name{"account", "x"}, names{map[string]int{}}) }, "prototype's M"},
+		{"nothing exported", func(c *Codec) error { return c.DeclareLegacy(Name{"account", "x"}, struct{ limit int }{}) }, "nothing of it would be stored"},
 		{"shape kept", func(c *Codec) error { return c.DeclareUpcast(Name{"account", "opened"}, Upcast{"closed", identity}) }, "new name"},
 		{"to itself", func(c *Codec) error { return c.DeclareUpcast(Name{"account", "x"}, Upcast{"x", identity}) }, "another type"},
 		{"no function", func(c *Codec) error { return c.DeclareUpcast(Name{"account", "x"}, Upcast{To: "opened"}) }, "function"},

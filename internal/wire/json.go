@@ -27,6 +27,21 @@ var (
 // Marshal returns v as compact JSON; equal values give equal bytes.
 func Marshal(v any) ([]byte, error) { return json.Marshal(v, writing) }
 
+// Opaque reports whether a type is a struct with fields, none of which is
+// visible in JSON: as a command it has an empty body, as an event it would
+// lose everything.
+func Opaque(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct || t.NumField() == 0 || t.Implements(reflect.TypeFor[json.Marshaler]()) {
+		return false
+	}
+	for i := range t.NumField() {
+		if f := t.Field(i); f.IsExported() || f.Anonymous {
+			return false
+		}
+	}
+	return true
+}
+
 // Unmarshal reads what a store kept. It ignores fields that v does not have:
 // a newer program may have written them.
 func Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v, reading) }

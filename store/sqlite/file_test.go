@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -52,6 +53,52 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// The same file under another name is the same file.
+func TestOtherNamesAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "deed.db")
+	s := open(t, path)
+	fill(t, s, 1, 1)
+	hard, soft := filepath.Join(dir, "hard.db"), filepath.Join(dir, "soft.db")
+	if err := errors.Join(os.Link(path, hard), os.Symlink(path, soft), os.Remove(path+".lock")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{hard, soft, path} {
+		if _, err := sqlite.Open(name, nil); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "in use") {
+			t.Errorf("opening %s beside the store: %v", filepath.Base(name), err)
+		}
+	}
+}
+
+func TestRemovedFileIsNoticed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "deed.db")
+	now := time.Now()
+	s, err := sqlite.Open(path, &sqlite.Options{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	fill(t, s, 1, 1)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(2 * time.Second)
+	_, err = s.Append(t.Context(), store.Write{Stream: "a/1", Expect: store.Any, Events: []store.Event{randomEvent()}})
+	if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "removed") {
+		t.Errorf("appending to a file that is gone: %v", err)
+	}
+}
+
+func TestMustExist(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none", "typo.db")
+	if _, err := sqlite.Open(path, &sqlite.Options{MustExist: true}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("opening what is not there: %v", err)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); err == nil {
+		t.Error("a folder was made")
 	}
 }
 

@@ -11,13 +11,10 @@ package sqlite
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/gofrs/flock"
 	lib "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
@@ -29,6 +26,10 @@ type Options struct {
 	Now     func() time.Time // the clock; default: time.Now
 	Readers int              // connections that read; default 4
 
+	// MustExist refuses to create a database: a reader that does has mistyped
+	// its name.
+	MustExist bool
+
 	// Relaxed does not wait for the disk: a power cut loses the last moments
 	// of acknowledged events. It is there to measure, and to prove that the
 	// tests of durability can fail.
@@ -39,7 +40,7 @@ type Options struct {
 type Store struct {
 	path     string
 	opts     Options
-	lock     *flock.Flock
+	lock     *lock
 	queue    chan *request
 	closing  chan struct{} // closed by Close
 	done     chan struct{} // closed when the writer has ended
@@ -74,20 +75,12 @@ func Open(path string, opts *Options) (_ *Store, err error) {
 	if s.opts.Readers <= 0 {
 		s.opts.Readers = 4
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("sqlite: %w", err)
-	}
-	s.lock = flock.New(path + ".lock")
-	ok, err := s.lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("sqlite: locking %s: %w", path, err)
-	}
-	if !ok {
-		return nil, fmt.Errorf("%w: sqlite: %s is in use by another process: stop it, or talk to it over HTTP", store.ErrUnavailable, path)
+	if s.lock, err = acquire(path, s.opts.MustExist); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.lock.Unlock())
+			err = errors.Join(err, s.lock.release())
 		}
 	}()
 	w, err := s.newWriter()
@@ -156,7 +149,7 @@ func (s *Store) Close() error {
 		<-s.done
 		<-s.settled
 		// The writer goes last: who goes last moves the WAL into the file.
-		s.closeErr = errors.Join(s.closeReaders(s.opts.Readers), s.mover.Close(), s.writer.close(), s.lock.Unlock())
+		s.closeErr = errors.Join(s.closeReaders(s.opts.Readers), s.mover.Close(), s.writer.close(), s.lock.release())
 		s.announce()
 	})
 	return s.closeErr

@@ -252,6 +252,9 @@ func (w *writer) transact(batch []*request) (err error) {
 	if w.broken != nil {
 		return w.broken
 	}
+	if w.broken = w.s.lock.check(w.s.opts.Now()); w.broken != nil {
+		return w.broken
+	}
 	if w.conn == nil {
 		if err := w.reopen(); err != nil {
 			return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
