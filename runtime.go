@@ -22,8 +22,13 @@ type Config struct {
 	Journal      Journal          // which outcomes of commands are recorded; default: all
 	Retries      int              // of a command that other writers overtook; default 10
 	CachedStates int              // states of entities kept in memory, per aggregate; default 10,000
-	Poll         time.Duration    // how often followers look for themselves, should a wake-up be lost; default 1 s
+	Poll         time.Duration    // how often followers look for themselves, should a wake-up be lost; default 1 s, 5 s on a shared store
 	Now          func() time.Time // the clock that commands are stamped with; default: time.Now
+
+	// Node names this process among those that share the store, see
+	// [Runtime.Nodes]. Default: host, process id and something random.
+	Node  string
+	Lease time.Duration // after which others take over from a silent node; default 6 s
 }
 
 // A Runtime runs domains on a store. It may be used by many goroutines.
@@ -51,6 +56,11 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 	}
 	cfg.Retries = cmp.Or(cfg.Retries, 10)
 	cfg.CachedStates = cmp.Or(cfg.CachedStates, 10_000)
+	nodes := engine.Config{}
+	if store.IsShared(s) {
+		nodes = cfg.node()
+		cfg.Poll = cmp.Or(cfg.Poll, 5*time.Second)
+	}
 	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
 	rt := &Runtime{
 		store: s, cfg: cfg, codec: wire.NewCodec(),
@@ -59,7 +69,8 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 	if err := rt.registerAll(); err != nil {
 		return nil, err
 	}
-	e, err := engine.New(engine.Config{Store: s, Followers: rt.followers, Logger: cfg.Logger, Poll: cfg.Poll})
+	nodes.Store, nodes.Followers, nodes.Logger, nodes.Poll = s, rt.followers, cfg.Logger, cfg.Poll
+	e, err := engine.New(nodes)
 	if err != nil {
 		return nil, fmt.Errorf("deed: %w", err)
 	}

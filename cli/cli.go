@@ -20,6 +20,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -151,6 +152,8 @@ type app struct {
 	store   string
 	config  string
 	verbose bool
+	node    string
+	lease   time.Duration
 	creates bool // a store that is not there is made
 }
 
@@ -189,7 +192,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.demo(), a.serve(), a.exec(), a.streamCommand(), a.eventsCommand(), a.view(),
-		a.followers(), a.deadLetters(), a.backup(), a.check(), a.bench(), a.version(),
+		a.followers(), a.nodes(), a.deadLetters(), a.backup(), a.check(), a.bench(), a.version(),
 	)
 	return root
 }

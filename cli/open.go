@@ -44,7 +44,7 @@ func (a *app) start(ctx context.Context, dsn string, mustExist bool, log *slog.L
 	if err != nil {
 		return nil, err
 	}
-	rt, err := deed.New(s, deed.Config{Domains: a.domains, Logger: log})
+	rt, err := deed.New(s, deed.Config{Domains: a.domains, Logger: log, Node: a.node, Lease: a.lease})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

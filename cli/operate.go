@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -52,6 +54,40 @@ func (a *app) followers() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+func (a *app) nodes() *cobra.Command {
+	return &cobra.Command{
+		Use:   "nodes",
+		Short: "Print the processes that share a store, and what each of them holds",
+		Long: `Print the processes that share a store, and what each of them holds: the
+partitions of followers, with how often each has changed hands (epoch). A
+SQLite file has a single process, and so no nodes.`,
+		Example: "  deed nodes --server http://localhost:8080",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), func(c *client.Client) error {
+				var list httpapi.NodeList
+				if _, err := c.Do(cmd.Context(), http.MethodGet, "/v1/nodes", nil, nil, &list); err != nil {
+					return err
+				}
+				return a.show(list, func() { a.printNodes(list.Nodes) })
+			})
+		},
+	}
+}
+
+func (a *app) printNodes(list []deed.Node) {
+	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "NODE\tHOST\tPID\tALIVE\tSINCE\tHOLDS")
+	for _, n := range list {
+		holds := make([]string, len(n.Holds))
+		for i, h := range n.Holds {
+			holds[i] = fmt.Sprintf("%s %d/%d (epoch %d)", h.Follower, h.Partition+1, h.Partitions, h.Epoch)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%v\t%s\t%s\n", n.Name, n.Host, n.PID, n.Alive, n.Started.Format(time.DateTime), strings.Join(holds, ", "))
+	}
+	w.Flush()
 }
 
 func (a *app) printFollowers(list []deed.FollowerStatus) {

@@ -42,6 +42,8 @@ func (a *app) serve() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&addr, "addr", "localhost:8080", "address to listen on")
+	cmd.Flags().StringVar(&a.node, "node", "", "name of this process among those that share the store (default: host, process id and something random)")
+	cmd.Flags().DurationVar(&a.lease, "lease", 6*time.Second, "after which others take over from a node that is silent")
 	cmd.Flags().StringSliceVar(&hosts, "host", nil, "name under which the server is reached, for example through a proxy; may be repeated (default: this machine's only, on a loopback address)")
 	return cmd
 }

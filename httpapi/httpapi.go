@@ -94,6 +94,7 @@ func (a *api) routes() map[string]http.Handler {
 		"GET /v1/views/{view}":       a.documents,
 		"GET /v1/views/{view}/{key}": a.document,
 
+		"GET /v1/nodes":                     a.nodes,
 		"GET /v1/followers":                 a.followers,
 		"POST /v1/followers/{name}/pause":   a.pause,
 		"POST /v1/followers/{name}/resume":  a.resume,

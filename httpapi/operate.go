@@ -54,6 +54,22 @@ func (a *api) direct(w http.ResponseWriter, r *http.Request, status int, do func
 	return deed.ErrNoFollower
 }
 
+// NodeList is the processes that share the store.
+type NodeList struct {
+	Nodes []deed.Node `json:"nodes"`
+}
+
+func (a *api) nodes(w http.ResponseWriter, r *http.Request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	list, err := a.rt.Nodes(r.Context())
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, NodeList{list})
+}
+
 // A DeadLetterPage is some dead letters.
 type DeadLetterPage struct {
 	DeadLetters []deed.DeadLetter `json:"dead_letters"`

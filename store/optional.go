@@ -54,6 +54,15 @@ func VolatileReason(s Store) string {
 	return ""
 }
 
+// A Shared store may be used by several processes at once.
+type Shared interface{ Shared() bool }
+
+// IsShared reports whether several processes may use a store.
+func IsShared(s Store) bool {
+	sh, ok := s.(Shared)
+	return ok && sh.Shared()
+}
+
 // A Dropper is a store that can delete a whole collection at once.
 type Dropper interface {
 	// DropColl deletes all documents and indexes of a collection. It need

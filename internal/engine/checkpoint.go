@@ -17,6 +17,8 @@ const cursorColl = "$cursor"
 type checkpoint struct {
 	Cursor store.Cursor `json:"cursor"`
 	Past   []past       `json:"past,omitempty"`
+	Node   string       `json:"node,omitempty"`  // who holds the partition, if several may
+	Epoch  uint64       `json:"epoch,omitempty"` // grows with every holder, and never begins again
 }
 
 // past is what a follower had read when it had another number of partitions.
@@ -68,6 +70,8 @@ func cursorKey(follower string, gen uint64, part, parts int) string {
 	return fmt.Sprintf("%s%d-of-%d", cursorPrefix(follower, gen), part, parts)
 }
 
+func followerOfKey(key string) string { return key[:strings.IndexByte(key, '/')] }
+
 func parseCursorKey(key string) (part, parts int, err error) {
 	_, err = fmt.Sscanf(key[strings.LastIndexByte(key, '/')+1:], "%d-of-%d", &part, &parts)
 	if err != nil || part < 0 || part >= parts {
@@ -92,6 +96,7 @@ func parseCheckpoint(d store.Doc) (c checkpoint, err error) {
 type checkpoints struct {
 	past         // the number of partitions and their cursors
 	pasts []past // what any of the partitions still has to skip
+	epoch uint64 // the highest of any partition
 	docs  []store.Doc
 }
 
@@ -115,6 +120,7 @@ func loadCheckpoints(ctx context.Context, s store.Docs, follower string, gen uin
 			return all, fmt.Errorf("%w: checkpoint %s beside those of %d partitions", store.ErrCorrupt, d.Key, all.Partitions)
 		}
 		all.Cursors[part] = c.Cursor
+		all.epoch = max(all.epoch, c.Epoch)
 		for _, p := range c.Past {
 			if !slices.ContainsFunc(all.pasts, p.equal) {
 				all.pasts = append(all.pasts, p)
@@ -134,7 +140,7 @@ func repartition(ctx context.Context, s store.Docs, f *follower, gen uint64) err
 	if err != nil || old.Partitions == f.Partitions {
 		return err
 	}
-	fresh := checkpoint{}
+	fresh := checkpoint{Epoch: old.epoch}
 	var changes []store.Change
 	if old.Partitions > 0 {
 		fresh.Cursor = least(old.Cursors)

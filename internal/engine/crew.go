@@ -61,6 +61,20 @@ func (c *crew) stop() {
 	c.ended.Wait()
 }
 
+// rouse makes workers that stand by look.
+func (c *crew) rouse() {
+	for _, w := range c.workers {
+		w.mu.Lock()
+		if w.state == StateStandby {
+			w.poked = true
+			if w.poke != nil {
+				w.poke()
+			}
+		}
+		w.mu.Unlock()
+	}
+}
+
 // cursor is how far all of the crew have come.
 func (c *crew) cursor() store.Cursor {
 	cursors := make([]store.Cursor, len(c.workers))

@@ -29,12 +29,20 @@ type Config struct {
 	Followers []Follower
 	Logger    *slog.Logger  // default: slog.Default()
 	Poll      time.Duration // how often followers look for themselves; default 1 s
+
+	// Node names this process among several that use the same store; "" if
+	// nobody else does. Host and PID tell people where it runs.
+	Node  string
+	Host  string
+	PID   int
+	Lease time.Duration // after which a silent node counts as dead; default 6 s
 }
 
 // An Engine runs followers.
 type Engine struct {
 	store     store.Store
 	followers []*follower // in the order of their names
+	members   *membership // nil if nobody else uses the store
 }
 
 // New returns an engine for followers with different names.
@@ -52,6 +60,12 @@ func New(cfg Config) (*Engine, error) {
 		})
 	}
 	slices.SortFunc(e.followers, func(a, b *follower) int { return cmp.Compare(a.Name, b.Name) })
+	if cfg.Node != "" {
+		e.members = newMembership(cfg, e.followers)
+		for _, f := range e.followers {
+			f.members = e.members
+		}
+	}
 	for i := 1; i < len(e.followers); i++ {
 		if name := e.followers[i].Name; name == e.followers[i-1].Name {
 			return nil, fmt.Errorf("engine: two followers are named %q: rename one", name)
@@ -79,11 +93,19 @@ func check(f Follower) error {
 // Run runs the followers until ctx is done, then returns nil. When it
 // returns, every goroutine it started has ended.
 func (e *Engine) Run(ctx context.Context) error {
-	var all sync.WaitGroup
+	var all, member sync.WaitGroup
+	last, leave := context.WithCancel(context.WithoutCancel(ctx)) // a node leaves when its followers have ended
+	defer leave()
+	if e.members != nil {
+		e.members.join(ctx)
+		member.Go(func() { e.members.run(last) })
+	}
 	for _, f := range e.followers {
 		all.Go(func() { f.run(ctx) })
 	}
 	all.Wait()
+	leave()
+	member.Wait()
 	return nil
 }
 

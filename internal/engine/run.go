@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/deed-dev/deed/store"
@@ -19,6 +20,8 @@ type follower struct {
 	log     *slog.Logger
 	poll    time.Duration
 	control chan struct{} // the intent may have changed
+	members *membership   // nil if nobody else uses the store
+	waiting atomic.Int64  // how many wait for the cursor
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced when a cursor moves or a crew changes
@@ -337,6 +340,11 @@ func (f *follower) until(ctx context.Context, so func() bool) error {
 }
 
 func (f *follower) waitFor(ctx context.Context, p store.Position) error {
+	f.waiting.Add(1)
+	defer f.waiting.Add(-1)
+	if live, _, _ := f.crews(); live != nil && f.members != nil {
+		live.rouse()
+	}
 	for {
 		_, _, changed := f.crews()
 		if f.cursor().Covers(p) {

@@ -15,6 +15,7 @@ const (
 	StateRebuilding = "rebuilding" // runs, and builds its documents anew beside
 	StateTrouble    = "waiting"    // for the store, after an error; it goes on by itself
 	StateStopped    = "stopped"    // Run does not run
+	StateStandby    = "standby"    // other nodes hold all of its partitions
 )
 
 // A Status says how a follower is doing.
@@ -37,6 +38,7 @@ type Status struct {
 	ErrorAt    *time.Time   `json:"last_error_at,omitempty"`
 	Heartbeat  *time.Time   `json:"heartbeat,omitempty"` // when the slowest partition last showed signs of life
 	Rebuild    *Progress    `json:"rebuild,omitempty"`
+	Nodes      []string     `json:"nodes,omitempty"` // who holds each of its partitions, if several processes share the store; "" = nobody
 }
 
 // Progress says how far a rebuild is.
@@ -64,8 +66,19 @@ func (f *follower) status() Status {
 		s.lags(asleep.oldest, now)
 	} else {
 		s.Cursor = live.cursor()
+		elsewhere := 0
 		for _, w := range live.workers {
-			s.merge(w.reported(now), now)
+			r := w.reported(now)
+			s.merge(r, now)
+			if r.state == StateStandby {
+				elsewhere++
+			}
+			if f.members != nil {
+				s.Nodes = append(s.Nodes, r.node)
+			}
+		}
+		if elsewhere == len(live.workers) && s.State == StateRunning {
+			s.State = StateStandby
 		}
 		s.Behind = s.Cursor.Behind(s.Head)
 	}
@@ -114,6 +127,7 @@ type report struct {
 	rateAt    time.Time
 	rateFrom  uint64
 	alive     bool
+	node      string // the holder, if several may be
 }
 
 // The methods below update what a worker reports.
@@ -122,8 +136,9 @@ func (w *worker) beat() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.heartbeat = time.Now()
-	if w.state != StateRunning {
-		w.state = StateRunning
+	w.state = StateRunning
+	if m := w.f.members; m != nil {
+		w.node = m.self.Node
 	}
 	w.told()
 }

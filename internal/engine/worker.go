@@ -53,6 +53,9 @@ type worker struct {
 	rev     uint64       // of the checkpoint
 	past    []past
 	lot     lot
+	held    bool           // this node holds the partition
+	epoch   uint64         // since it does
+	vacant  time.Time      // since when nobody is seen to hold it
 	redrove bool           // the last thing it did was to try dead letters
 	saveAt  time.Time      // not before then, if there is no effect to save
 	size    int            // of batches
@@ -74,7 +77,7 @@ func (w *worker) run(ctx context.Context) {
 	defer w.leave(ctx)
 	failures := 0
 	for ctx.Err() == nil {
-		err := w.step(ctx)
+		err := w.work(ctx)
 		for err != nil && ctx.Err() == nil {
 			w.handler.Reset()
 			w.forgetRead()
@@ -84,18 +87,28 @@ func (w *worker) run(ctx context.Context) {
 			if err = w.load(ctx); err == nil {
 				// Perhaps it was too much for the store.
 				w.size = max(1, smallBatch>>min(failures, 16))
-				err = w.step(ctx)
+				err = w.work(ctx)
 			}
 		}
 		failures = 0
 	}
 }
 
+// work does one thing, or stands by while another node holds the partition.
+func (w *worker) work(ctx context.Context) error {
+	if !w.holds(ctx) {
+		return w.standBy(ctx)
+	}
+	return w.step(ctx)
+}
+
 // leave saves the cursor, should it have moved over records without effect,
 // and answers whoever still asks for something.
 func (w *worker) leave(ctx context.Context) {
 	w.forgetRead()
-	if w.cursor != w.saved {
+	held := w.held
+	w.held = false
+	if w.cursor != w.saved && (held || w.f.members == nil) || held {
 		if err := w.commit(ctx, newTx(w.f.store), w.cursor); err != nil {
 			w.log.Debug("cursor not saved", "error", err)
 		}
@@ -105,16 +118,17 @@ func (w *worker) leave(ctx context.Context) {
 
 // load reads what the store knows of the worker.
 func (w *worker) load(ctx context.Context) error {
-	d, err := w.f.store.Get(ctx, cursorColl, cursorKey(w.f.Name, w.gen, w.part, w.f.Partitions))
-	if errors.Is(err, store.ErrNotFound) {
-		w.f.wake() // another node has rebuilt, or has other partitions
-	}
-	if err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	c, err := parseCheckpoint(d)
+	c, rev, err := w.checkpoint(ctx)
 	if err != nil {
 		return err
+	}
+	if m := w.f.members; m != nil {
+		w.held = w.held && c.Node == m.self.Node && c.Epoch == w.epoch
+		if !w.held {
+			w.cursor, w.saved = c.Cursor, c.Cursor
+			w.observe(ctx, c)
+			return nil
+		}
 	}
 	parked := lot{}
 	for l, err := range letters(ctx, w.f.store, w.f.Name, w.gen, "") {
@@ -126,10 +140,23 @@ func (w *worker) load(ctx context.Context) error {
 			parked.add(l)
 		}
 	}
-	w.cursor, w.saved, w.rev, w.past, w.lot = c.Cursor, c.Cursor, d.Rev, c.Past, parked
+	w.cursor, w.saved, w.rev, w.past, w.epoch, w.lot = c.Cursor, c.Cursor, rev, c.Past, c.Epoch, parked
 	w.size = smallBatch
 	w.tell()
 	return nil
+}
+
+// checkpoint reads the worker's checkpoint and its revision.
+func (w *worker) checkpoint(ctx context.Context) (checkpoint, uint64, error) {
+	d, err := w.f.store.Get(ctx, cursorColl, cursorKey(w.f.Name, w.gen, w.part, w.f.Partitions))
+	if errors.Is(err, store.ErrNotFound) {
+		w.f.wake() // another node has rebuilt, or has other partitions
+	}
+	if err != nil {
+		return checkpoint{}, 0, fmt.Errorf("checkpoint: %w", err)
+	}
+	c, err := parseCheckpoint(d)
+	return c, d.Rev, err
 }
 
 // step does one thing: a task, a retry, a batch, or waiting for more.
@@ -216,7 +243,11 @@ func (w *worker) startWait(ctx context.Context, d time.Duration) (context.Contex
 // of it when the worker next reports.
 func (w *worker) commit(ctx context.Context, tx *Tx, cursor store.Cursor, extra ...store.Change) error {
 	past := remaining(w.past, cursor)
-	data, err := json.Marshal(checkpoint{Cursor: cursor, Past: past})
+	c := checkpoint{Cursor: cursor, Past: past, Epoch: w.epoch}
+	if w.held {
+		c.Node = w.f.members.self.Node
+	}
+	data, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}

@@ -192,6 +192,9 @@ func (s *Store) settings(ctx context.Context) error {
 // Volatile says what a server with careless settings may lose.
 func (s *Store) Volatile() string { return s.unsafe }
 
+// Shared says that several processes may use the store.
+func (s *Store) Shared() bool { return true }
+
 // Schema is the schema that holds the tables.
 func (s *Store) Schema() string { return s.opts.Schema }
 
