@@ -44,7 +44,7 @@ func TestImports(t *testing.T) {
 		"store/mem":               {"deedtest", "cli"},
 		"store/sqlite":            {"cli", "internal/bench"},
 		"store/postgres":          {"cli"},
-		"internal/pgtest":         {},
+		"internal/pgtest":         {"store/postgres", "cli"},
 		"store/storetest":         {},
 		"store/storetest/history": {},
 		"internal/wire":           {"", "internal/bench"},

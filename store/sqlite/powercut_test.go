@@ -154,8 +154,8 @@ func (d *disk) cut(t *testing.T, mode string, after time.Duration) map[string]ui
 		t.Fatal(err)
 	}
 	time.Sleep(after)
-	for range 200 { // a slow machine: let it acknowledge something first
-		if info, err := acks.Stat(); err == nil && info.Size() > 1000 {
+	for range 200 { // a slow machine: let it acknowledge enough first
+		if info, err := acks.Stat(); err == nil && info.Size() > 16_000 {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
