@@ -42,7 +42,6 @@ type nodeDoc struct {
 // A peer is a node as this process sees it.
 type peer struct {
 	nodeDoc
-	rev   uint64
 	since time.Time // when its count was last seen to move
 }
 
@@ -54,7 +53,6 @@ type membership struct {
 
 	mu     sync.Mutex
 	self   nodeDoc
-	rev    uint64    // of our document
 	heard  time.Time // when it was last written
 	peers  map[string]*peer
 	joined bool
@@ -143,7 +141,7 @@ func (m *membership) see(d store.Doc, now time.Time) []store.Change {
 	defer m.mu.Unlock()
 	p := m.peers[d.Key]
 	if p == nil || p.Beat != doc.Beat || !p.Started.Equal(doc.Started) {
-		m.peers[d.Key] = &peer{nodeDoc: doc, rev: d.Rev, since: now}
+		m.peers[d.Key] = &peer{nodeDoc: doc, since: now}
 		return nil
 	}
 	if now.Sub(p.since) > 20*m.lease {
