@@ -40,13 +40,14 @@ func within(pkg string, rooms ...string) bool {
 func TestImports(t *testing.T) {
 	users := map[string][]string{
 		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench"},
-		"store":                   {"", "internal/engine", "store/...", "deedtest", "httpapi", "cli", "internal/bench"},
+		"store":                   {"", "internal/engine", "store/...", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify"},
 		"store/mem":               {"deedtest", "cli"},
 		"store/sqlite":            {"cli", "internal/bench"},
 		"store/postgres":          {"cli"},
 		"internal/pgtest":         {"store/postgres", "cli"},
-		"store/storetest":         {},
-		"store/storetest/history": {},
+		"store/storetest":         {"internal/verify"},
+		"store/storetest/history": {"internal/verify"},
+		"internal/verify":         {"cli"},
 		"internal/wire":           {"", "internal/bench"},
 		"internal/engine":         {""},
 		"internal/client":         {"cli", "internal/simulate", "internal/bench"},

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"strings"
@@ -40,6 +41,8 @@ type Options struct {
 	// LockTimeout is how long an append waits for others that hold the head of
 	// the log. Default: 5 s.
 	LockTimeout time.Duration
+	// Dial makes connections; default: a net.Dialer. Tests disturb them.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // A Store is a [store.Store] in a PostgreSQL database.
@@ -163,6 +166,9 @@ func (s *Store) configure(dsn string) (*pgxpool.Config, error) {
 	}
 	cfg.MaxConns = max(cfg.MaxConns, 8)
 	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	if s.opts.Dial != nil {
+		cfg.ConnConfig.DialFunc = s.opts.Dial
+	}
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	}

@@ -52,26 +52,51 @@ func Run(t *testing.T, open func(*testing.T) store.Store) {
 	}
 }
 
+// A DurableClause is a promise about what is there after a restart.
+type DurableClause struct {
+	Name string
+	Why  string
+	// Check returns what is wrong. It opens the same, at first empty, store
+	// twice, one after the other.
+	Check func(ctx context.Context, open func() (store.Store, error)) error
+}
+
+// DurableClauses returns the promises that need a restart.
+func DurableClauses() []DurableClause {
+	out := make([]DurableClause, len(durableClauses))
+	for i, c := range durableClauses {
+		out[i] = DurableClause{c.name, c.why, c.check}
+	}
+	return out
+}
+
+func (c durable) check(ctx context.Context, open func() (store.Store, error)) error {
+	for _, part := range []func(context.Context, store.Store) error{c.before, c.after} {
+		s, err := open()
+		if err != nil {
+			return err
+		}
+		err = part(ctx, s)
+		if e := s.Close(); err == nil {
+			err = e
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // RunDurable checks what must be so after a store was closed and opened
 // again. Open opens the store that is kept in a folder.
 func RunDurable(t *testing.T, open func(t *testing.T, dir string) store.Store) {
-	for _, c := range durableClauses {
-		t.Run("durable/"+c.name, func(t *testing.T) {
+	for _, c := range DurableClauses() {
+		t.Run("durable/"+c.Name, func(t *testing.T) {
 			dir := t.TempDir()
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
-			s := open(t, dir)
-			err := c.before(ctx, s)
-			if e := s.Close(); err == nil {
-				err = e
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			s = open(t, dir)
-			defer s.Close()
-			if err := c.after(ctx, s); err != nil {
-				t.Errorf("%v\nwhy it matters: %s", err, c.why)
+			if err := c.Check(ctx, func() (store.Store, error) { return open(t, dir), nil }); err != nil {
+				t.Errorf("%v\nwhy it matters: %s", err, c.Why)
 			}
 		})
 	}

@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/deed-dev/deed/internal/verify"
+	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/postgres"
+	"github.com/deed-dev/deed/store/sqlite"
+)
+
+func (a *app) verify() *cobra.Command {
+	var o verify.Options
+	var only string
+	cmd := &cobra.Command{
+		Use:   "verify --store DSN",
+		Short: "Prove on your own database that it keeps what deed promises",
+		Long: `Run the suite that every store has to pass against a database of yours: the
+whole contract, races between processes, and random histories over connections
+that stall and break. It works in schemas, folders or streams of its own, and
+removes them afterwards; what is there already it does not touch.`,
+		Example: `  deed verify --store postgres://deed@localhost/shop
+  deed verify --store sqlite:/mnt/disk/any.db --histories 200
+  deed verify --store postgres://deed@localhost/shop --json > report.json`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, extra, err := a.place()
+			if err != nil {
+				return err
+			}
+			if o.Only, err = regexp.Compile(only); err != nil {
+				return usageError{fmt.Errorf("--only: %w", err)}
+			}
+			o.Extra, o.Progress, o.Terminal = extra, a.talk, isTerminal(a.talk)
+			r, err := verify.Run(cmd.Context(), hidden(a.store), p, o)
+			if err != nil {
+				return err
+			}
+			if err := a.show(r, func() { r.Print(a.out) }); err != nil {
+				return err
+			}
+			if r.Failed > 0 {
+				a.code = exitFailed
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&only, "only", "", "only checks whose name matches this regular expression, for example ^races")
+	f.IntVar(&o.Races, "races", 200, "rounds of each race")
+	f.IntVar(&o.Histories, "histories", 20, "random histories of each kind")
+	f.Uint64Var(&o.Seed, "seed", 0, "play the histories of this seed again")
+	return cmd
+}
+
+// isTerminal reports whether people look at what is written.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// hidden is a DSN without its password.
+func hidden(dsn string) string {
+	scheme, rest, ok := strings.Cut(dsn, "://")
+	if !ok {
+		return dsn
+	}
+	if user, host, ok := strings.Cut(rest, "@"); ok {
+		user, _, _ = strings.Cut(user, ":")
+		return scheme + "://" + user + "@" + host
+	}
+	return dsn
+}
+
+// place is where the suite makes its installations.
+func (a *app) place() (verify.Place, []verify.Check, error) {
+	scheme, path, _ := strings.Cut(a.store, ":")
+	switch scheme {
+	case "sqlite":
+		return folder(filepath.Dir(strings.TrimPrefix(path, "//"))), nil, nil
+	case "postgres", "postgresql":
+		return database(a.store), nil, nil
+	case "":
+		return nil, nil, usageError{errors.New("verify needs --store: the database to prove it on")}
+	}
+	return nil, nil, usageError{fmt.Errorf("--store %q: verify works on sqlite:PATH and postgres://...", a.store)}
+}
+
+// A folder is a place for SQLite files.
+type folder string
+
+func (f folder) Fresh(context.Context) (verify.Installation, error) {
+	dir, err := os.MkdirTemp(string(f), "deed-verify-")
+	return file(dir), err
+}
+
+// A file is a SQLite file in a folder of its own.
+type file string
+
+func (f file) Open(context.Context, *verify.Net) (store.Store, error) {
+	return sqlite.Open(filepath.Join(string(f), "deed.db"), nil)
+}
+
+func (f file) Shared() bool               { return false }
+func (f file) Drop(context.Context) error { return os.RemoveAll(string(f)) }
+
+// A database is a place for schemas.
+type database string
+
+func (d database) Fresh(context.Context) (verify.Installation, error) {
+	return schema{string(d), "deed_verify_" + strings.ToLower(rand.Text()[:12])}, nil
+}
+
+// A schema is one of a PostgreSQL database.
+type schema struct{ dsn, name string }
+
+func (s schema) Open(ctx context.Context, net *verify.Net) (store.Store, error) {
+	o := &postgres.Options{Schema: s.name}
+	if net != nil {
+		o.Dial = net.Dial
+	}
+	return postgres.Open(ctx, s.dsn, o)
+}
+
+func (s schema) Shared() bool { return true }
+
+func (s schema) Drop(ctx context.Context) error {
+	return postgres.Drop(ctx, s.dsn, &postgres.Options{Schema: s.name})
+}
