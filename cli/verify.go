@@ -97,7 +97,7 @@ func (a *app) place() (verify.Place, []verify.Check, error) {
 	case "":
 		return nil, nil, usageError{errors.New("verify needs --store: the database to prove it on")}
 	}
-	return nil, nil, usageError{fmt.Errorf("--store %q: verify works on sqlite:PATH and postgres://...", a.store)}
+	return nil, nil, usageError{fmt.Errorf("--store %q: verify works on sqlite:PATH and postgres://USER@HOST/DATABASE", a.store)}
 }
 
 // A folder is a place for SQLite files.
