@@ -40,11 +40,12 @@ func within(pkg string, rooms ...string) bool {
 func TestImports(t *testing.T) {
 	users := map[string][]string{
 		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench"},
-		"store":                   {"", "internal/engine", "store/...", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify"},
+		"store":                   {"", "internal/engine", "store/...", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/backends"},
 		"store/mem":               {"deedtest", "cli"},
-		"store/sqlite":            {"cli", "internal/bench"},
-		"store/postgres":          {"cli"},
-		"internal/pgtest":         {"store/postgres", "cli"},
+		"store/sqlite":            {"cli", "internal/bench", "internal/backends"},
+		"store/postgres":          {"cli", "internal/backends"},
+		"internal/pgtest":         {"internal/backends"},
+		"internal/backends":       {},
 		"store/storetest":         {"internal/verify"},
 		"store/storetest/history": {"internal/verify"},
 		"internal/verify":         {"cli"},

@@ -5,24 +5,29 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/examples/conference"
-	"github.com/deed-dev/deed/store/sqlite"
+	"github.com/deed-dev/deed/internal/backends"
+	"github.com/deed-dev/deed/store"
 )
 
-func serve(t *testing.T) string {
-	t.Helper()
-	s, err := sqlite.Open(filepath.Join(t.TempDir(), "deed.db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return deedtest.Serve(t, s, conference.Domain)
+// Every scenario is played on every backend, over real HTTP.
+func TestOverHTTP(t *testing.T) {
+	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
+		t.Run("conference", func(t *testing.T) { conferenceOverHTTP(t, deedtest.Serve(t, open(t), conference.Domain)) })
+	})
+	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
+		t.Run("one address, one attendee", func(t *testing.T) { oneAddressOneAttendee(t, open(t)) })
+	})
+	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
+		t.Run("trouble with views", func(t *testing.T) { troubleWithViews(t, open(t)) })
+	})
 }
 
 type answer struct {
@@ -69,8 +74,7 @@ func want(t *testing.T, what string, got, want any) {
 }
 
 // Scenarios A1 to A5 of the specification.
-func TestConferenceOverHTTP(t *testing.T) {
-	base := serve(t)
+func conferenceOverHTTP(t *testing.T, base string) {
 	g1 := base + "/v1/attendee/g1"
 	// look reads a view as soon as it shows what an answer says.
 	look := func(view, key string, a answer) answer {
@@ -123,12 +127,7 @@ func TestConferenceOverHTTP(t *testing.T) {
 }
 
 // Twenty clients of two servers want the same address at once; one gets it.
-func TestOneAddressOneAttendee(t *testing.T) {
-	s, err := sqlite.Open(filepath.Join(t.TempDir(), "deed.db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
+func oneAddressOneAttendee(t *testing.T, s store.Store) {
 	// Two runtimes on one store know nothing of each other, as two processes would.
 	servers := []string{deedtest.Serve(t, s, conference.Domain), deedtest.Serve(t, s, conference.Domain)}
 	for round := range 100 {
@@ -156,4 +155,42 @@ func TestOneAddressOneAttendee(t *testing.T) {
 			t.Fatalf("round %d: %d attendees got the address", round, won)
 		}
 	}
+}
+
+// Scenarios A7 and A8: a view that does not move keeps nobody from registering,
+// and an event that a projection cannot take in holds up its own attendee only.
+func troubleWithViews(t *testing.T, s store.Store) {
+	var broken atomic.Bool
+	broken.Store(true)
+	badges := deed.Projection[string]{Name: "badges", On: []deed.Handler[string]{deed.On(func(v *string, e conference.Registered) {
+		if e.Email == "g2@x.org" && broken.Load() {
+			panic("the printer is jammed")
+		}
+		*v = e.Email
+	})}}
+	base := deedtest.Serve(t, s, conference.Domain, deed.Domain{Name: "badges", Parts: []deed.Part{badges}})
+	view := func(name, key string, after any) answer {
+		return ask(t, "GET", fmt.Sprintf("%s/v1/views/%s/%s?min-position=%v&wait=10s", base, name, key, after), "")
+	}
+	// A7
+	want(t, "pause", ask(t, "POST", base+"/v1/followers/attendees/pause", "").status, 200)
+	g1 := ask(t, "POST", base+"/v1/attendee/g1/register", `{"email":"g1@x.org"}`)
+	want(t, "register", g1.status, 200)
+	want(t, "not yet", ask(t, "GET", base+"/v1/views/attendees/g1", "").status, 404)
+	want(t, "resume", ask(t, "POST", base+"/v1/followers/attendees/resume", "").status, 200)
+	want(t, "now", view("attendees", "g1", g1.get("position")).get("value", "email"), "g1@x.org")
+	// A8
+	ask(t, "POST", base+"/v1/attendee/g2/register", `{"email":"g2@x.org"}`)
+	g3 := ask(t, "POST", base+"/v1/attendee/g3/register", `{"email":"g3@x.org"}`)
+	want(t, "another", view("badges", "g3", g3.get("position")).get("value"), "g3@x.org")
+	want(t, "the one in question", view("badges", "g2", g3.get("position")).status, 404)
+	letters, _ := ask(t, "GET", base+"/v1/dead-letters?follower=badges", "").get("dead_letters").([]any)
+	if len(letters) != 1 {
+		t.Fatalf("dead letters: %v", letters)
+	}
+	letter, _ := letters[0].(map[string]any)
+	want(t, "handler and stream", []any{letter["follower"], letter["stream"]}, []any{"badges", "attendee/g2"})
+	broken.Store(false)
+	want(t, "redrive", ask(t, "POST", fmt.Sprintf("%s/v1/dead-letters/%v/redrive", base, letter["id"]), "").status, 200)
+	want(t, "repaired", view("badges", "g2", g3.get("position")).get("value"), "g2@x.org")
 }

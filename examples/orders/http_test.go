@@ -5,24 +5,23 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/examples/orders"
-	"github.com/deed-dev/deed/store/sqlite"
+	"github.com/deed-dev/deed/internal/backends"
+	"github.com/deed-dev/deed/store"
 )
 
-// serve runs the domain on a fresh file, over real HTTP.
-func serve(t *testing.T) string {
-	t.Helper()
-	s, err := sqlite.Open(filepath.Join(t.TempDir(), "deed.db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return deedtest.Serve(t, s, orders.Domain)
+// Every scenario is played on every backend, over real HTTP.
+func TestOverHTTP(t *testing.T) {
+	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
+		base := deedtest.Serve(t, open(t), orders.Domain)
+		t.Run("orders", func(t *testing.T) { ordersOverHTTP(t, base) })
+		t.Run("retries, versions and the past", func(t *testing.T) { retriesVersionsAndThePast(t, base) })
+		t.Run("pages of a view", func(t *testing.T) { pagesOfAView(t, base) })
+	})
 }
 
 // ask calls the API and returns status and body.
@@ -95,8 +94,7 @@ const (
 )
 
 // Scenarios O1 to O6 of the specification.
-func TestOrdersOverHTTP(t *testing.T) {
-	base := serve(t)
+func ordersOverHTTP(t *testing.T, base string) {
 	// O1: the server makes the id; one batch.
 	status, receipt, h := ask(t, "POST", base+"/v1/order/create", twoItems)
 	want(t, "create", status, 201)
@@ -151,8 +149,7 @@ func TestOrdersOverHTTP(t *testing.T) {
 
 // The same key gives the same answer; a version that has passed is refused;
 // the past can be read.
-func TestRetriesVersionsAndThePast(t *testing.T) {
-	base := serve(t)
+func retriesVersionsAndThePast(t *testing.T, base string) {
 	key := []string{"Idempotency-Key", "k-1", "X-Actor", "ann"}
 	_, first, h := ask(t, "POST", base+"/v1/order/create", twoItems, key...)
 	status, again, h2 := ask(t, "POST", base+"/v1/order/create", strings.Join(strings.Fields(twoItems), ""), key...)
@@ -190,8 +187,7 @@ func TestRetriesVersionsAndThePast(t *testing.T) {
 	want(t, "before it was there", status, 404)
 }
 
-func TestPagesOfAView(t *testing.T) {
-	base := serve(t)
+func pagesOfAView(t *testing.T, base string) {
 	var last map[string]any
 	for i := range 25 {
 		body := fmt.Sprintf(`{"customer":"c-%d","items":[{"product":"p","name":"n","unit_price":{"amount":%d,"currency":"EUR"},"quantity":1}]}`, i%3, i%7)
