@@ -49,6 +49,7 @@ func TestImports(t *testing.T) {
 		"store/storetest":         {"internal/verify"},
 		"store/storetest/history": {"internal/verify"},
 		"internal/verify":         {"cli"},
+		"store/jetstream":         {"cli", "internal/backends"},
 		"internal/wire":           {"", "internal/bench"},
 		"internal/engine":         {""},
 		"internal/client":         {"cli", "internal/simulate", "internal/bench"},

@@ -1,0 +1,2 @@
+// Package jetstream keeps everything in NATS JetStream.
+package jetstream
