@@ -73,7 +73,7 @@ func (s *Store) try(ctx context.Context, f func(context.Context) error) error {
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, maxPause) {
-		attempt, stop := context.WithTimeout(within, attemptTime)
+		attempt, stop := s.line.attempt(within, attemptTime)
 		err := f(attempt)
 		late := attempt.Err() != nil
 		stop()

@@ -1,9 +1,11 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/deed-dev/deed/store"
 )
@@ -13,7 +15,7 @@ func (s *Store) Append(ctx context.Context, writes ...store.Write) ([]store.Writ
 	if err := store.Check(writes); err != nil {
 		return nil, err
 	}
-	r := &request{writes: writes}
+	r := &request{writes: clone(writes)} // who gives up may use the bytes for something else
 	if err := s.small(r); err != nil {
 		return nil, err
 	}
@@ -34,6 +36,18 @@ func (s *Store) Append(ctx context.Context, writes ...store.Write) ([]store.Writ
 		return nil, err
 	}
 	return r.written, nil
+}
+
+func clone(writes []store.Write) []store.Write {
+	out := slices.Clone(writes)
+	for i := range out {
+		out[i].Events = slices.Clone(out[i].Events)
+		for j := range out[i].Events {
+			e := &out[i].Events[j]
+			e.Data, e.Meta = bytes.Clone(e.Data), bytes.Clone(e.Meta)
+		}
+	}
+	return out
 }
 
 // small reports whether the servers take so much at once.
@@ -76,23 +90,11 @@ func (s *Store) demand(ctx context.Context, writes []store.Write) ([]store.Writt
 		if err != nil {
 			return nil, err
 		}
-		if len(writes) == 1 || same(before, now) {
+		if len(writes) == 1 || slices.Equal(before, now) {
 			return met(writes, now)
 		}
 		before = now
 	}
-}
-
-func same(a, b []uint64) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // met says whether streams at these versions are what is expected.

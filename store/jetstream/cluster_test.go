@@ -31,6 +31,12 @@ type cluster struct {
 // What is in the folder is there again.
 func startCluster(t testing.TB, dir string, n int) *cluster {
 	t.Helper()
+	return startClusterWith(t, dir, n, nil)
+}
+
+// startClusterWith lets a test change what the servers are told.
+func startClusterWith(t testing.TB, dir string, n int, change func(*server.Options)) *cluster {
+	t.Helper()
 	c := &cluster{dir: dir, nodes: make([]*server.Server, n)}
 	ports := freePorts(t, 2*n)
 	var routes []*url.URL
@@ -38,17 +44,28 @@ func startCluster(t testing.TB, dir string, n int) *cluster {
 		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", ports[n+i])})
 	}
 	for i := range n {
-		c.opts = append(c.opts, c.options(i, ports[i], ports[n+i], routes))
+		o := c.options(i, ports[i], ports[n+i], routes)
+		if change != nil {
+			change(o)
+		}
+		c.opts = append(c.opts, o)
 	}
-	for i := range n {
+	c.startAll(t)
+	t.Cleanup(c.stopAll)
+	return c
+}
+
+func (c *cluster) startAll(t testing.TB) {
+	t.Helper()
+	for i := range c.nodes {
 		c.start(t, i)
 	}
-	t.Cleanup(func() {
-		for i := range c.nodes {
-			c.stop(i)
-		}
-	})
-	return c
+}
+
+func (c *cluster) stopAll() {
+	for i := range c.nodes {
+		c.stop(i)
+	}
 }
 
 func (c *cluster) options(i, port, route int, routes []*url.URL) *server.Options {

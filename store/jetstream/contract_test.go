@@ -10,5 +10,31 @@ import (
 func TestContract(t *testing.T) {
 	c := startCluster(t, t.TempDir(), 1)
 	storetest.Run(t, func(t *testing.T) store.Store { return c.open(t, nameOf(t)) })
-	storetest.RunDurable(t, func(t *testing.T, dir string) store.Store { return startCluster(t, dir, 1).open(t, "durable") })
+	storetest.RunDurable(t, restarted(1))
+}
+
+func TestContractOfThreeReplicas(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three servers")
+	}
+	c := startCluster(t, t.TempDir(), 3)
+	storetest.Run(t, func(t *testing.T) store.Store { return c.open(t, nameOf(t)) })
+	storetest.RunDurable(t, restarted(3))
+}
+
+// restarted opens what is kept in a folder: the servers are stopped before,
+// and started again.
+func restarted(nodes int) func(*testing.T, string) store.Store {
+	clusters := map[string]*cluster{}
+	return func(t *testing.T, dir string) store.Store {
+		c, again := clusters[dir]
+		if again {
+			c.stopAll()
+			c.startAll(t)
+		} else {
+			c = startCluster(t, dir, nodes)
+			clusters[dir] = c
+		}
+		return c.open(t, "durable")
+	}
 }

@@ -97,6 +97,7 @@ type Store struct {
 
 	mu    sync.Mutex
 	grown chan struct{} // closed and replaced when the log may have grown
+	line  *line
 }
 
 // Open connects to NATS servers (for example
@@ -111,6 +112,7 @@ func Open(url string, opts *Options) (*Store, error) {
 		nats.Name("deed " + o.Name),
 		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.ReconnectJitter(50*time.Millisecond, 50*time.Millisecond),
 		nats.ReconnectBufSize(-1), // what cannot be sent now must not be sent later
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // who calls learns it; nothing is printed
 	}, o.Connect...)
 	nc, err := nats.Connect(url, connect...)
 	if err != nil {
@@ -142,8 +144,10 @@ func Use(nc *nats.Conn, opts *Options) (*Store, error) {
 		open: make(chan struct{}, batchesOfDocs), grown: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.line = watch(nc)
 	if err := s.begin(); err != nil {
 		s.cancel()
+		s.line.leave()
 		return nil, err
 	}
 	go s.write()
@@ -189,6 +193,7 @@ func (s *Store) Close() error {
 		if err = s.wake.Unsubscribe(); errors.Is(err, nats.ErrConnectionClosed) {
 			err = nil // by the server, or by whose it is
 		}
+		s.line.leave()
 		if s.own {
 			s.nc.Close()
 		}

@@ -3,6 +3,7 @@ package jetstream
 import (
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,26 +59,47 @@ func (s *Store) encode(p *place) *nats.Msg {
 // decode reads a record and verifies its checksum.
 func (s *Store) decode(stream string, m *message) (place, error) {
 	p := place{Record: store.Record{Stream: stream, Position: store.Position{Seq: m.seq}}}
-	var micros int64
-	var length int
-	var sum uint32
-	var id string
-	n, err := fmt.Sscanf(m.header.Get(headRecord), "%d %d %d %s %d %x", &p.Version, &p.prev, &micros, &id, &length, &sum)
-	if err != nil || n != 6 || len(id) != 2*len(p.ID) || length < 0 || length > len(m.data) {
+	f := fields{text: m.header.Get(headRecord)}
+	p.Version, p.prev = f.number(10), f.number(10)
+	p.Time = time.UnixMicro(int64(f.number(10))).UTC()
+	f.hex(p.ID[:])
+	length, sum := f.number(10), f.number(16)
+	typ, err := part(m.header.Get(headType))
+	if f.bad || err != nil || length > uint64(len(m.data)) {
 		return p, s.corrupt(stream, m.seq, "cannot be read")
 	}
-	if _, err := hex.Decode(p.ID[:], []byte(id)); err != nil {
-		return p, s.corrupt(stream, m.seq, "cannot be read")
-	}
-	if p.Type, err = part(m.header.Get(headType)); err != nil {
-		return p, s.corrupt(stream, m.seq, "cannot be read")
-	}
-	p.Time = time.UnixMicro(micros).UTC()
-	p.Data, p.Meta = m.data[:length:length], m.data[length:]
-	if recordSum(&p.Record, p.prev) != sum {
+	p.Type, p.Data, p.Meta = typ, m.data[:length:length], m.data[length:]
+	if uint64(recordSum(&p.Record, p.prev)) != sum {
 		return p, s.corrupt(fmt.Sprintf("%s@%d", stream, p.Version), m.seq, "fails its checksum")
 	}
 	return p, nil
+}
+
+// fields are the words of a header, read one after the other.
+type fields struct {
+	text string
+	bad  bool // one of them was not what it should be
+}
+
+func (f *fields) next() (word string) {
+	word, f.text, _ = strings.Cut(f.text, " ")
+	return word
+}
+
+func (f *fields) number(base int) uint64 {
+	n, err := strconv.ParseUint(f.next(), base, 64)
+	f.bad = f.bad || err != nil
+	return n
+}
+
+func (f *fields) hex(to []byte) {
+	word := f.next()
+	if len(word) != 2*len(to) {
+		f.bad = true
+		return
+	}
+	_, err := hex.Decode(to, []byte(word))
+	f.bad = f.bad || err != nil
 }
 
 func (s *Store) corrupt(what string, seq uint64, how string) error {
@@ -104,9 +126,10 @@ func (s *Store) encodeDoc(c store.Change, rev uint64) *nats.Msg {
 // decodeDoc reads a document and verifies its checksum.
 func (s *Store) decodeDoc(coll, key string, m *message) (store.Doc, error) {
 	d := store.Doc{Key: key, Data: m.data}
-	var sum uint32
-	n, err := fmt.Sscanf(m.header.Get(headDoc), "%d %x", &d.Rev, &sum)
-	if err != nil || n != 2 || docSum(coll, key, d.Rev, d.Data) != sum {
+	f := fields{text: m.header.Get(headDoc)}
+	var sum uint64
+	d.Rev, sum = f.number(10), f.number(16)
+	if f.bad || uint64(docSum(coll, key, d.Rev, d.Data)) != sum {
 		return d, fmt.Errorf("%w: jetstream: %s: document %s/%s fails its checksum: compare the replicas, restore a backup",
 			store.ErrCorrupt, s.subjects.docs(), coll, key)
 	}

@@ -76,7 +76,7 @@ func (s *Store) ask(ctx context.Context, m *nats.Msg, patience time.Duration) (u
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("%w: %w", errTransient, err)
 	}
-	within, cancel := context.WithTimeout(ctx, patience)
+	within, cancel := s.line.attempt(ctx, patience)
 	defer cancel()
 	answer, err := s.nc.RequestMsgWithContext(within, m)
 	switch {

@@ -10,23 +10,7 @@ import (
 	"time"
 
 	"github.com/deed-dev/deed/store"
-	"github.com/deed-dev/deed/store/storetest"
 )
-
-func TestContractOfThreeReplicas(t *testing.T) {
-	if testing.Short() {
-		t.Skip("three servers")
-	}
-	c := startCluster(t, t.TempDir(), 3)
-	storetest.Run(t, func(t *testing.T) store.Store { return c.open(t, nameOf(t)) })
-}
-
-func TestDurableOfThreeReplicas(t *testing.T) {
-	if testing.Short() {
-		t.Skip("three servers")
-	}
-	storetest.RunDurable(t, func(t *testing.T, dir string) store.Store { return startCluster(t, dir, 3).open(t, "durable") })
-}
 
 // Eight writers append while one server after the other is stopped and
 // started again, the leader of the log first. What was acknowledged is there,
