@@ -18,6 +18,8 @@ import (
 	"github.com/deed-dev/deed/store/jetstream"
 )
 
+type node = *server.Server
+
 // A cluster is some servers in this process, on ports of their own and files
 // in a folder.
 type cluster struct {
@@ -37,7 +39,7 @@ func startCluster(t testing.TB, dir string, n int) *cluster {
 // startClusterWith lets a test change what the servers are told.
 func startClusterWith(t testing.TB, dir string, n int, change func(*server.Options)) *cluster {
 	t.Helper()
-	c := &cluster{dir: dir, nodes: make([]*server.Server, n)}
+	c := &cluster{dir: dir, nodes: make([]node, n)}
 	ports := freePorts(t, 2*n)
 	var routes []*url.URL
 	for i := range n {

@@ -109,7 +109,7 @@ func (c *change) verdict(ctx context.Context, err error) error {
 		return ctx.Err()
 	case c.s.closed():
 		return errClosed
-	case errors.Is(err, store.ErrCorrupt), errors.Is(err, store.ErrUnavailable):
+	case errors.Is(err, store.ErrCorrupt), errors.Is(err, store.ErrUnavailable), errors.Is(err, errors.ErrUnsupported):
 		return err
 	}
 	return fmt.Errorf("%w: jetstream: %s", store.ErrUnavailable, quote(err))

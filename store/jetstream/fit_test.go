@@ -1,8 +1,6 @@
 package jetstream_test
 
 import (
-	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -200,73 +198,4 @@ func selected(f store.Filter, r store.Record) bool {
 	}
 	return in(f.Categories, store.Category(r.Stream)) && in(f.Types, r.Type) &&
 		(f.Partitions <= 1 || store.PartitionOf(r.Stream, f.Partitions) == f.Partition)
-}
-
-// What does not match its checksum, or is not where it should be, is an error
-// that names the place.
-func TestDamageIsNeverSilent(t *testing.T) {
-	c := startCluster(t, t.TempDir(), 1)
-	ctx := bounded(t)
-	nc, err := nats.Connect(c.url("app"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	for name, change := range map[string]func(*nats.Msg){
-		"data":    func(m *nats.Msg) { m.Data[0] ^= 1 },
-		"type":    func(m *nats.Msg) { m.Header.Set("Deed-Type", "y") },
-		"version": func(m *nats.Msg) { edit(m, 0, "2") },
-		"time":    func(m *nats.Msg) { edit(m, 2, "1") },
-		"id":      func(m *nats.Msg) { id := idOf(3, 3); edit(m, 3, hex.EncodeToString(id[:])) },
-		"length":  func(m *nats.Msg) { edit(m, 4, "1") },
-		"header":  func(m *nats.Msg) { m.Header.Del("Deed-Record") },
-		"stream":  func(m *nats.Msg) { m.Subject += "0" },
-		"place":   func(*nats.Msg) {}, // the same again, at another position
-	} {
-		s := c.open(t, name)
-		out, err := s.Append(ctx, store.Write{Stream: "a/1", Expect: store.None, Events: []store.Event{{ID: idOf(0, 0), Type: "x", Data: []byte("12"), Meta: []byte("3")}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		copyOf(ctx, t, nc, name, out[0].Position.Seq, change)
-		var got error
-		for _, got = range s.ReadAll(ctx, out0(out), store.Filter{}) {
-		}
-		if !errors.Is(got, store.ErrCorrupt) || !strings.Contains(got.Error(), "position 2") {
-			t.Errorf("%s: reading all: %v", name, got)
-		}
-	}
-}
-
-func out0(out []store.Written) store.Cursor { return store.CursorAt(out[0].Position) }
-
-func edit(m *nats.Msg, field int, value string) {
-	f := strings.Fields(m.Header.Get("Deed-Record"))
-	f[field] = value
-	m.Header.Set("Deed-Record", strings.Join(f, " "))
-}
-
-// copyOf stores a message once more, changed.
-func copyOf(ctx context.Context, t *testing.T, nc *nats.Conn, name string, seq uint64, change func(*nats.Msg)) {
-	t.Helper()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream, err := js.Stream(ctx, name+"-log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := stream.GetMsg(ctx, seq)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &nats.Msg{Subject: raw.Subject, Header: nats.Header{}, Data: raw.Data}
-	for _, h := range []string{"Deed-Record", "Deed-Type"} {
-		m.Header.Set(h, raw.Header.Get(h))
-	}
-	change(m)
-	if _, err := js.PublishMsg(ctx, m); err != nil {
-		t.Fatal(err)
-	}
 }

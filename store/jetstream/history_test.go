@@ -16,35 +16,47 @@ var (
 	seed      = flag.Uint64("seed", 0, "check only the history of this seed")
 )
 
-// A crashing system is a cluster of which a server is stopped and started.
-type crashing struct {
+// A restarted system is a cluster whose leader is stopped and started again.
+type restartedLeader struct {
 	*cluster
 	store *jetstream.Store
 	log   string
 }
 
-func (c *crashing) Log() store.Log { return c.store }
+func (c *restartedLeader) Log() store.Log { return c.store }
 
-func (c *crashing) Crash() error {
+func (c *restartedLeader) Crash() error {
 	i := max(0, c.leader(c.log))
 	c.stop(i)
 	return c.run(i)
 }
 
-// Eight clients work on four hot streams while the server is restarted.
-func TestRandomHistories(t *testing.T) { checkHistories(t, 1, *histories) }
+// Eight clients work on four hot streams while the process of the server is
+// killed at random moments.
+func TestRandomHistories(t *testing.T) {
+	c := startChild(t)
+	checkHistories(t, c, *histories, func() {})
+	inOrder(t, all(bounded(t), t, c.store, store.Start, store.Filter{}))
+}
 
 // The same with three servers, of which the leader is restarted.
 func TestRandomHistoriesOfThreeReplicas(t *testing.T) {
 	if testing.Short() {
 		t.Skip("three servers")
 	}
-	checkHistories(t, 3, max(1, *histories/4))
+	c := startCluster(t, t.TempDir(), 3)
+	sys := &restartedLeader{cluster: c, store: c.open(t, "h"), log: "h-log"}
+	checkHistories(t, sys, max(1, *histories/4), func() { c.waitCurrent(t, sys.log) })
+	inOrder(t, all(bounded(t), t, sys.store, store.Start, store.Filter{}))
 }
 
-func checkHistories(t *testing.T, nodes, n int) {
-	c := startCluster(t, t.TempDir(), nodes)
-	sys := &crashing{cluster: c, store: c.open(t, "h"), log: "h-log"}
+// The same with two processes that write, and a server that stays.
+func TestRandomHistoriesOfTwoWriters(t *testing.T) {
+	checkHistories(t, &pair{stores: openTwo(t)}, *histories, func() {})
+}
+
+func checkHistories(t *testing.T, sys history.System, n int, between func()) {
+	t.Helper()
 	start := uint64(time.Now().UnixNano())
 	for i := range uint64(n) {
 		at := start + i
@@ -52,11 +64,8 @@ func checkHistories(t *testing.T, nodes, n int) {
 			at = *seed
 		}
 		if err := history.Check(t.Context(), sys, fmt.Sprintf("h%d", i), at, history.Options{}); err != nil {
-			t.Fatalf("%v\nagain: go test -run %s ./store/jetstream -seed %d", err, t.Name(), at)
+			t.Fatalf("%v\nagain: go test -run '^%s$' ./store/jetstream -seed %d", err, t.Name(), at)
 		}
-		if nodes > 1 {
-			c.waitCurrent(t, sys.log)
-		}
+		between()
 	}
-	inOrder(t, all(bounded(t), t, sys.store, store.Start, store.Filter{}))
 }

@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"slices"
 
@@ -83,11 +82,9 @@ func (s *Store) readDense(ctx context.Context, at, end uint64, f store.Filter, t
 	return nil
 }
 
-// dense reads messages that follow a sequence, at least one. Another replica
-// may have what one has lost.
+// dense reads messages that follow a sequence, at least one.
 func (s *Store) dense(ctx context.Context, at, n uint64) (msgs []message, err error) {
-	gaps := 0
-	err = s.try(ctx, func(ctx context.Context) error {
+	err = s.otherwise(ctx, func(ctx context.Context) error {
 		b, err := s.direct(ctx, s.subjects.log(), getRequest{Seq: at + 1, Batch: int(n), MaxBytes: chunkBytes})
 		if err != nil {
 			return err
@@ -102,17 +99,11 @@ func (s *Store) dense(ctx context.Context, at, n uint64) (msgs []message, err er
 			return nil
 		case len(b.msgs) == 0:
 			return errBehind
-		case gaps == lookAgain:
-			return s.corrupt("?", at+1, "is missing")
 		}
-		gaps++
-		return fmt.Errorf("%w: a replica lacks sequence %d", errTransient, at+1)
+		return s.corrupt("?", at+1, "is missing")
 	})
 	return msgs, err
 }
-
-// lookAgain is how often other replicas are asked for what one has lost.
-const lookAgain = 6
 
 // A lane is a category being read. The leader has said how far there is
 // something: a replica that ends before that is behind.

@@ -70,10 +70,6 @@ func (w *writer) plan(ctx context.Context, requests []*request, alone bool) (*pl
 		if len(stale) == 0 {
 			return p, nil
 		}
-		for _, stream := range stale {
-			w.heads.Remove(stream)
-			w.fresh[stream] = false
-		}
 		if err := w.fetch(ctx, stale); err != nil {
 			return nil, w.unavailable(err)
 		}
@@ -86,7 +82,7 @@ func (w *writer) missing(requests []*request) (streams []string) {
 	asked := map[string]bool{}
 	for _, r := range requests {
 		for _, wr := range r.writes {
-			if w.heads.Contains(wr.Stream) || w.fresh[wr.Stream] || asked[wr.Stream] {
+			if _, known := w.know(wr.Stream); known || asked[wr.Stream] {
 				continue
 			}
 			if wr.Expect != store.None || len(wr.Events) == 0 || w.careful {
@@ -96,6 +92,14 @@ func (w *writer) missing(requests []*request) (streams []string) {
 		}
 	}
 	return streams
+}
+
+// know returns the end of a stream, if the writer knows it by heart.
+func (w *writer) know(stream string) (head, bool) {
+	if h, ok := w.fresh[stream]; ok {
+		return h, true
+	}
+	return w.heads.Get(stream)
 }
 
 // fetchers is how many heads are asked for at once.
@@ -109,8 +113,7 @@ func (w *writer) fetch(ctx context.Context, streams []string) error {
 	})
 	for i, h := range heads {
 		if err == nil {
-			w.heads.Add(streams[i], h)
-			w.fresh[streams[i]] = true
+			w.note(streams[i], h)
 		}
 	}
 	return err
@@ -153,7 +156,7 @@ func (r *request) size() (n, size int) {
 func (w *writer) head(p *plan, stream string) *planned {
 	h, ok := p.heads[stream]
 	if !ok {
-		known, _ := w.heads.Get(stream)
+		known, _ := w.know(stream)
 		h = &planned{head: known}
 		p.heads[stream] = h
 	}
@@ -170,9 +173,10 @@ func (w *writer) judge(p *plan, r *request) (stale []string) {
 		case h.touched: // by a request before it, whose fate is not decided yet
 			p.later = append(p.later, r)
 			return nil
-		case !w.fresh[wr.Stream]:
-			return []string{wr.Stream}
 		default:
+			if _, fresh := w.fresh[wr.Stream]; !fresh {
+				return []string{wr.Stream}
+			}
 			err := &store.ConflictError{Stream: wr.Stream, Expect: wr.Expect, Version: h.version}
 			p.members = append(p.members, member{r: r, refused: err})
 			return nil
@@ -191,7 +195,7 @@ func (w *writer) judge(p *plan, r *request) (stale []string) {
 func (w *writer) add(p *plan, wr store.Write) int {
 	h := p.heads[wr.Stream]
 	if len(wr.Events) == 0 {
-		if wr.Expect != store.Any && !h.touched {
+		if !h.touched {
 			p.checks = append(p.checks, check{wr.Stream, h.seq})
 		}
 		return -1

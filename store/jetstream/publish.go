@@ -98,6 +98,8 @@ func (s *Store) ask(ctx context.Context, m *nats.Msg, patience time.Duration) (u
 		return 0, errMoved
 	case is(err, codeIncomplete, codeTooMany, codeTooManyBatches):
 		return 0, fmt.Errorf("%w: %w", errTransient, err)
+	case is(err, codeBatchTooLarge): // a server that did not say so when it was asked
+		return 0, fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	case err != nil && !errors.Is(err, errTransient):
 		return 0, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -98,7 +99,7 @@ func (s *Store) Read(ctx context.Context, stream string, r store.Range) iter.Seq
 }
 
 // errStopped reports that the caller wants no more.
-var errStopped = fmt.Errorf("jetstream: stopped")
+var errStopped = errors.New("jetstream: stopped")
 
 // readBack goes from record to record: each knows the one before it.
 func (s *Store) readBack(ctx context.Context, p place, r store.Range, yield func(store.Record, error) bool) (err error) {
@@ -121,27 +122,46 @@ func (s *Store) readBack(ctx context.Context, p place, r store.Range, yield func
 }
 
 // before returns the record before another in its stream.
-func (s *Store) before(ctx context.Context, p place) (place, error) {
-	var b batch
-	err := s.try(ctx, func(ctx context.Context) (err error) {
-		if b, err = s.direct(ctx, s.subjects.log(), getRequest{Seq: p.prev, Batch: 1}); err == nil && len(b.msgs) == 0 {
-			err = errBehind
+func (s *Store) before(ctx context.Context, p place) (q place, err error) {
+	err = s.otherwise(ctx, func(ctx context.Context) error {
+		b, err := s.direct(ctx, s.subjects.log(), getRequest{Seq: p.prev, Batch: 1})
+		switch {
+		case err != nil:
+			return err
+		case len(b.msgs) == 0:
+			return errBehind
+		case b.msgs[0].seq != p.prev || b.msgs[0].subject != s.subjects.stream(p.Stream):
+			return s.missing(p.Stream, p.Version-1, p.prev)
+		}
+		if q, err = s.decode(p.Stream, &b.msgs[0]); err == nil && q.Version != p.Version-1 {
+			err = s.missing(p.Stream, p.Version-1, p.prev)
 		}
 		return err
 	})
-	if err != nil {
-		return place{}, err
-	}
-	m := b.msgs[0]
-	if m.seq != p.prev || m.subject != s.subjects.stream(p.Stream) {
-		return place{}, s.corrupt(fmt.Sprintf("%s@%d", p.Stream, p.Version-1), p.prev, "is missing")
-	}
-	q, err := s.decode(p.Stream, &m)
-	if err == nil && q.Version != p.Version-1 {
-		err = s.corrupt(fmt.Sprintf("%s@%d", p.Stream, p.Version-1), p.prev, "is missing")
-	}
 	return q, err
 }
+
+// missing is the error for an event that ought to be there.
+func (s *Store) missing(stream string, version, seq uint64) error {
+	return s.corrupt(fmt.Sprintf("%s@%d", stream, version), seq, "is missing")
+}
+
+// otherwise calls f, and again if it meets damage: another replica, that may
+// answer the next time, may be sound.
+func (s *Store) otherwise(ctx context.Context, f func(context.Context) error) error {
+	met := 0
+	return s.try(ctx, func(ctx context.Context) error {
+		err := f(ctx)
+		if errors.Is(err, store.ErrCorrupt) && met < lookAgain {
+			met++
+			return fmt.Errorf("%w: %w", errTransient, err)
+		}
+		return err
+	})
+}
+
+// lookAgain is how often other replicas are asked for what one has lost.
+const lookAgain = 6
 
 // errBehind reports that a replica has not yet what there is.
 var errBehind = fmt.Errorf("%w: a replica is behind", errTransient)
@@ -164,14 +184,11 @@ func (s *Store) readForward(ctx context.Context, last place, r store.Range, yiel
 	}
 	seq, version := uint64(1), uint64(1) // where to begin, and which version that is
 	for version <= to {
-		recs, err := s.readChunk(ctx, last.Stream, seq, min(to-version+1, chunk))
+		recs, err := s.readChunk(ctx, last.Stream, seq, version, min(to-version+1, chunk))
 		if err != nil {
 			return err
 		}
 		for _, p := range recs {
-			if p.Version != version {
-				return s.corrupt(fmt.Sprintf("%s@%d", last.Stream, version), p.Position.Seq, "is missing")
-			}
 			version, seq = version+1, p.Position.Seq+1
 			if p.Version >= from && !yield(p.Record, nil) {
 				return errStopped
@@ -198,25 +215,33 @@ func (s *Store) readTail(ctx context.Context, p place, from, to uint64, yield fu
 	return nil
 }
 
-// readChunk reads records of a stream, at least one.
-func (s *Store) readChunk(ctx context.Context, stream string, seq, n uint64) (recs []place, err error) {
-	var b batch
-	err = s.try(ctx, func(ctx context.Context) (err error) {
-		b, err = s.direct(ctx, s.subjects.log(), getRequest{Next: s.subjects.stream(stream), Seq: seq, Batch: int(n), MaxBytes: chunkBytes})
-		if err == nil && len(b.msgs) == 0 {
-			err = errBehind
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	for i := range b.msgs {
-		p, err := s.decode(stream, &b.msgs[i])
+// readChunk reads up to n records of a stream, at least one, of which the
+// first has the given version. Versions have no gaps: one that is missing
+// shows.
+func (s *Store) readChunk(ctx context.Context, stream string, seq, version, n uint64) (recs []place, err error) {
+	err = s.otherwise(ctx, func(ctx context.Context) error {
+		b, err := s.direct(ctx, s.subjects.log(), getRequest{Next: s.subjects.stream(stream), Seq: seq, Batch: int(n), MaxBytes: chunkBytes})
 		if err != nil {
-			return nil, err
+			return err
 		}
-		recs = append(recs, p)
-	}
-	return recs, nil
+		if len(b.msgs) == 0 {
+			return errBehind
+		}
+		recs = recs[:0]
+		for i := range b.msgs {
+			p, err := s.decode(stream, &b.msgs[i])
+			if err == nil && p.Version != version+uint64(i) {
+				err = s.missing(stream, version+uint64(i), p.prev)
+			}
+			if err != nil && i > 0 {
+				return nil // what is before it is sound
+			}
+			if err != nil {
+				return err
+			}
+			recs = append(recs, p)
+		}
+		return nil
+	})
+	return recs, err
 }

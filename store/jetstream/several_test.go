@@ -10,7 +10,6 @@ import (
 
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/jetstream"
-	"github.com/deed-dev/deed/store/storetest/history"
 )
 
 // Two processes with one installation, whose clocks are an hour apart.
@@ -96,16 +95,6 @@ type pair struct {
 
 func (p *pair) Log() store.Log { return p.stores[p.calls.Add(1)%2] }
 func (p *pair) Crash() error   { return nil }
-
-func TestRandomHistoriesOfTwoWriters(t *testing.T) {
-	p := &pair{stores: openTwo(t)}
-	start := uint64(time.Now().UnixNano())
-	for i := range uint64(*histories) {
-		if err := history.Check(t.Context(), p, fmt.Sprintf("h%d", i), start+i, history.Options{Crashes: -1}); err != nil {
-			t.Fatalf("%v\nseed %d", err, start+i)
-		}
-	}
-}
 
 // Documents that two processes change at once are changed one after the other.
 func TestTwoWritersOfDocs(t *testing.T) {

@@ -46,7 +46,7 @@ type writer struct {
 	last    uint64 // its last sequence
 	time    int64  // of its last record, in microseconds
 	heads   *simplelru.LRU[string, head]
-	fresh   map[string]bool // heads that are those of this round, not older
+	fresh   map[string]head // heads as they were since what is being served began to wait
 	careful bool            // even what must be new is asked for
 }
 
@@ -120,7 +120,7 @@ func (s *Store) gather(first *request) []*request {
 func (w *writer) serve(requests []*request) {
 	ctx, cancel := context.WithTimeout(w.s.ctx, w.s.opts.Timeout)
 	defer cancel()
-	w.fresh, w.careful = map[string]bool{}, false
+	w.fresh, w.careful = map[string]head{}, false
 	alone := false // one request at a time
 	for len(requests) > 0 {
 		p, err := w.plan(ctx, requests, alone)
@@ -285,13 +285,18 @@ func (w *writer) messages(p *plan, attempt string) []*nats.Msg {
 	return msgs
 }
 
+// note remembers where a stream ends now.
+func (w *writer) note(stream string, h head) {
+	w.heads.Add(stream, h)
+	w.fresh[stream] = h
+}
+
 // advance notes what was written, and tells everybody.
 func (w *writer) advance(p *plan) {
 	w.last, w.time = p.last(), p.micros
 	for stream, h := range p.heads {
 		if h.touched {
-			w.heads.Add(stream, head{h.version, p.seq(h.entry)})
-			w.fresh[stream] = true
+			w.note(stream, head{h.version, p.seq(h.entry)})
 		}
 	}
 	saw(&w.s.seen, w.last)
