@@ -22,6 +22,8 @@ const (
 	codeTooMany        = 10167
 	codeBatchTooLarge  = 10199
 	codeNotLeader      = 10009
+	codeNoStream       = 10059 // also while a server starts
+	codeNoJetStream    = 10039
 )
 
 // errTransient reports that nothing happened, and that trying again soon may
@@ -129,10 +131,18 @@ func decodeAnswer(data []byte, answer any) error {
 	if a.Error == nil {
 		return json.Unmarshal(data, answer)
 	}
-	if a.Error.Code == 503 || a.Error.ErrCode == codeNotLeader {
+	if a.Error.Code == 503 || is(a.Error, codeNotLeader, codeNoStream, codeNoJetStream) {
 		return fmt.Errorf("%w: %w", errTransient, a.Error)
 	}
 	return a.Error
+}
+
+// unexpected is an error of the API that no question of ours should meet.
+func unexpected(err error) error {
+	if e, ok := errors.AsType[*apiError](err); ok && !errors.Is(err, errTransient) {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, e)
+	}
+	return err
 }
 
 // failed says what an error of the connection means for a question.
@@ -179,7 +189,7 @@ func (s *Store) leaderGet(ctx context.Context, stream string, r getRequest) (m m
 			return nil
 		}
 		if err != nil {
-			return err
+			return unexpected(err)
 		}
 		m = message{subject: a.Message.Subject, seq: a.Message.Seq, data: a.Message.Data}
 		if len(a.Message.Header) > 0 {

@@ -99,7 +99,7 @@ type subjectPage struct {
 
 func (s *Store) subjectPage(ctx context.Context, coll string, offset int) (page subjectPage, err error) {
 	err = s.call(ctx, "STREAM.INFO."+s.subjects.docs(), map[string]any{"subjects_filter": s.subjects.coll(coll), "offset": offset}, &page)
-	return page, err
+	return page, unexpected(err)
 }
 
 // docsOf reads documents by their keys, from any replica that is far enough.
@@ -175,6 +175,6 @@ func (s *Store) collect(coll string, msgs []message, docs map[string]store.Doc) 
 func (s *Store) DropColl(ctx context.Context, coll string) error {
 	return s.try(ctx, func(ctx context.Context) error {
 		var a struct{}
-		return s.call(ctx, "STREAM.PURGE."+s.subjects.docs(), map[string]string{"filter": s.subjects.coll(coll)}, &a)
+		return unexpected(s.call(ctx, "STREAM.PURGE."+s.subjects.docs(), map[string]string{"filter": s.subjects.coll(coll)}, &a))
 	})
 }
