@@ -186,7 +186,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
 	f := root.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "answer in JSON")
 	f.StringVar(&a.server, "server", "http://localhost:8080", "the server to talk to")
-	f.StringVar(&a.store, "store", "", "open a store instead of talking to a server: sqlite:PATH, postgres://... or mem:")
+	f.StringVar(&a.store, "store", "", "open a store instead of talking to a server: "+dsnHelp)
 	f.StringVar(&a.config, "config", "", "file of settings (default deed.json, if there is one)")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log every request")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

@@ -3,32 +3,13 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"strings"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/httpapi"
 	"github.com/deed-dev/deed/internal/client"
 	"github.com/deed-dev/deed/store"
-	"github.com/deed-dev/deed/store/mem"
-	"github.com/deed-dev/deed/store/postgres"
-	"github.com/deed-dev/deed/store/sqlite"
 )
-
-// openStore opens the store that a DSN names.
-func openStore(ctx context.Context, dsn string, mustExist bool) (store.Store, error) {
-	scheme, path, ok := strings.Cut(dsn, ":")
-	switch {
-	case ok && scheme == "sqlite" && path != "":
-		return sqlite.Open(strings.TrimPrefix(path, "//"), &sqlite.Options{MustExist: mustExist})
-	case ok && (scheme == "postgres" || scheme == "postgresql"):
-		return postgres.Open(ctx, dsn, nil)
-	case ok && scheme == "mem":
-		return mem.New(), nil
-	}
-	return nil, usageError{fmt.Errorf("--store %q: use sqlite:PATH, postgres://USER@HOST/DATABASE, or mem: for a store in memory", dsn)}
-}
 
 // running is a runtime at work.
 type running struct {

@@ -6,15 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"github.com/deed-dev/deed/internal/verify"
 	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/jetstream"
 	"github.com/deed-dev/deed/store/postgres"
 	"github.com/deed-dev/deed/store/sqlite"
 )
@@ -94,10 +98,16 @@ func (a *app) place() (verify.Place, []verify.Check, error) {
 		return folder(filepath.Dir(strings.TrimPrefix(path, "//"))), nil, nil
 	case "postgres", "postgresql":
 		return database(a.store), nil, nil
+	case "nats", "tls":
+		servers, o, err := natsOptions(a.store)
+		if err != nil {
+			return nil, nil, usageError{err}
+		}
+		return cluster{servers, o}, nil, nil
 	case "":
 		return nil, nil, usageError{errors.New("verify needs --store: the database to prove it on")}
 	}
-	return nil, nil, usageError{fmt.Errorf("--store %q: verify works on sqlite:PATH and postgres://USER@HOST/DATABASE", a.store)}
+	return nil, nil, usageError{fmt.Errorf("--store %q: verify works on sqlite:PATH, postgres://USER@HOST/DATABASE and nats://HOST", a.store)}
 }
 
 // A folder is a place for SQLite files.
@@ -140,4 +150,37 @@ func (s schema) Shared() bool { return true }
 
 func (s schema) Drop(ctx context.Context) error {
 	return postgres.Drop(ctx, s.dsn, &postgres.Options{Schema: s.name})
+}
+
+// A cluster is a place for JetStream streams.
+type cluster struct {
+	servers string
+	natsSettings
+}
+
+func (c cluster) Fresh(context.Context) (verify.Installation, error) {
+	c.Name = "deed-verify-" + strings.ToLower(rand.Text()[:12])
+	return streams{c}, nil
+}
+
+// Streams are those of an installation in a cluster.
+type streams struct{ cluster }
+
+func (s streams) Open(_ context.Context, n *verify.Net) (store.Store, error) {
+	o := s.natsSettings
+	if n != nil {
+		o.Connect = append(slices.Clone(o.Connect), nats.SetCustomDialer(dialer{n}))
+	}
+	return openJetStream(s.servers, o)
+}
+
+func (s streams) Shared() bool { return true }
+
+func (s streams) Drop(ctx context.Context) error { return jetstream.Drop(ctx, s.servers, &s.Options) }
+
+// A dialer makes the connections of a Net for NATS.
+type dialer struct{ net *verify.Net }
+
+func (d dialer) Dial(network, addr string) (net.Conn, error) {
+	return d.net.Dial(context.Background(), network, addr)
 }

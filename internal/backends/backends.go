@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/deed-dev/deed/internal/natstest"
 	"github.com/deed-dev/deed/internal/pgtest"
 	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/jetstream"
 	"github.com/deed-dev/deed/store/postgres"
 	"github.com/deed-dev/deed/store/sqlite"
 )
@@ -17,7 +19,7 @@ import (
 func Each(t *testing.T, test func(t *testing.T, open func(testing.TB) store.Store)) {
 	t.Helper()
 	for name, at := range map[string]func(t *testing.T) func(testing.TB) store.Store{
-		"sqlite": inFile, "postgres": inSchema,
+		"sqlite": inFile, "postgres": inSchema, "jetstream": inStreams,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, at(t)) })
 	}
@@ -37,6 +39,15 @@ func inSchema(t *testing.T) func(testing.TB) store.Store {
 	return func(tb testing.TB) store.Store {
 		tb.Helper()
 		s, err := postgres.Open(tb.Context(), dsn, nil)
+		return opened(tb, s, err)
+	}
+}
+
+func inStreams(t *testing.T) func(testing.TB) store.Store {
+	url := natstest.Start(t, t.TempDir(), 1, nil).URL("app")
+	return func(tb testing.TB) store.Store {
+		tb.Helper()
+		s, err := jetstream.Open(url, &jetstream.Options{SyncAlways: true})
 		return opened(tb, s, err)
 	}
 }

@@ -16,6 +16,9 @@ import (
 // before they acknowledge.
 func (s *Store) Volatile() string { return s.volatile }
 
+// Shared says that several processes may use the store.
+func (s *Store) Shared() bool { return true }
+
 const (
 	notKnown = "JetStream, and nobody has said that its servers sync every write (sync_interval: always): a power cut may lose the acknowledged events of minutes"
 	notSo    = "JetStream, and the server %s does not sync every write (sync_interval: always): a power cut may lose the acknowledged events of minutes"
