@@ -77,18 +77,10 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// hidden is a DSN without its password.
-func hidden(dsn string) string {
-	scheme, rest, ok := strings.Cut(dsn, "://")
-	if !ok {
-		return dsn
-	}
-	if user, host, ok := strings.Cut(rest, "@"); ok {
-		user, _, _ = strings.Cut(user, ":")
-		return scheme + "://" + user + "@" + host
-	}
-	return dsn
-}
+var password = regexp.MustCompile(`(://[^:/@,]*):[^@/,]*@`)
+
+// hidden is a DSN without its passwords.
+func hidden(dsn string) string { return password.ReplaceAllString(dsn, "$1@") }
 
 // place is where the suite makes its installations.
 func (a *app) place() (verify.Place, []verify.Check, error) {

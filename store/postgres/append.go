@@ -57,7 +57,7 @@ func (s *Store) appendBatch(batch []*appending) error {
 		return err
 	}
 	if p != nil {
-		err = s.transact(func(ctx context.Context, t *transaction) error { return t.commit(ctx, p.writeGuarded) })
+		err = s.transact(func(ctx context.Context, t *transaction) error { return t.once(ctx, p.writeGuarded) })
 		if guessedWrong(err) {
 			p = nil
 		}
@@ -98,7 +98,7 @@ func (s *Store) plan(batch []*appending) (*plan, error) {
 		if len(p.events.pos) == 0 {
 			return nil
 		}
-		return t.commit(ctx, p.write)
+		return t.commit(ctx, p.writeAll)
 	})
 }
 
@@ -291,6 +291,11 @@ func (p *plan) write(b *pgx.Batch) {
 	b.Queue(p.s.sql(`INSERT INTO {}.events (pos, stream, version, kind, id, time, data, meta, sum) SELECT * FROM
 		unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[], $8::bytea[], $9::bigint[])`),
 		c.pos, c.stream, c.version, c.kind, c.id, c.time, c.data, c.meta, c.sum)
+}
+
+// writeAll queues what is planned, and the head, which is locked.
+func (p *plan) writeAll(b *pgx.Batch) {
+	p.write(b)
 	b.Queue(p.s.sql("UPDATE {}.head SET pos = $1, stream = $2, time = $3"), p.pos, p.stream, p.now)
 }
 

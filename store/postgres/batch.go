@@ -144,9 +144,18 @@ func (t *transaction) look(ctx context.Context, ask func(b *pgx.Batch)) error {
 // begin queues the beginning of a transaction.
 func (s *Store) begin(b *pgx.Batch) {
 	b.Queue("BEGIN")
-	b.Queue("SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', $2, true)",
-		fmt.Sprintf("%dms", s.opts.LockTimeout.Milliseconds()), s.commit)
+	s.settle(b)
 }
+
+// settle queues the settings of a transaction. Behind a pooler they cannot be
+// those of the connection.
+func (s *Store) settle(b *pgx.Batch) {
+	if s.pooled {
+		b.Queue("SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', $2, true)", s.lockTimeout(), s.commit)
+	}
+}
+
+func (s *Store) lockTimeout() string { return fmt.Sprintf("%dms", s.opts.LockTimeout.Milliseconds()) }
 
 // commit writes and commits in one trip. If the connection breaks in it, nobody
 // knows what became of the transaction.
@@ -162,6 +171,21 @@ func (t *transaction) commit(ctx context.Context, write func(b *pgx.Batch)) erro
 	}
 	if _, refused := errors.AsType[*pgconn.PgError](err); !refused || serverDown(err) {
 		err = fmt.Errorf("%w: postgres: %w", store.ErrUnknown, err)
+	}
+	return err
+}
+
+// once does a whole transaction in one trip: what is sent together is committed
+// together. If the connection breaks in it, nobody knows what became of it.
+func (t *transaction) once(ctx context.Context, write func(b *pgx.Batch)) error {
+	var b pgx.Batch
+	t.s.settle(&b)
+	write(&b)
+	err := t.conn.SendBatch(ctx, &b).Close()
+	if err != nil {
+		if _, refused := errors.AsType[*pgconn.PgError](err); !refused || serverDown(err) {
+			err = fmt.Errorf("%w: postgres: %w", store.ErrUnknown, err)
+		}
 	}
 	return err
 }

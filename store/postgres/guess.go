@@ -95,8 +95,8 @@ func (p *plan) recall(ctx context.Context, batch []*appending) error {
 // writeGuarded queues a whole transaction, which fails if the head is not where
 // it was.
 func (p *plan) writeGuarded(b *pgx.Batch) {
-	p.s.begin(b)
-	b.Queue(p.s.sql("SELECT 1 / count(*) FROM (SELECT FROM {}.head WHERE pos = $1 FOR UPDATE) h"), p.before)
+	b.Queue(p.s.sql("WITH h AS (UPDATE {}.head SET pos = $2, stream = $3, time = $4 WHERE pos = $1 RETURNING 1) SELECT 1 / count(*) FROM h"),
+		p.before, p.pos, p.stream, p.now)
 	p.write(b)
 }
 

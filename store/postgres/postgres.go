@@ -51,6 +51,7 @@ type Store struct {
 	opts    Options
 	unsafe  string // why the server may lose what it acknowledged, or ""
 	commit  string // what synchronous_commit must be
+	pooled  bool   // somebody else hands out the connections
 	names   names
 	known   known // belongs to the goroutine that appends
 	appends chan *appending
@@ -86,7 +87,7 @@ func Open(ctx context.Context, dsn string, opts *Options) (_ *Store, err error) 
 	if err != nil {
 		return nil, err
 	}
-	if s.pool, err = connect(ctx, cfg); err != nil {
+	if err = s.connect(ctx, cfg); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -114,27 +115,38 @@ func Open(ctx context.Context, dsn string, opts *Options) (_ *Store, err error) 
 // connect opens a pool. Statements are prepared once in each connection; but
 // behind a pooler, which gives the connection to others in between, they are
 // sent every time. A pooler shows by the number it gives the server process.
-func connect(ctx context.Context, cfg *pgxpool.Config) (*pgxpool.Pool, error) {
+func (s *Store) connect(ctx context.Context, cfg *pgxpool.Config) error {
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: %w", err)
+		return fmt.Errorf("postgres: %w", err)
 	}
-	pooled := false
 	err = pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
 		var pid uint32
 		err := c.QueryRow(ctx, "SELECT pg_backend_pid()", pgx.QueryExecModeExec).Scan(&pid)
-		pooled = pid != c.Conn().PgConn().PID()
+		s.pooled = pid != c.Conn().PgConn().PID()
 		return err
 	})
+	pool.Close()
 	if err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("%w: postgres: %w", store.ErrUnavailable, err)
+		return fmt.Errorf("%w: postgres: %w", store.ErrUnavailable, err)
 	}
-	if pooled && cfg.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
-		pool.Close()
-		return connect(ctx, cfg)
+	if s.pooled {
+		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	} else {
+		cfg.AfterConnect = s.prepare
 	}
-	return pool, nil
+	if s.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
+		return fmt.Errorf("postgres: %w", err)
+	}
+	return nil
+}
+
+// prepare gives a connection the settings of all transactions.
+func (s *Store) prepare(ctx context.Context, c *pgx.Conn) error {
+	_, err := c.Exec(ctx, `SELECT set_config('lock_timeout', $1, false), set_config('synchronous_commit',
+		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' WHEN 'local' THEN 'on' ELSE current_setting('synchronous_commit') END, false)`,
+		s.lockTimeout())
+	return err
 }
 
 // configure reads the DSN.
@@ -165,7 +177,6 @@ func (s *Store) configure(dsn string) (*pgxpool.Config, error) {
 		return nil, fmt.Errorf("postgres: %w", err) // pgx hides passwords
 	}
 	cfg.MaxConns = max(cfg.MaxConns, 8)
-	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	if s.opts.Dial != nil {
 		cfg.ConnConfig.DialFunc = s.opts.Dial
 	}

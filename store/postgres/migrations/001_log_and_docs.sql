@@ -4,7 +4,7 @@ CREATE TABLE streams (
   id      bigint NOT NULL PRIMARY KEY,
   name    text COLLATE "C" NOT NULL UNIQUE,
   version bigint NOT NULL             -- of the last event
-);
+) WITH (fillfactor = 70);             -- room to change versions in place
 CREATE TABLE kinds (
   id       bigint NOT NULL PRIMARY KEY,
   category text COLLATE "C" NOT NULL,
