@@ -50,6 +50,7 @@ func TestImports(t *testing.T) {
 		"store/storetest":         {"internal/verify"},
 		"store/storetest/history": {"internal/verify"},
 		"internal/verify":         {"cli"},
+		"store/split":             {"cli"},
 		"store/jetstream":         {"cli", "internal/backends"},
 		"internal/wire":           {"", "internal/bench"},
 		"internal/engine":         {""},

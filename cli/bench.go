@@ -13,13 +13,21 @@ func (a *app) bench() *cobra.Command {
 		Short: "Measure this machine: appends, commands, reads and views, as ratios to the bare disk",
 		Long: `Measure appends, commands, reads and views on SQLite, together with the bare disk
 (append and fdatasync) in the same run: the ratios can be compared between
-machines, the rates cannot. Takes about two minutes.`,
+machines, the rates cannot. Takes about two minutes.
+
+With --store it measures a store on a server, in an installation of its own that
+is removed afterwards, together with bare inserts or batches on that server.`,
 		Example: `  deed bench
-  deed bench --events 100000 --seconds 1`,
+  deed bench --events 100000 --seconds 1
+  deed bench --store postgres://deed@localhost/shop`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Progress = a.talk
-			report, err := bench.Run(cmd.Context(), o)
+			measure := bench.Run
+			if a.store != "" {
+				measure = a.benchStore
+			}
+			report, err := measure(cmd.Context(), o)
 			if err != nil {
 				return err
 			}

@@ -152,6 +152,7 @@ type app struct {
 	store   string
 	config  string
 	verbose bool
+	views   string // DSN of a store for documents; "" = the same
 	node    string
 	lease   time.Duration
 	creates bool // a store that is not there is made
@@ -187,6 +188,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
 	f.BoolVar(&a.json, "json", false, "answer in JSON")
 	f.StringVar(&a.server, "server", "http://localhost:8080", "the server to talk to")
 	f.StringVar(&a.store, "store", "", "open a store instead of talking to a server: "+dsnHelp)
+	f.StringVar(&a.views, "views", "", "keep views and checkpoints in another store than --store, for example sqlite:views.db")
 	f.StringVar(&a.config, "config", "", "file of settings (default deed.json, if there is one)")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log every request")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

@@ -9,6 +9,7 @@ import (
 	"github.com/deed-dev/deed/httpapi"
 	"github.com/deed-dev/deed/internal/client"
 	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/split"
 )
 
 // running is a runtime at work.
@@ -21,7 +22,7 @@ type running struct {
 
 // start opens a store and runs the program's domains on it.
 func (a *app) start(ctx context.Context, dsn string, mustExist bool, log *slog.Logger) (*running, error) {
-	s, err := openStore(ctx, dsn, mustExist)
+	s, err := a.openBoth(ctx, dsn, mustExist)
 	if err != nil {
 		return nil, err
 	}
@@ -33,6 +34,19 @@ func (a *app) start(ctx context.Context, dsn string, mustExist bool, log *slog.L
 	r := &running{rt: rt, store: s, cancel: cancel, ended: make(chan error, 1)}
 	go func() { r.ended <- rt.Run(ctx) }()
 	return r, nil
+}
+
+// openBoth opens a store, and another one for documents if there is to be one.
+func (a *app) openBoth(ctx context.Context, dsn string, mustExist bool) (store.Store, error) {
+	log, err := openStore(ctx, dsn, mustExist)
+	if err != nil || a.views == "" {
+		return log, err
+	}
+	docs, err := openStore(ctx, a.views, mustExist)
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	return split.New(log, docs), nil
 }
 
 // settle waits until the views show what the log says: what is read next is

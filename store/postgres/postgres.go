@@ -151,15 +151,10 @@ func (s *Store) prepare(ctx context.Context, c *pgx.Conn) error {
 
 // configure reads the DSN.
 func (s *Store) configure(dsn string) (*pgxpool.Config, error) {
-	if u, err := url.Parse(dsn); err == nil && u.Scheme != "" {
-		q := u.Query()
-		if s.opts.Schema == "" {
-			s.opts.Schema = q.Get("schema")
-		}
-		q.Del("schema")
-		u.RawQuery = q.Encode()
-		dsn = u.String()
+	if u, err := url.Parse(dsn); err == nil && u.Scheme != "" && s.opts.Schema == "" {
+		s.opts.Schema = u.Query().Get("schema")
 	}
+	dsn = WithoutSchema(dsn)
 	if s.opts.Schema == "" {
 		s.opts.Schema = "deed"
 	}
@@ -250,6 +245,18 @@ func (s *Store) failure(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: postgres: %w", store.ErrUnavailable, err)
+}
+
+// WithoutSchema returns a DSN that other programs understand.
+func WithoutSchema(dsn string) string {
+	u, err := url.Parse(dsn)
+	if err != nil || u.Scheme == "" {
+		return dsn
+	}
+	q := u.Query()
+	q.Del("schema")
+	u.RawQuery = q.Encode()
+	return u.String()
 }
 
 // Drop deletes an installation: the schema and all that is in it.
