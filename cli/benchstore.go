@@ -15,6 +15,7 @@ import (
 
 	"github.com/deed-dev/deed/internal/bench"
 	"github.com/deed-dev/deed/store/postgres"
+	"github.com/deed-dev/deed/store/split"
 )
 
 // rawSize is how many bytes of data an event has that is measured.
@@ -36,6 +37,14 @@ func (a *app) benchStore(ctx context.Context, o bench.Options) (r bench.Report, 
 		return r, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if a.views != "" {
+		docs, err := openStore(ctx, a.views, false)
+		if err != nil {
+			return r, err
+		}
+		defer func() { err = errors.Join(err, docs.Close()) }()
+		s = split.New(s, docs)
+	}
 	server := bench.Server{Store: s}
 	var done func()
 	switch at := in.(type) {

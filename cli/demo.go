@@ -54,7 +54,7 @@ func (d *demo) run(ctx context.Context) error {
 	if d.rate < 0 || d.visitors < 1 {
 		return usageError{errors.New("--rate must be 0 or more, --visitors 1 or more")}
 	}
-	if d.data == "" {
+	if d.data == "" && d.store == "" {
 		dir, err := os.MkdirTemp("", "deed-demo-")
 		if err != nil {
 			return err
@@ -84,7 +84,11 @@ func (d *demo) run(ctx context.Context) error {
 	err = s.until(afterwards(ctx, func() { stop(); all.Wait() }))
 	stop()
 	all.Wait()
-	d.say("\nStopped. Go on with: deed demo --data %s\n", d.data)
+	again := "--data " + d.data
+	if d.store != "" {
+		again = "--store " + d.store
+	}
+	d.say("\nStopped. Go on with: deed demo %s\n", hidden(again))
 	return err
 }
 
