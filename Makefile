@@ -37,5 +37,6 @@ fuzz: ## fuzz every decoder for a minute each
 		go test -run '^$$' -fuzz "^$$f$$" -fuzztime 1m $$p || exit 1; done; done
 
 .PHONY: powercuts
-powercuts: ## 200 power cuts under the SQLite store (needs root and loop mounts)
+powercuts: ## 200 power cuts under SQLite, 30 under JetStream (needs root and loop mounts)
 	go test -run TestPowerCut -timeout 30m ./store/sqlite -powercuts 200
+	go test -run TestPowerCut -timeout 30m ./store/jetstream -powercuts 30

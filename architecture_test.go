@@ -45,6 +45,7 @@ func TestImports(t *testing.T) {
 		"store/sqlite":            {"cli", "internal/bench", "internal/backends"},
 		"store/postgres":          {"cli", "internal/backends"},
 		"internal/pgtest":         {"internal/backends"},
+		"internal/powercut":       {},
 		"internal/natstest":       {"internal/backends"},
 		"internal/backends":       {},
 		"store/storetest":         {"internal/verify"},

@@ -21,30 +21,24 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) == "" {
 		os.Exit(m.Run())
 	}
-	port, err := strconv.Atoi(os.Args[2])
-	if err == nil {
-		c := &cluster{dir: os.Args[1], nodes: make([]node, 1)}
-		c.opts = append(c.opts, c.options(0, port, 0, nil))
-		err = c.run(0)
-	}
-	if err != nil {
+	if err := childServer(os.Args[1], os.Args[2], os.Args[3]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	select {} // until it is killed
 }
 
 // A child is a server in a process of its own.
 type child struct {
 	dir   string
 	port  int
+	sync  string // "always" or "default"
 	cmd   *exec.Cmd
 	store *jetstream.Store
 }
 
 func startChild(t *testing.T) *child {
 	t.Helper()
-	c := &child{dir: t.TempDir(), port: freePorts(t, 1)[0]}
+	c := &child{dir: t.TempDir(), port: freePorts(t, 1)[0], sync: "always"}
 	if err := c.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +54,7 @@ func startChild(t *testing.T) *child {
 
 // start returns when the server listens.
 func (c *child) start() error {
-	c.cmd = exec.Command(os.Args[0], c.dir, strconv.Itoa(c.port))
+	c.cmd = exec.Command(os.Args[0], c.dir, strconv.Itoa(c.port), c.sync)
 	c.cmd.Env = append(os.Environ(), childEnv+"=server")
 	c.cmd.Stderr = os.Stderr
 	if err := c.cmd.Start(); err != nil {

@@ -3,7 +3,9 @@ package jetstream_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,6 +13,8 @@ import (
 
 	"github.com/deed-dev/deed/store"
 )
+
+var nodestops = flag.Int("nodestops", 3, "servers of a cluster that are stopped, one after the other")
 
 // Eight writers append while one server after the other is stopped and
 // started again, the leader of the log first. What was acknowledged is there,
@@ -21,11 +25,12 @@ func TestStoppedNodeLosesNothing(t *testing.T) {
 	}
 	c := startCluster(t, t.TempDir(), 3)
 	s := c.open(t, "nodes")
-	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute+time.Duration(*nodestops)*20*time.Second)
 	defer stop()
 	var acked [8][]store.ID
 	var writers sync.WaitGroup
 	var enough atomic.Bool
+	var answered atomic.Int64
 	for w := range acked {
 		writers.Go(func() {
 			for n := uint64(0); !enough.Load() && ctx.Err() == nil; {
@@ -39,6 +44,7 @@ func TestStoppedNodeLosesNothing(t *testing.T) {
 				switch {
 				case err == nil:
 					acked[w] = append(acked[w], e.ID)
+					answered.Add(1)
 					n++
 				case errors.Is(err, store.ErrUnknown), errors.Is(err, store.ErrUnavailable):
 					// the same again settles it
@@ -49,11 +55,22 @@ func TestStoppedNodeLosesNothing(t *testing.T) {
 			}
 		})
 	}
-	for range 3 {
+	longest := time.Duration(0)
+	for round := range *nodestops {
 		time.Sleep(300 * time.Millisecond)
 		i := max(0, c.leader("nodes-log"))
+		if round%2 == 1 {
+			i = rand.IntN(3)
+		}
 		c.stop(i)
-		time.Sleep(500 * time.Millisecond)
+		before, began := answered.Load(), time.Now()
+		for answered.Load() < before+16 && ctx.Err() == nil { // two of each writer: not what was on its way
+			time.Sleep(5 * time.Millisecond)
+		}
+		took := time.Since(began)
+		if longest = max(longest, took); took > 10*time.Second {
+			t.Errorf("round %d: appends go on %v after a server has stopped", round, took)
+		}
 		c.start(t, i)
 		c.waitCurrent(t, "nodes-log")
 	}
@@ -78,7 +95,7 @@ func TestStoppedNodeLosesNothing(t *testing.T) {
 		t.Errorf("%d records in the log, want %d", len(recs), 2*total)
 	}
 	inOrder(t, recs)
-	t.Logf("%d appends while servers came and went", total)
+	t.Logf("%d appends while servers came and went %d times; they went on after at most %v", total, *nodestops, longest)
 }
 
 func idOf(a int, b uint64) (id store.ID) {

@@ -16,18 +16,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
+	"github.com/deed-dev/deed/internal/powercut"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/sqlite"
 )
 
 var powercuts = flag.Int("powercuts", 10, "power cuts under the store")
 
-// A power cut loses nothing that was acknowledged. Killing a process shows
-// nothing of the kind: what it wrote is still in the kernel's cache. So the
-// file system under the database is shut down without flushing, as if the
-// machine had lost power, mounted again, and looked at.
+// A power cut loses nothing that was acknowledged.
 func TestPowerCut(t *testing.T) {
 	d := newDisk(t, 192<<20)
 	total := 0
@@ -98,48 +95,16 @@ func randomEvent() store.Event {
 	return e
 }
 
-// A disk is an ext4 file system in a file, whose power can be cut.
-type disk struct{ image, dir string }
+// disk is where the database is.
+type disk struct{ *powercut.Disk }
 
-// newDisk makes and mounts a disk. Where that cannot be, the test fails: a
-// promise nobody has checked is none.
-func newDisk(t *testing.T, size int64) *disk {
-	t.Helper()
-	base := t.TempDir()
-	d := &disk{image: filepath.Join(base, "disk.img"), dir: filepath.Join(base, "mnt")}
-	f, err := os.Create(d.image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(f.Truncate(size), f.Close(), os.Mkdir(d.dir, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	d.sh(t, "mkfs.ext4", "-q", "-F", d.image)
-	d.mount(t)
-	t.Cleanup(func() { exec.Command("umount", d.dir).Run() })
-	return d
-}
+func newDisk(t *testing.T, size int64) disk { t.Helper(); return disk{powercut.NewDisk(t, size)} }
 
-func (d *disk) sh(t *testing.T, name string, args ...string) {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
-	if path, err := exec.LookPath("/usr/sbin/" + name); err == nil {
-		cmd.Path, cmd.Err = path, nil
-	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("THE POWER CUT TESTS CANNOT RUN HERE: %s %s: %v\n%s\nThey need root, loop mounts and e2fsprogs (apt-get install e2fsprogs mount).",
-			name, strings.Join(args, " "), err, out)
-	}
-}
-
-func (d *disk) mount(t *testing.T) { t.Helper(); d.sh(t, "mount", "-o", "loop", d.image, d.dir) }
-
-func (d *disk) db() string { return filepath.Join(d.dir, "deed.db") }
+func (d disk) db() string { return filepath.Join(d.Dir, "deed.db") }
 
 // cut lets a child append for a while, cuts the power, and mounts the disk
 // again. It returns what the child had acknowledged: streams and versions.
-func (d *disk) cut(t *testing.T, mode string, after time.Duration) map[string]uint64 {
+func (d disk) cut(t *testing.T, mode string, after time.Duration) map[string]uint64 {
 	t.Helper()
 	acks, err := os.Create(filepath.Join(t.TempDir(), "acks"))
 	if err != nil {
@@ -160,19 +125,15 @@ func (d *disk) cut(t *testing.T, mode string, after time.Duration) map[string]ui
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	// An answer given while the file system is going down proves nothing: an
-	// fsync that overlaps the ioctl may return success for a journal entry that
-	// the ioctl has just thrown away, which a real power cut would not let
-	// anybody see. What was answered before it must be there.
-	before, err := acks.Stat()
+	before, err := acks.Stat() // see Disk.Cut
 	if err != nil {
 		t.Fatal(err)
 	}
-	shutdown(t, d.dir)
+	d.Cut(t)
 	cmd.Process.Kill()
 	cmd.Wait()
-	d.sh(t, "umount", d.dir)
-	d.mount(t)
+	d.Unmount(t)
+	d.Mount(t)
 	if _, err := acks.Seek(0, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -188,23 +149,8 @@ func (d *disk) cut(t *testing.T, mode string, after time.Duration) map[string]ui
 	return acked
 }
 
-// shutdown is the power cut: EXT4_IOC_SHUTDOWN without flushing the journal.
-func shutdown(t *testing.T, dir string) {
-	t.Helper()
-	const extShutdown, noLogFlush = 0x8004587d, uint32(2)
-	f, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	flag := noLogFlush
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), extShutdown, uintptr(unsafe.Pointer(&flag))); errno != 0 {
-		t.Fatalf("THE POWER CUT TESTS CANNOT RUN HERE: the file system cannot be shut down: %v", errno)
-	}
-}
-
 // examine opens the database and compares it with what was acknowledged.
-func (d *disk) examine(t *testing.T, acked map[string]uint64) (lost int, problems []sqlite.Problem) {
+func (d disk) examine(t *testing.T, acked map[string]uint64) (lost int, problems []sqlite.Problem) {
 	t.Helper()
 	start := time.Now()
 	s, err := sqlite.Open(d.db(), nil)
