@@ -30,6 +30,9 @@ func (s *Store) Append(ctx context.Context, writes ...store.Write) ([]store.Writ
 	a := &appending{request: request{done: make(chan struct{})}, writes: writes}
 	for _, w := range writes {
 		a.rows += 1 + len(w.Events)
+		for _, e := range w.Events {
+			a.bytes += len(e.Data) + len(e.Meta)
+		}
 	}
 	select {
 	case s.appends <- a:
@@ -64,12 +67,12 @@ func (s *Store) appendBatch(batch []*appending) error {
 	}
 	if p == nil {
 		if p, err = s.plan(batch); err != nil || len(p.events.pos) == 0 {
-			return err
+			return s.blocked(err)
 		}
 	}
 	if err != nil {
 		s.known.forget()
-		return err
+		return s.blocked(err)
 	}
 	s.names.addKinds(p.newKinds)
 	s.known.learn(p)
@@ -88,21 +91,30 @@ func (s *Store) plan(batch []*appending) (*plan, error) {
 	return p, s.transact(func(ctx context.Context, t *transaction) error {
 		if err := p.look(ctx, t, batch); err != nil {
 			s.known.forget()
-			return s.blocked(err)
+			return err
 		}
 		for _, a := range batch {
 			if err := p.decide(ctx, t.conn, a); err != nil {
 				return err
 			}
 		}
-		if len(p.events.pos) == 0 {
-			return nil
+		switch {
+		case len(p.events.pos) > 0:
+			return t.commit(ctx, p.writeAll)
+		case p.repeats:
+			return t.commit(ctx, p.confirm)
 		}
-		return t.commit(ctx, p.writeAll)
+		return nil
 	})
 }
 
-// blocked names whoever holds the head of the log, if that is the problem.
+// confirm queues a change that changes nothing. What was recorded earlier is
+// acknowledged only now, and its first commit may have been cut short while it
+// waited for a standby: this one waits again.
+func (p *plan) confirm(b *pgx.Batch) { b.Queue(p.s.sql("UPDATE {}.head SET time = time")) }
+
+// blocked names whoever holds the head of the log, if that is the problem:
+// somebody with a lock on it who waits for nobody.
 func (s *Store) blocked(err error) error {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || pg.Code != lockNotAvailable {
@@ -114,7 +126,8 @@ func (s *Store) blocked(err error) error {
 	var name, state, since string
 	e := s.pool.QueryRow(ctx, `SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.state, ''), coalesce((now() - a.xact_start)::text, '')
 		FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-		WHERE l.relation = $1::text::regclass AND l.granted AND l.mode <> 'AccessShareLock' ORDER BY a.xact_start LIMIT 1`,
+		WHERE l.relation = $1::text::regclass AND l.granted AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')
+		ORDER BY cardinality(pg_blocking_pids(a.pid)), a.xact_start LIMIT 1`,
 		s.opts.Schema+".head").Scan(&pid, &name, &state, &since)
 	if e != nil {
 		return err
@@ -125,10 +138,13 @@ func (s *Store) blocked(err error) error {
 
 type streamHead struct{ id, version int64 }
 
+// A place is what the row of the head says.
+type place struct{ pos, stream, time int64 }
+
 // A plan is what a transaction finds and what it is going to write.
 type plan struct {
 	s        *Store
-	before   int64 // where the head was
+	before   place // where the head was
 	pos      int64
 	stream   int64 // highest number of a stream
 	now      int64
@@ -138,6 +154,7 @@ type plan struct {
 	lastKind int64
 	created  map[string]bool // streams that are new
 	changed  map[string]bool
+	repeats  bool // somebody asks again for what has happened before
 	summer   store.Summer
 	events   eventColumns
 }
@@ -167,8 +184,8 @@ func (p *plan) look(ctx context.Context, t *transaction, batch []*appending) err
 			QueryRow(func(row pgx.Row) error { return row.Scan(&p.pos, &p.stream, &p.now, &clock) })
 		b.Queue(p.s.sql("SELECT name, id, version FROM {}.streams WHERE name = ANY($1)"), names).Query(p.scanStreams)
 	})
-	p.s.known.ahead = time.UnixMicro(clock).Sub(asked)
-	p.before, p.now = p.pos, max(p.now, clock)
+	p.s.known.asked, p.s.known.clock = asked, clock
+	p.before, p.now = place{p.pos, p.stream, p.now}, max(p.now, clock)
 	return err
 }
 
@@ -189,6 +206,7 @@ func (p *plan) decide(ctx context.Context, q querier, a *appending) error {
 			if err == nil && !repeated {
 				a.written, a.refused = nil, conflict
 			}
+			p.repeats = p.repeats || repeated
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,9 +18,13 @@ import (
 // sharing it is worth.
 const maxRows = 4096
 
+// maxBytes bounds what a transaction carries, beyond its first request.
+const maxBytes = 16 << 20
+
 // A request waits for its verdict in a batch.
 type request struct {
 	rows    int
+	bytes   int
 	refused error // a conflict, for one: the others of the transaction do not mind
 	err     error
 	done    chan struct{}
@@ -33,6 +38,13 @@ func (s *Store) wait(ctx context.Context, r *request) error {
 		return r.err
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", store.ErrUnknown, ctx.Err())
+	case <-s.stopped: // it may have come too late for anybody to see it
+	}
+	select {
+	case <-r.done:
+		return r.err
+	default:
+		return errClosed
 	}
 }
 
@@ -60,12 +72,13 @@ func serve[R any](s *Store, queue chan R, of func(R) *request, write func([]R) e
 }
 
 func gather[R any](queue chan R, of func(R) *request, first R) []R {
-	batch, rows := []R{first}, of(first).rows
-	for rows < maxRows {
+	batch, rows, bytes := []R{first}, of(first).rows, of(first).bytes
+	for rows < maxRows && bytes < maxBytes {
 		select {
 		case r := <-queue:
 			batch = append(batch, r)
 			rows += of(r).rows
+			bytes += of(r).bytes
 		default:
 			return batch
 		}
@@ -93,10 +106,10 @@ func verdicts[R any](batch []R, of func(R) *request, write func([]R) error) {
 
 // serverDown reports whether the server said that it serves nobody: it is
 // shutting down, starting, or has no connections or no space left; or that it
-// waited too long for a lock.
+// waited too long for a lock. Asking again at once would not help.
 func serverDown(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (pg.Code[:2] == "57" || pg.Code[:2] == "53" || pg.Code[:2] == "08" || pg.Code == lockNotAvailable)
+	return ok && (strings.HasPrefix(pg.Code, "57") || strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "08") || pg.Code == lockNotAvailable)
 }
 
 const (
@@ -141,21 +154,19 @@ func (t *transaction) look(ctx context.Context, ask func(b *pgx.Batch)) error {
 	return t.conn.SendBatch(ctx, &b).Close()
 }
 
-// begin queues the beginning of a transaction.
+// begin queues the beginning of a transaction. A process that is frozen or cut
+// off in the middle of one must not hold its locks for longer than it would
+// itself have waited.
 func (s *Store) begin(b *pgx.Batch) {
-	b.Queue("BEGIN")
-	s.settle(b)
-}
-
-// settle queues the settings of a transaction. Behind a pooler they cannot be
-// those of the connection.
-func (s *Store) settle(b *pgx.Batch) {
-	if s.pooled {
-		b.Queue("SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', $2, true)", s.lockTimeout(), s.commit)
+	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+	if s.pooled { // else they are settings of the connection, see prepare
+		b.Queue("SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true), set_config('synchronous_commit', $3, true)",
+			millis(s.opts.LockTimeout), millis(s.opts.Timeout), s.commit)
 	}
 }
 
-func (s *Store) lockTimeout() string { return fmt.Sprintf("%dms", s.opts.LockTimeout.Milliseconds()) }
+// millis writes a duration as the server reads it; it takes 0 for no limit.
+func millis(d time.Duration) string { return fmt.Sprintf("%dms", max(d.Milliseconds(), 1)) }
 
 // commit writes and commits in one trip. If the connection breaks in it, nobody
 // knows what became of the transaction.
@@ -169,25 +180,37 @@ func (t *transaction) commit(ctx context.Context, write func(b *pgx.Batch)) erro
 		t.begun = false
 		return nil
 	}
-	if _, refused := errors.AsType[*pgconn.PgError](err); !refused || serverDown(err) {
+	if lost(err) {
 		err = fmt.Errorf("%w: postgres: %w", store.ErrUnknown, err)
 	}
 	return err
 }
 
 // once does a whole transaction in one trip: what is sent together is committed
-// together. If the connection breaks in it, nobody knows what became of it.
+// together, unless a pooler wants it said. If the connection breaks in it,
+// nobody knows what became of it.
 func (t *transaction) once(ctx context.Context, write func(b *pgx.Batch)) error {
+	if t.s.pooled {
+		return t.commit(ctx, func(b *pgx.Batch) { t.s.begin(b); write(b) })
+	}
 	var b pgx.Batch
-	t.s.settle(&b)
 	write(&b)
 	err := t.conn.SendBatch(ctx, &b).Close()
-	if err != nil {
-		if _, refused := errors.AsType[*pgconn.PgError](err); !refused || serverDown(err) {
-			err = fmt.Errorf("%w: postgres: %w", store.ErrUnknown, err)
-		}
+	if err != nil && lost(err) {
+		err = fmt.Errorf("%w: postgres: %w", store.ErrUnknown, err)
 	}
 	return err
+}
+
+// lost reports whether an error in a commit leaves open what became of it: the
+// connection broke, or the server or a pooler ended it. If a statement failed,
+// the server has taken the transaction back.
+func lost(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return !pgconn.SafeToRetry(err) // safe: nothing was sent
+	}
+	return pg.SeverityUnlocalized != "ERROR" || strings.HasPrefix(pg.Code, "08")
 }
 
 // rollback takes the transaction back, or gives the connection up.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,6 +18,8 @@ func (s *Store) Get(ctx context.Context, coll, key string) (store.Doc, error) {
 	if err := s.usable(ctx); err != nil {
 		return d, err
 	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
 	id, err := s.coll(ctx, coll)
 	if err == nil {
 		var rev int64
@@ -58,36 +59,57 @@ func (s *Store) listChunk(ctx context.Context, coll, prefix, after string) ([]st
 	if err := s.usable(ctx); err != nil {
 		return nil, false, err
 	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
 	id, err := s.coll(ctx, coll)
 	if err != nil || id == 0 {
 		return nil, false, s.failure(err)
 	}
-	rows, err := s.pool.Query(ctx, s.sql("SELECT key, rev, data FROM {}.docs WHERE coll = $1 AND key > $2 AND key >= $3 ORDER BY key LIMIT $4"),
-		id, []byte(after), []byte(prefix), chunk)
+	where, args := "coll = $1 AND key > $2 AND key >= $3", []any{id, []byte(after), []byte(prefix)}
+	if end := afterPrefix(prefix); end != nil {
+		where, args = where+" AND key < $4", append(args, end)
+	}
+	rows, err := s.pool.Query(ctx, s.sql(docsUpTo("NULL::bytea", where, "key", "key", chunk)), args...)
 	if err != nil {
 		return nil, false, s.failure(err)
 	}
-	docs, more, err := collectDocs(rows, chunk, nil)
-	for i, d := range docs {
-		if !strings.HasPrefix(d.Key, prefix) { // keys are in byte order: there are no more
-			return docs[:i], false, nil
-		}
-	}
+	var none []byte
+	docs, more, err := collectDocs(rows, chunk, &none)
 	return docs, more, s.failure(err)
 }
 
-// collectDocs reads up to n documents, and reports whether it stopped early.
-// Columns after the first three go to extra.
-func collectDocs(rows pgx.Rows, n int, extra *[]byte) (docs []store.Doc, more bool, err error) {
+// afterPrefix returns the least key that is greater than all with a prefix, or
+// nil if there is none.
+func afterPrefix(prefix string) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i] < 0xff {
+			end := []byte(prefix[:i+1])
+			end[i]++
+			return end
+		}
+	}
+	return nil
+}
+
+// docsUpTo writes a query for at most n documents and a value of each, in an
+// order which is called outer where the value is. Like that for events, it
+// stops when it has enough bytes.
+func docsUpTo(value, where, inner, outer string, n int) string {
+	return fmt.Sprintf(`SELECT key, rev, data, value FROM (
+		SELECT key, rev, data, %s AS value,
+			sum(octet_length(data)) OVER (ORDER BY %[3]s ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+		FROM {}.docs WHERE %[2]s ORDER BY %[3]s LIMIT %[5]d) d
+		WHERE coalesce(before, 0) < %[6]d ORDER BY %[4]s`, value, where, inner, outer, n, chunkBytes)
+}
+
+// collectDocs reads up to n documents, and reports whether there may be more.
+// The value that comes with the last goes to value.
+func collectDocs(rows pgx.Rows, n int, value *[]byte) (docs []store.Doc, more bool, err error) {
 	defer rows.Close()
 	for size := 0; rows.Next(); {
 		var key, data []byte
 		var rev int64
-		into := []any{&key, &rev, &data}
-		if extra != nil {
-			into = append(into, extra)
-		}
-		if err := rows.Scan(into...); err != nil {
+		if err := rows.Scan(&key, &rev, &data, value); err != nil {
 			return docs, false, err
 		}
 		docs = append(docs, store.Doc{Key: string(key), Rev: uint64(rev), Data: data})
@@ -119,6 +141,7 @@ func (s *Store) Write(ctx context.Context, changes ...store.Change) error {
 		if w.colls[i], err = s.makeColl(ctx, c.Coll); err != nil {
 			return s.failure(err)
 		}
+		w.bytes += len(c.Data)
 	}
 	select {
 	case s.writes <- w:
@@ -252,40 +275,55 @@ type docColumns struct {
 	colls, revs []int64
 	keys, datas [][]byte
 	fields      []string
+	bytes       int
+}
+
+func (c *docColumns) add(id docID, state docState, fields []string) {
+	c.colls, c.keys, c.revs, c.datas = append(c.colls, id.coll), append(c.keys, []byte(id.key)), append(c.revs, state.rev), append(c.datas, state.data)
+	if state.rev > 0 {
+		c.fields = append(c.fields, fieldValues(state.data, fields))
+		c.bytes += len(state.data) + len(c.fields[len(c.fields)-1])
+	}
+}
+
+// flush queues a statement with the rows there are, if they have so many bytes:
+// one parameter of a statement must not have more than a gigabyte.
+func (c *docColumns) flush(atLeast int, queue func(c *docColumns)) {
+	if len(c.colls) > 0 && c.bytes >= atLeast {
+		queue(c)
+		*c = docColumns{}
+	}
 }
 
 // write queues the statements that write what is drafted. New documents are
 // inserted plainly: if another process was faster, the transaction fails.
 func (d *draft) write(b *pgx.Batch) {
+	const rows = "unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bytea[], $5::text[]) u (coll, key, rev, data, fields)"
+	statement := func(sql string) func(c *docColumns) {
+		return func(c *docColumns) { b.Queue(d.s.sql(sql), c.colls, c.keys, c.revs, c.datas, c.fields) }
+	}
+	insert := statement("INSERT INTO {}.docs (coll, key, rev, data, fields) SELECT coll, key, rev, data, fields::bytea[] FROM " + rows + " ORDER BY coll, key")
+	update := statement("UPDATE {}.docs d SET rev = u.rev, data = u.data, fields = u.fields::bytea[] FROM " + rows + " WHERE d.coll = u.coll AND d.key = u.key")
+	remove := func(c *docColumns) {
+		b.Queue(d.s.sql("DELETE FROM {}.docs d USING unnest($1::bigint[], $2::bytea[]) u (coll, key) WHERE d.coll = u.coll AND d.key = u.key"), c.colls, c.keys)
+	}
 	var made, changed, gone docColumns
 	for id, state := range d.docs {
-		if !state.changed || state.rev == 0 && !state.existed {
-			continue
-		}
-		c := &changed
 		switch {
+		case !state.changed || state.rev == 0 && !state.existed:
 		case state.rev == 0:
-			c = &gone
-		case !state.existed:
-			c = &made
+			gone.add(id, state, nil)
+		case state.existed:
+			changed.add(id, state, d.fields[id.coll])
+		default:
+			made.add(id, state, d.fields[id.coll])
 		}
-		c.colls, c.keys, c.revs, c.datas = append(c.colls, id.coll), append(c.keys, []byte(id.key)), append(c.revs, state.rev), append(c.datas, state.data)
-		if state.rev > 0 {
-			c.fields = append(c.fields, fieldValues(state.data, d.fields[id.coll]))
-		}
+		made.flush(maxBytes, insert)
+		changed.flush(maxBytes, update)
 	}
-	const rows = "unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bytea[], $5::text[]) u (coll, key, rev, data, fields)"
-	if len(made.colls) > 0 {
-		b.Queue(d.s.sql("INSERT INTO {}.docs (coll, key, rev, data, fields) SELECT coll, key, rev, data, fields::bytea[] FROM "+rows+" ORDER BY coll, key"),
-			made.colls, made.keys, made.revs, made.datas, made.fields)
-	}
-	if len(changed.colls) > 0 {
-		b.Queue(d.s.sql("UPDATE {}.docs d SET rev = u.rev, data = u.data, fields = u.fields::bytea[] FROM "+rows+" WHERE d.coll = u.coll AND d.key = u.key"),
-			changed.colls, changed.keys, changed.revs, changed.datas, changed.fields)
-	}
-	if len(gone.colls) > 0 {
-		b.Queue(d.s.sql("DELETE FROM {}.docs d USING unnest($1::bigint[], $2::bytea[]) u (coll, key) WHERE d.coll = u.coll AND d.key = u.key"), gone.colls, gone.keys)
-	}
+	made.flush(0, insert)
+	changed.flush(0, update)
+	gone.flush(0, remove)
 }
 
 // DropColl implements [store.Dropper]. It deletes bit by bit, so that nobody
@@ -299,12 +337,18 @@ func (s *Store) DropColl(ctx context.Context, coll string) error {
 		return s.failure(err)
 	}
 	for n := int64(1); err == nil && n > 0; {
-		var tag pgconn.CommandTag
-		tag, err = s.pool.Exec(ctx, s.sql("DELETE FROM {}.docs WHERE coll = $1 AND key IN (SELECT key FROM {}.docs WHERE coll = $1 LIMIT 2000)"), id)
-		n = tag.RowsAffected()
+		n, err = s.dropSome(ctx, id)
 	}
 	if err == nil {
 		err = s.dropIndexes(ctx, id)
 	}
 	return s.failure(err)
+}
+
+func (s *Store) dropSome(ctx context.Context, coll int64) (int64, error) {
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	tag, err := s.pool.Exec(ctx, s.sql(`DELETE FROM {}.docs WHERE coll = $1 AND key IN
+		(SELECT key FROM {}.docs WHERE coll = $1 ORDER BY key LIMIT 2000 FOR UPDATE)`), coll)
+	return tag.RowsAffected(), err
 }

@@ -3,11 +3,14 @@ package postgres
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/deed-dev/deed/store"
 )
@@ -47,7 +50,7 @@ func (s *Store) EnsureIndexes(ctx context.Context, coll string, fields []string)
 	if !missing {
 		return nil
 	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.declare(ctx, tx, id, fields) })
+	err = pgx.BeginTxFunc(ctx, s.pool, readCommitted, func(tx pgx.Tx) error { return s.declare(ctx, tx, id, fields) })
 	if err == nil {
 		err = s.loadFields(ctx, s.pool, id)
 	}
@@ -57,6 +60,10 @@ func (s *Store) EnsureIndexes(ctx context.Context, coll string, fields []string)
 // declare numbers the fields that are new, gives all documents their values,
 // and makes the indexes.
 func (s *Store) declare(ctx context.Context, tx pgx.Tx, coll int64, fields []string) error {
+	_, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', $2, true)", millis(s.opts.LockTimeout), s.commit)
+	if err != nil {
+		return err
+	}
 	if _, err := tx.Exec(ctx, s.sql("LOCK TABLE {}.docs IN SHARE ROW EXCLUSIVE MODE")); err != nil {
 		return err
 	}
@@ -118,11 +125,12 @@ func (s *Store) loadFields(ctx context.Context, q querier, coll int64) error {
 // refill gives the documents of a collection the values of all fields.
 func (s *Store) refill(ctx context.Context, tx pgx.Tx, coll int64, fields []string) error {
 	for after := []byte{}; ; {
-		rows, err := tx.Query(ctx, s.sql("SELECT key, rev, data FROM {}.docs WHERE coll = $1 AND key > $2 ORDER BY key LIMIT $3"), coll, after, chunk)
+		rows, err := tx.Query(ctx, s.sql(docsUpTo("NULL::bytea", "coll = $1 AND key > $2", "key", "key", chunk)), coll, after)
 		if err != nil {
 			return err
 		}
-		docs, more, err := collectDocs(rows, chunk, nil)
+		var none []byte
+		docs, more, err := collectDocs(rows, chunk, &none)
 		if err != nil || len(docs) == 0 {
 			return err
 		}
@@ -139,16 +147,34 @@ func (s *Store) refill(ctx context.Context, tx pgx.Tx, coll int64, fields []stri
 	}
 }
 
-// dropIndexes drops a collection's indexes. Its fields keep their numbers.
+// dropIndexes drops a collection's indexes. Its fields keep their numbers. While
+// a session waits for that, nobody reads documents; so if another session has
+// the table for long (a dump, for one) they stay: an index of no documents costs
+// little, and whoever drops the collection again gets rid of it.
 func (s *Store) dropIndexes(ctx context.Context, coll int64) error {
 	all, err := s.fieldsOf(ctx, s.pool, coll)
-	for i := range all {
-		if err == nil {
-			_, err = s.pool.Exec(ctx, s.sql("DROP INDEX IF EXISTS {}."+s.indexName(coll, i+1)))
-		}
+	if s.names.forgetFields(coll); err != nil || len(all) == 0 {
+		return err
 	}
-	s.names.forgetFields(coll)
-	return err
+	indexes := make([]string, len(all))
+	for i := range all {
+		indexes[i] = s.opts.Schema + "." + s.indexName(coll, i+1)
+	}
+	drop := func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', '100ms', true)"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "DROP INDEX IF EXISTS "+strings.Join(indexes, ", "))
+		return err
+	}
+	for range 10 {
+		err = pgx.BeginTxFunc(ctx, s.pool, readCommitted, drop)
+		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != lockNotAvailable {
+			return err
+		}
+		s.pause(100 * time.Millisecond)
+	}
+	return nil
 }
 
 // forgetFields makes the fields of a collection be declared anew.
@@ -200,7 +226,7 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 		}
 		f := finding{s: s, coll: id, q: q, numbers: numbers, left: q.Limit}
 		if q.After != nil {
-			f.after, f.mark, f.value = true, q.After.Key, encodeValue(q.After.Value)
+			f.part, f.mark, f.value = beside, q.After.Key, encodeValue(q.After.Value)
 		}
 		f.run(ctx, yield)
 	}
@@ -246,10 +272,21 @@ type finding struct {
 	q       store.Query
 	numbers map[string]int
 	left    int
-	after   bool // only what comes after value and mark
-	value   []byte
+	part    part
+	value   []byte // and mark: of the last document
 	mark    string
 }
+
+// A part of the order of a query is a range of the index. What comes after a
+// mark is two ranges if it is sorted by a field: first the documents that have a
+// value, like the mark, or have none; then the others.
+type part int
+
+const (
+	everything part = iota
+	beside          // documents after the mark, with a value if it has one
+	others          // the second range
+)
 
 func (f *finding) run(ctx context.Context, yield func(store.Doc, error) bool) {
 	for {
@@ -275,6 +312,8 @@ func (f *finding) run(ctx context.Context, yield func(store.Doc, error) bool) {
 }
 
 func (f *finding) chunk(ctx context.Context, n int) ([]store.Doc, bool, error) {
+	ctx, cancel := f.s.within(ctx)
+	defer cancel()
 	query, args := f.query(n)
 	rows, err := f.s.pool.Query(ctx, query, args...)
 	if err != nil {
@@ -282,8 +321,12 @@ func (f *finding) chunk(ctx context.Context, n int) ([]store.Doc, bool, error) {
 	}
 	var value []byte
 	docs, more, err := collectDocs(rows, n, &value)
+	at := f.part
 	if len(docs) > 0 {
-		f.after, f.mark, f.value = true, docs[len(docs)-1].Key, value
+		f.part, f.mark, f.value = beside, docs[len(docs)-1].Key, value
+	}
+	if first := f.q.Sort != "" && (f.value == nil) != f.q.Desc; at == beside && first && !more && err == nil {
+		f.part, more = others, true
 	}
 	return docs, more, err
 }
@@ -291,50 +334,55 @@ func (f *finding) chunk(ctx context.Context, n int) ([]store.Doc, bool, error) {
 // query writes the rest of a query in SQL. The collection is written out
 // because a partial index is used only for a number known beforehand.
 func (f *finding) query(n int) (string, []any) {
-	var b strings.Builder
 	var args []any
 	arg := func(v any) string {
 		args = append(args, v)
 		return fmt.Sprintf("$%d", len(args))
 	}
-	sort, order := "NULL::bytea", "key"
-	dir, beyond, nulls := "", ">", " NULLS FIRST"
+	value, inner, outer := "NULL::bytea", "key", "key"
+	dir, nulls := "", " NULLS FIRST"
 	if f.q.Desc {
-		dir, beyond, nulls = " DESC", "<", " NULLS LAST"
+		dir, nulls = " DESC", " DESC NULLS LAST"
 	}
 	if f.q.Sort != "" {
 		num := f.numbers[f.q.Sort]
-		sort = expression(num)
-		order = prefix(num) + dir + nulls + ", " + sort + dir + nulls + ", key"
+		value = expression(num)
+		inner = prefix(num) + nulls + ", " + value + nulls + ", key"
+		outer = "value" + nulls + ", key"
 	}
-	fmt.Fprintf(&b, "SELECT key, rev, data, %s FROM {}.docs WHERE coll = %d", sort, f.coll)
+	where := fmt.Sprintf("coll = %d", f.coll)
 	for _, c := range f.q.Where {
-		b.WriteString(" AND " + condition(f.numbers[c.Field], c, arg))
+		where += " AND " + condition(f.numbers[c.Field], c, arg)
 	}
-	if f.after {
-		b.WriteString(" AND " + f.beyond(sort, beyond, arg))
-	}
-	fmt.Fprintf(&b, " ORDER BY %s%s LIMIT %d", order, dir, n)
-	return f.s.sql(b.String()), args
+	where += f.remaining(arg)
+	return f.s.sql(docsUpTo(value, where, inner+dir, outer+dir, n)), args
 }
 
-// beyond is the condition of coming after a mark.
-func (f *finding) beyond(sort, beyond string, arg func(any) string) string {
-	key := fmt.Sprintf("key %s %s", beyond, arg([]byte(f.mark)))
+// remaining is the condition of being in the part that is to be read.
+func (f *finding) remaining(arg func(any) string) string {
+	if f.part == everything {
+		return ""
+	}
+	field, than := f.numbers[f.q.Sort], ">"
+	if f.q.Desc {
+		than = "<"
+	}
+	switch {
+	case f.part == others && f.value == nil:
+		return " AND " + prefix(field) + " IS NOT NULL"
+	case f.part == others:
+		return " AND " + prefix(field) + " IS NULL"
+	}
+	key := fmt.Sprintf("key %s %s", than, arg([]byte(f.mark)))
 	switch {
 	case f.q.Sort == "":
-		return key
-	case f.value == nil && f.q.Desc:
-		return fmt.Sprintf("(%s IS NULL AND %s)", sort, key)
+		return " AND " + key
 	case f.value == nil:
-		return fmt.Sprintf("(%s IS NOT NULL OR %s)", sort, key)
+		return fmt.Sprintf(" AND %s IS NULL AND %s", prefix(field), key)
 	}
-	null := ""
-	if f.q.Desc {
-		null = fmt.Sprintf(" OR %s IS NULL", sort)
-	}
-	v := arg(f.value)
-	return fmt.Sprintf("(%s %s %s OR %s = %s AND %s%s)", sort, beyond, v, sort, v, key, null)
+	e, v := expression(field), arg(f.value)
+	return fmt.Sprintf(" AND %s %s= %s AND (%s %s %s OR %s = %s AND %s)",
+		prefix(field), than, arg(f.value[:min(len(f.value), indexed)]), e, than, v, e, v, key)
 }
 
 // condition compares field n, first by what the index has of it.

@@ -15,23 +15,27 @@ import (
 // knownStreams is how many streams a process knows the end of.
 const knownStreams = 1 << 16
 
+// clockAge is for how long the server's clock is computed instead of asked for.
+const clockAge = time.Minute
+
 // known is what this process knows of the end of the log. It belongs to the
 // goroutine that appends. Whether it is still so shows when the head is locked.
 type known struct {
-	valid             bool
-	pos, stream, time int64
-	streams           *simplelru.LRU[string, streamHead]
-	ahead             time.Duration // the server's clock, of ours
+	valid   bool
+	at      place
+	streams *simplelru.LRU[string, streamHead]
+	asked   time.Time // when the server's clock was
+	clock   int64     // this
 }
 
 func (k *known) forget() { k.valid = false }
 
 // learn takes in a plan that was carried out.
 func (k *known) learn(p *plan) {
-	if !k.valid || k.pos != p.before { // others have appended since
+	if !k.valid || k.at != p.before { // others have appended since
 		k.streams, _ = simplelru.NewLRU[string, streamHead](knownStreams, nil) // fails only for sizes below 1
 	}
-	k.valid, k.pos, k.stream, k.time = true, p.pos, p.stream, p.now
+	k.valid, k.at = true, place{p.pos, p.stream, p.now}
 	for name, h := range p.streams {
 		k.streams.Add(name, h)
 	}
@@ -41,14 +45,15 @@ func (k *known) learn(p *plan) {
 // one of them would be refused: that must not rest on a guess.
 func (s *Store) guess(batch []*appending) (*plan, error) {
 	k := &s.known
-	if !k.valid {
+	since := time.Since(k.asked) // by the clock that nobody sets
+	if !k.valid || since > clockAge {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.opts.Timeout)
 	defer cancel()
 	p := s.newPlan()
-	p.before, p.pos, p.stream = k.pos, k.pos, k.stream
-	p.now = max(k.time, time.Now().Add(k.ahead).UnixMicro())
+	p.before, p.pos, p.stream = k.at, k.at.pos, k.at.stream
+	p.now = max(k.at.time, k.clock+since.Microseconds())
 	if err := p.recall(ctx, batch); err != nil {
 		return nil, s.failure(err)
 	}
@@ -92,11 +97,12 @@ func (p *plan) recall(ctx context.Context, batch []*appending) error {
 	return p.scanStreams(rows)
 }
 
-// writeGuarded queues a whole transaction, which fails if the head is not where
-// it was.
+// writeGuarded queues a whole transaction, which fails if the head is not what
+// it was. The position alone would not do: a standby that took over without the
+// last events may have reached it with others.
 func (p *plan) writeGuarded(b *pgx.Batch) {
-	b.Queue(p.s.sql("WITH h AS (UPDATE {}.head SET pos = $2, stream = $3, time = $4 WHERE pos = $1 RETURNING 1) SELECT 1 / count(*) FROM h"),
-		p.before, p.pos, p.stream, p.now)
+	b.Queue(p.s.sql(`WITH h AS (UPDATE {}.head SET pos = $4, stream = $5, time = $6 WHERE pos = $1 AND stream = $2 AND time = $3 RETURNING 1)
+		SELECT 1 / count(*) FROM h`), p.before.pos, p.before.stream, p.before.time, p.pos, p.stream, p.now)
 	p.write(b)
 }
 

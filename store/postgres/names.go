@@ -84,6 +84,8 @@ func (s *Store) coll(ctx context.Context, name string) (id int64, err error) {
 	if err := s.usable(ctx); err != nil || store.CheckName("collection", name) != nil {
 		return 0, err
 	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
 	err = s.pool.QueryRow(ctx, s.sql("SELECT coalesce(max(id), 0) FROM {}.colls WHERE name = $1"), name).Scan(&id)
 	if err == nil && id > 0 {
 		s.names.addColl(name, id)
@@ -91,13 +93,18 @@ func (s *Store) coll(ctx context.Context, name string) (id int64, err error) {
 	return id, err
 }
 
-// makeColl is coll, and makes the collection if there is none.
+// makeColl is coll, and makes the collection if there is none. A number must not
+// be used before it is on the disk, whatever the server's settings: it could be
+// given to another collection.
 func (s *Store) makeColl(ctx context.Context, name string) (int64, error) {
 	id, err := s.coll(ctx, name)
 	if err != nil || id > 0 {
 		return id, err
 	}
-	if _, err := s.pool.Exec(ctx, s.sql("INSERT INTO {}.colls (name) VALUES ($1) ON CONFLICT DO NOTHING"), name); err != nil {
+	within, cancel := s.within(ctx)
+	defer cancel()
+	if _, err := s.pool.Exec(within, s.sql(`WITH safe AS MATERIALIZED (SELECT set_config('synchronous_commit', $2, true) IS NOT NULL AS ok)
+		INSERT INTO {}.colls (name) SELECT $1::text FROM safe WHERE ok ON CONFLICT DO NOTHING`), name, s.commit); err != nil {
 		return 0, err
 	}
 	if id, err = s.coll(ctx, name); err == nil && id == 0 {

@@ -2,6 +2,9 @@ package postgres
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -56,7 +59,14 @@ func (s *Store) Wait(ctx context.Context, after store.Cursor) error {
 	}
 }
 
-func (s *Store) channel() string { return "deed_" + s.opts.Schema }
+// channel is the name of the schema's notifications, which has at most 63 bytes.
+func (s *Store) channel() string {
+	name := "deed_" + s.opts.Schema
+	if len(name) > 63 {
+		name = fmt.Sprintf("deed_%x", sha256.Sum224([]byte(s.opts.Schema)))
+	}
+	return name[:min(len(name), 63)]
+}
 
 // notify tells other processes that the head has moved: not in the transaction,
 // where it would cost another lock, and not more often than is of use.
@@ -68,9 +78,16 @@ func (s *Store) notify() {
 			return
 		}
 		// A hint that is lost is made up for by looking.
-		s.pool.Exec(s.ctx, "SELECT pg_notify($1, $2)", s.channel(), strconv.FormatUint(s.head.Load(), 10))
+		s.hint(strconv.FormatUint(s.head.Load(), 10))
 		s.pause(notifyEvery)
 	}
+}
+
+// hint sends a notification. It is not worth waiting for a disk.
+func (s *Store) hint(payload string) {
+	ctx, cancel := s.within(s.ctx)
+	defer cancel()
+	s.pool.Exec(ctx, "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)", s.channel(), payload)
 }
 
 // listen hears of others' appends, and looks for itself where that may fail.
@@ -85,8 +102,13 @@ func (s *Store) listen() {
 	}
 }
 
+var errPooled = errors.New("behind a pooler there is no connection to listen on")
+
 // hear listens on a connection of its own until that breaks.
 func (s *Store) hear() error {
+	if s.pooled {
+		return errPooled
+	}
 	conn, err := s.pool.Acquire(s.ctx)
 	if err != nil {
 		return err
@@ -100,6 +122,7 @@ func (s *Store) hear() error {
 	if _, err := c.Exec(s.ctx, "LISTEN "+pgx.Identifier{s.channel()}.Sanitize()); err != nil {
 		return err
 	}
+	s.hint("0") // comes back if this connection hears anything at all
 	for {
 		poll := pollUnhinted
 		if s.hinted.Load() {

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/deed-dev/deed/store"
@@ -39,7 +40,7 @@ type Options struct {
 	// counts as unavailable. Default: 15 s.
 	Timeout time.Duration
 	// LockTimeout is how long an append waits for others that hold the head of
-	// the log. Default: 5 s.
+	// the log, at most half of Timeout. Default: 5 s.
 	LockTimeout time.Duration
 	// Dial makes connections; default: a net.Dialer. Tests disturb them.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -49,9 +50,9 @@ type Options struct {
 type Store struct {
 	pool    *pgxpool.Pool
 	opts    Options
+	pooled  bool   // there is a pooler in between
 	unsafe  string // why the server may lose what it acknowledged, or ""
 	commit  string // what synchronous_commit must be
-	pooled  bool   // somebody else hands out the connections
 	names   names
 	known   known // belongs to the goroutine that appends
 	appends chan *appending
@@ -59,6 +60,7 @@ type Store struct {
 	all     sync.WaitGroup
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
+	stopped chan struct{} // closed when nobody works any more
 	once    sync.Once
 
 	head    atomic.Uint64 // the highest position known to be committed
@@ -78,7 +80,7 @@ var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 func Open(ctx context.Context, dsn string, opts *Options) (_ *Store, err error) {
 	s := &Store{
 		appends: make(chan *appending, 1024), writes: make(chan *writing, 1024),
-		grown: make(chan struct{}), moved: make(chan struct{}, 1),
+		grown: make(chan struct{}), moved: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
 	if opts != nil {
 		s.opts = *opts
@@ -95,10 +97,10 @@ func Open(ctx context.Context, dsn string, opts *Options) (_ *Store, err error) 
 			s.pool.Close()
 		}
 	}()
-	if err := s.migrate(ctx); err != nil {
+	if err := s.settings(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.settings(ctx); err != nil {
+	if err := s.migrate(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.names.load(ctx, s); err != nil {
@@ -143,9 +145,10 @@ func (s *Store) connect(ctx context.Context, cfg *pgxpool.Config) error {
 
 // prepare gives a connection the settings of all transactions.
 func (s *Store) prepare(ctx context.Context, c *pgx.Conn) error {
-	_, err := c.Exec(ctx, `SELECT set_config('lock_timeout', $1, false), set_config('synchronous_commit',
-		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' WHEN 'local' THEN 'on' ELSE current_setting('synchronous_commit') END, false)`,
-		s.lockTimeout())
+	_, err := c.Exec(ctx, `SELECT set_config('lock_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $2, false),
+		set_config('default_transaction_isolation', 'read committed', false), set_config('default_transaction_read_only', 'off', false),
+		set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' WHEN 'local' THEN 'on'
+			ELSE current_setting('synchronous_commit') END, false)`, millis(s.opts.LockTimeout), millis(s.opts.Timeout))
 	return err
 }
 
@@ -167,6 +170,7 @@ func (s *Store) configure(dsn string) (*pgxpool.Config, error) {
 	if s.opts.LockTimeout <= 0 {
 		s.opts.LockTimeout = 5 * time.Second
 	}
+	s.opts.LockTimeout = min(s.opts.LockTimeout, s.opts.Timeout/2) // so that the server answers first
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err) // pgx hides passwords
@@ -174,6 +178,9 @@ func (s *Store) configure(dsn string) (*pgxpool.Config, error) {
 	cfg.MaxConns = max(cfg.MaxConns, 8)
 	if s.opts.Dial != nil {
 		cfg.ConnConfig.DialFunc = s.opts.Dial
+	}
+	if len(cfg.ConnConfig.Fallbacks) > 0 && cfg.ConnConfig.ValidateConnect == nil {
+		cfg.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite // of several hosts, the one that takes appends
 	}
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = 5 * time.Second
@@ -186,11 +193,14 @@ func (s *Store) configure(dsn string) (*pgxpool.Config, error) {
 
 // settings asks the server whether it keeps what it acknowledges.
 func (s *Store) settings(ctx context.Context) error {
-	var sync, commit, pages string
-	err := s.pool.QueryRow(ctx, "SELECT current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes')").
-		Scan(&sync, &commit, &pages)
+	var sync, commit, pages, encoding string
+	err := s.pool.QueryRow(ctx, `SELECT current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes'),
+		current_setting('server_encoding')`).Scan(&sync, &commit, &pages, &encoding)
 	if err != nil {
 		return s.failure(err)
+	}
+	if encoding != "UTF8" {
+		return fmt.Errorf("postgres: the database has encoding %s, which cannot hold all names: use one created with ENCODING 'UTF8'", encoding)
 	}
 	if s.commit = commit; commit == "off" || commit == "local" {
 		s.commit = "on" // asked for in every transaction
@@ -218,6 +228,7 @@ func (s *Store) Close() error {
 	s.once.Do(func() {
 		s.cancel()
 		s.all.Wait()
+		close(s.stopped)
 		s.pool.Close()
 		s.announce(0)
 	})
@@ -231,6 +242,13 @@ func (s *Store) usable(ctx context.Context) error {
 		return errClosed
 	}
 	return ctx.Err()
+}
+
+// within bounds how long the server may take to answer a reader. Close ends it.
+func (s *Store) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	stop := context.AfterFunc(s.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // failure gives an error of the server or the network its meaning.

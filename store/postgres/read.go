@@ -20,9 +20,20 @@ const (
 	chunkBytes = 4 << 20
 )
 
-const columns = "e.pos, e.version, e.id, e.time, e.data, e.meta, e.sum, s.name, k.category, k.type"
+// window is how many positions a query with a filter looks at, so that it comes
+// to an end within its time even if it finds nothing.
+const window = 200_000
 
-const joins = " FROM {}.events e JOIN {}.streams s ON s.id = e.stream JOIN {}.kinds k ON k.id = e.kind "
+// events writes a query for at most $3 events in some order. The server itself
+// stops when it has enough bytes: what it has begun to send must be received.
+func (s *Store) events(where, column, dir string) string {
+	return s.sql(fmt.Sprintf(`SELECT pos, version, id, time, data, meta, sum, name, category, type FROM (
+		SELECT e.pos, e.version, e.id, e.time, e.data, e.meta, e.sum, s.name, k.category, k.type,
+			sum(octet_length(e.data) + octet_length(e.meta)) OVER (ORDER BY e.%[2]s %[3]s ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+		FROM {}.events e JOIN {}.streams s ON s.id = e.stream JOIN {}.kinds k ON k.id = e.kind
+		WHERE %[1]s ORDER BY e.%[2]s %[3]s LIMIT $3) e
+		WHERE coalesce(before, 0) < %[4]d ORDER BY %[2]s %[3]s`, where, column, dir, chunkBytes))
+}
 
 // A row is an event as it is stored.
 type row struct {
@@ -104,6 +115,8 @@ func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int
 	if err := s.usable(ctx); err != nil {
 		return nil, false, err
 	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
 	bound, order := "e.version >= $2", "ASC"
 	next := min(max(from, 1), math.MaxInt64)
 	if backward {
@@ -112,8 +125,7 @@ func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int
 			next = math.MaxInt64
 		}
 	}
-	rows, err := s.pool.Query(ctx, s.sql("SELECT "+columns+joins+"WHERE s.name = $1 AND "+bound+" ORDER BY e.version "+order+" LIMIT $3"),
-		stream, int64(next), n)
+	rows, err := s.pool.Query(ctx, s.events("s.name = $1 AND "+bound, "version", order), stream, int64(next), n)
 	if err != nil {
 		return nil, false, s.failure(err)
 	}
@@ -180,7 +192,13 @@ func (s *Store) scanChunk(ctx context.Context, sc *scan) (recs []store.Record, e
 			return nil, err
 		}
 	}
-	where, args := "e.pos > $1 AND e.pos <= $2", []any{int64(sc.after), int64(sc.end), sc.limit}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	until := sc.end
+	if len(sc.filter.Categories)+len(sc.filter.Types) > 0 {
+		until = min(until, sc.after+window)
+	}
+	where, args := "e.pos > $1 AND e.pos <= $2", []any{int64(sc.after), int64(until), sc.limit}
 	if len(sc.filter.Categories) > 0 {
 		args = append(args, valid(sc.filter.Categories))
 		where += fmt.Sprintf(" AND k.category = ANY($%d)", len(args))
@@ -189,7 +207,7 @@ func (s *Store) scanChunk(ctx context.Context, sc *scan) (recs []store.Record, e
 		args = append(args, valid(sc.filter.Types))
 		where += fmt.Sprintf(" AND k.type = ANY($%d)", len(args))
 	}
-	rows, err := s.pool.Query(ctx, s.sql("SELECT "+columns+joins+"WHERE "+where+" ORDER BY e.pos LIMIT $3"), args...)
+	rows, err := s.pool.Query(ctx, s.events(where, "pos", "ASC"), args...)
 	if err != nil {
 		return nil, s.failure(err)
 	}
@@ -212,10 +230,10 @@ func (s *Store) scanChunk(ctx context.Context, sc *scan) (recs []store.Record, e
 		return !full
 	})
 	if sc.after = last; err == nil && gap == nil && !full {
-		if dense && last < sc.end {
+		if dense && last < until {
 			gap = fmt.Errorf("%w: postgres: the event at position %d is missing: restore a backup", store.ErrCorrupt, last+1)
 		}
-		sc.after = sc.end
+		sc.after = until
 	}
 	if err == nil {
 		err = gap
@@ -236,6 +254,8 @@ func valid(names []string) []string {
 
 // headNow asks for the end of the log.
 func (s *Store) headNow(ctx context.Context) (uint64, error) {
+	ctx, cancel := s.within(ctx)
+	defer cancel()
 	var pos int64
 	err := s.pool.QueryRow(ctx, s.sql("SELECT pos FROM {}.head")).Scan(&pos)
 	if err != nil {

@@ -17,6 +17,10 @@ var migrations embed.FS
 // transaction, which a pooler does not mind.
 const migrationLock = 0x64656564
 
+// readCommitted is asked for whatever the server's settings: what is looked up
+// under a lock must not be older than the lock.
+var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
+
 // migrate brings the schema to what this program knows, one numbered file
 // after the other, in one transaction. There is no way back.
 func (s *Store) migrate(ctx context.Context) error {
@@ -25,7 +29,7 @@ func (s *Store) migrate(ctx context.Context) error {
 		return err
 	}
 	slices.Sort(files)
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginTxFunc(ctx, s.pool, readCommitted, func(tx pgx.Tx) error {
 		at, err := s.migrated(ctx, tx)
 		if err != nil || at == len(files) {
 			return err
@@ -59,11 +63,15 @@ func (s *Store) migrate(ctx context.Context) error {
 // migrated returns how many migrations the schema has seen. It makes the schema
 // if there is none, and refuses one that is somebody else's.
 func (s *Store) migrated(ctx context.Context, tx pgx.Tx) (at int, err error) {
+	if _, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', '60s', true)"); err != nil {
+		return 0, err
+	}
 	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
 		return 0, err
 	}
-	var exists, ours, empty bool
-	err = tx.QueryRow(ctx, `SELECT to_regnamespace($1) IS NOT NULL, to_regclass($1 || '.migrations') IS NOT NULL,
+	var exists, ours, empty bool // others call a table migrations, too
+	err = tx.QueryRow(ctx, `SELECT to_regnamespace($1) IS NOT NULL, 2 = (SELECT count(*) FROM pg_attribute
+			WHERE attrelid = to_regclass($1 || '.migrations') AND attname = 'n' OR attrelid = to_regclass($1 || '.head') AND attname = 'pos'),
 		NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace($1))`, s.opts.Schema).Scan(&exists, &ours, &empty)
 	switch {
 	case err != nil:
