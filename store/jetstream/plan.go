@@ -32,8 +32,9 @@ type check struct {
 // An entry is a record on its way.
 type entry struct {
 	place
-	first  bool // of its stream in this plan
-	before int  // index of the stream's entry before, if it is not the first
+	first    bool // of its stream in this plan
+	imported bool // it has its time
+	before   int  // index of the stream's entry before, if it is not the first
 }
 
 // A planned head is the end of a stream as it is going to be.
@@ -183,16 +184,18 @@ func (w *writer) judge(p *plan, r *request) (stale []string) {
 		}
 	}
 	m := member{r: r, written: make([]store.Written, len(r.writes)), ends: make([]int, len(r.writes))}
+	times := r.times
 	for i, wr := range r.writes {
-		m.ends[i] = w.add(p, wr)
+		m.ends[i] = w.add(p, wr, times)
+		times = times[min(len(wr.Events), len(times)):]
 		m.written[i].Version = p.heads[wr.Stream].version
 	}
 	p.members = append(p.members, m)
 	return nil
 }
 
-// add adds the events of a write, and returns the index of the last, or -1.
-func (w *writer) add(p *plan, wr store.Write) int {
+// add adds the events of a write, with their times if they are imported, and returns the index of the last, or -1.
+func (w *writer) add(p *plan, wr store.Write, times []time.Time) int {
 	h := p.heads[wr.Stream]
 	if len(wr.Events) == 0 {
 		if !h.touched {
@@ -200,11 +203,14 @@ func (w *writer) add(p *plan, wr store.Write) int {
 		}
 		return -1
 	}
-	for _, ev := range wr.Events {
+	for i, ev := range wr.Events {
 		h.version++
 		e := entry{first: !h.touched, before: h.entry}
 		e.prev = h.seq // if it is the first
 		e.Record = store.Record{ID: ev.ID, Stream: wr.Stream, Version: h.version, Type: ev.Type, Data: ev.Data, Meta: ev.Meta}
+		if i < len(times) {
+			e.Time, e.imported = times[i].UTC(), true
+		}
 		h.touched, h.entry = true, len(p.events)
 		p.events = append(p.events, e)
 		p.bytes += len(ev.Data) + len(ev.Meta)
@@ -218,7 +224,9 @@ func (p *plan) place(base uint64, micros int64) {
 	at := time.UnixMicro(micros).UTC()
 	for i := range p.events {
 		e := &p.events[i]
-		e.Position.Seq, e.Time = p.seq(i), at
+		if e.Position.Seq = p.seq(i); !e.imported {
+			e.Time = at
+		}
 		if !e.first {
 			e.prev = p.seq(e.before)
 		}
@@ -230,6 +238,15 @@ func (p *plan) seq(entry int) uint64 { return p.base + uint64(len(p.checks)+entr
 
 // last is the sequence of the last entry.
 func (p *plan) last() uint64 { return p.seq(len(p.events) - 1) }
+
+// latest is the time of the end of the log.
+func (p *plan) latest() int64 {
+	at := p.micros
+	for _, e := range p.events {
+		at = max(at, e.Time.UnixMicro())
+	}
+	return at
+}
 
 // settle tells the members what has happened.
 func (p *plan) settle() {

@@ -19,6 +19,7 @@ import (
 // A request is an append that waits, and afterwards its verdict.
 type request struct {
 	writes  []store.Write
+	times   []time.Time // of imported events
 	written []store.Written
 	err     error
 	done    chan struct{}
@@ -56,17 +57,28 @@ type head struct{ version, seq uint64 }
 // submit hands a request to the writer and waits for its verdict. If ctx ends
 // first, nobody knows what became of it.
 func (s *Store) submit(ctx context.Context, r *request) error {
+	if err := s.enqueue(ctx, r); err != nil {
+		return err
+	}
+	return s.verdict(ctx, r)
+}
+
+func (s *Store) enqueue(ctx context.Context, r *request) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
 	r.done = make(chan struct{})
 	select {
 	case s.queue <- r:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.done:
 		return errClosed
 	}
+}
+
+func (s *Store) verdict(ctx context.Context, r *request) error {
 	select {
 	case <-r.done:
 		return r.err
@@ -293,7 +305,7 @@ func (w *writer) note(stream string, h head) {
 
 // advance notes what was written, and tells everybody.
 func (w *writer) advance(p *plan) {
-	w.last, w.time = p.last(), p.micros
+	w.last, w.time = p.last(), p.latest()
 	for stream, h := range p.heads {
 		if h.touched {
 			w.note(stream, head{h.version, p.seq(h.entry)})

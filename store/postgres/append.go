@@ -17,6 +17,7 @@ type appending struct {
 	request
 	writes  []store.Write
 	written []store.Written
+	times   []int64 // of imported events
 }
 
 // Append implements [store.Log].
@@ -27,6 +28,17 @@ func (s *Store) Append(ctx context.Context, writes ...store.Write) ([]store.Writ
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
+	a := newAppending(writes)
+	if err := s.enqueue(ctx, a); err != nil {
+		return nil, err
+	}
+	if err := s.wait(ctx, &a.request); err != nil {
+		return nil, err
+	}
+	return a.written, nil
+}
+
+func newAppending(writes []store.Write) *appending {
 	a := &appending{request: request{done: make(chan struct{})}, writes: writes}
 	for _, w := range writes {
 		a.rows += 1 + len(w.Events)
@@ -34,17 +46,18 @@ func (s *Store) Append(ctx context.Context, writes ...store.Write) ([]store.Writ
 			a.bytes += len(e.Data) + len(e.Meta)
 		}
 	}
+	return a
+}
+
+func (s *Store) enqueue(ctx context.Context, a *appending) error {
 	select {
 	case s.appends <- a:
+		return nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	case <-s.ctx.Done():
-		return nil, errClosed
+		return errClosed
 	}
-	if err := s.wait(ctx, &a.request); err != nil {
-		return nil, err
-	}
-	return a.written, nil
 }
 
 func (s *Store) runAppends() {
@@ -148,6 +161,8 @@ type plan struct {
 	pos      int64
 	stream   int64 // highest number of a stream
 	now      int64
+	times    []int64               // of the events that come, if they are imported
+	latest   int64                 // time of any of them
 	streams  map[string]streamHead // as they are going to be
 	kinds    map[kindName]int64    // looked up in this transaction
 	newKinds map[kindName]int64
@@ -210,6 +225,7 @@ func (p *plan) decide(ctx context.Context, q querier, a *appending) error {
 			return err
 		}
 	}
+	p.times = a.times
 	for i, w := range a.writes {
 		h := p.streams[w.Stream]
 		a.written[i].Version = uint64(h.version)
@@ -242,10 +258,15 @@ func (p *plan) record(ctx context.Context, q querier, w store.Write, h *streamHe
 		}
 		h.version++
 		p.pos++
+		micros := p.now
+		if len(p.times) > 0 {
+			micros, p.times = p.times[0], p.times[1:]
+			p.latest, rec.Time = max(p.latest, micros), time.UnixMicro(micros)
+		}
 		rec.Version, rec.Position.Seq, rec.ID, rec.Type, rec.Data, rec.Meta = uint64(h.version), uint64(p.pos), e.ID, e.Type, e.Data, e.Meta
 		c := &p.events
 		c.pos, c.stream, c.version = append(c.pos, p.pos), append(c.stream, h.id), append(c.version, h.version)
-		c.kind, c.time, c.sum = append(c.kind, kind), append(c.time, p.now), append(c.sum, int64(p.summer.Sum(&rec)))
+		c.kind, c.time, c.sum = append(c.kind, kind), append(c.time, micros), append(c.sum, int64(p.summer.Sum(&rec)))
 		c.id, c.data, c.meta = append(c.id, e.ID[:]), append(c.data, notNull(e.Data)), append(c.meta, notNull(e.Meta))
 	}
 	p.streams[w.Stream] = *h
@@ -311,10 +332,13 @@ func (p *plan) write(b *pgx.Batch) {
 		c.pos, c.stream, c.version, c.kind, c.id, c.time, c.data, c.meta, c.sum)
 }
 
+// time is that of the end of the log.
+func (p *plan) time() int64 { return max(p.now, p.latest) }
+
 // writeAll queues what is planned, and the head, which is locked.
 func (p *plan) writeAll(b *pgx.Batch) {
 	p.write(b)
-	b.Queue(p.s.sql("UPDATE {}.head SET pos = $1, stream = $2, time = $3"), p.pos, p.stream, p.now)
+	b.Queue(p.s.sql("UPDATE {}.head SET pos = $1, stream = $2, time = $3"), p.pos, p.stream, p.time())
 }
 
 // repeated reports whether exactly these writes happened before, and then says

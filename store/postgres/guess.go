@@ -35,7 +35,7 @@ func (k *known) learn(p *plan) {
 	if !k.valid || k.at != p.before { // others have appended since
 		k.streams, _ = simplelru.NewLRU[string, streamHead](knownStreams, nil) // fails only for sizes below 1
 	}
-	k.valid, k.at = true, place{p.pos, p.stream, p.now}
+	k.valid, k.at = true, place{p.pos, p.stream, p.time()}
 	for name, h := range p.streams {
 		k.streams.Add(name, h)
 	}
@@ -102,7 +102,7 @@ func (p *plan) recall(ctx context.Context, batch []*appending) error {
 // last events may have reached it with others.
 func (p *plan) writeGuarded(b *pgx.Batch) {
 	b.Queue(p.s.sql(`WITH h AS (UPDATE {}.head SET pos = $4, stream = $5, time = $6 WHERE pos = $1 AND stream = $2 AND time = $3 RETURNING 1)
-		SELECT 1 / count(*) FROM h`), p.before.pos, p.before.stream, p.before.time, p.pos, p.stream, p.now)
+		SELECT 1 / count(*) FROM h`), p.before.pos, p.before.stream, p.before.time, p.pos, p.stream, p.time())
 	p.write(b)
 }
 

@@ -149,13 +149,18 @@ func (w *writer) record(wr store.Write, h streamHead, now int64) error {
 		}
 		version++
 		w.pos++
+		micros := now
+		if len(w.times) > 0 {
+			micros, w.times = w.times[0], w.times[1:]
+			w.latest, rec.Time = max(w.latest, micros), time.UnixMicro(micros)
+		}
 		st := w.st.event
 		st.BindInt64(1, int64(w.pos))
 		st.BindInt64(2, h.id)
 		st.BindInt64(3, int64(version))
 		st.BindInt64(4, kind)
 		st.BindBytes(5, e.ID[:])
-		st.BindInt64(6, now)
+		st.BindInt64(6, micros)
 		bindBlob(st, 7, e.Data)
 		bindBlob(st, 8, e.Meta)
 		rec.Version, rec.Position.Seq, rec.ID, rec.Type, rec.Data, rec.Meta = version, w.pos, e.ID, e.Type, e.Data, e.Meta

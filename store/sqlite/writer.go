@@ -18,6 +18,7 @@ type request struct {
 	writes  []store.Write
 	changes []store.Change
 	exec    func(*writer) error // something rarer
+	times   []int64             // of imported events
 
 	written []store.Written
 	refused error // a conflict, for one: the others of the transaction do not mind
@@ -43,9 +44,11 @@ type writer struct {
 	streams *simplelru.LRU[string, streamHead]
 	summer  store.Summer
 	st      statements
-	grew    bool  // this transaction appended something
-	wal     int   // pages the WAL has grown by since it was last moved, about
-	broken  error // the disk failed a sync: nothing may be written any more
+	grew    bool    // this transaction appended something
+	times   []int64 // of the events that come, if they are imported
+	latest  int64   // time of any of them
+	wal     int     // pages the WAL has grown by since it was last moved, about
+	broken  error   // the disk failed a sync: nothing may be written any more
 }
 
 type streamHead struct {
@@ -130,6 +133,13 @@ func (w *writer) reload() error {
 // submit hands a request to the writer and waits for its verdict. If ctx
 // ends first, nobody knows what became of it.
 func (s *Store) submit(ctx context.Context, r *request) error {
+	if err := s.enqueue(ctx, r); err != nil {
+		return err
+	}
+	return s.verdict(ctx, r)
+}
+
+func (s *Store) enqueue(ctx context.Context, r *request) error {
 	if s.closed() {
 		return errClosed
 	}
@@ -139,11 +149,15 @@ func (s *Store) submit(ctx context.Context, r *request) error {
 	r.done = make(chan struct{})
 	select {
 	case s.queue <- r:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.done:
 		return errClosed
 	}
+}
+
+func (s *Store) verdict(ctx context.Context, r *request) error {
 	select {
 	case <-r.done:
 		return r.err
@@ -275,6 +289,7 @@ func (w *writer) transact(batch []*request) (err error) {
 		case r.changes != nil:
 			r.refused, err = w.change(r.changes)
 		default:
+			w.times = r.times
 			r.written, r.refused, err = w.append(r.writes, now)
 		}
 		if err != nil {
@@ -282,7 +297,7 @@ func (w *writer) transact(batch []*request) (err error) {
 		}
 	}
 	if w.grew {
-		w.time = now
+		w.time = max(now, w.latest)
 		w.st.setHead.BindInt64(1, int64(w.pos))
 		w.st.setHead.BindInt64(2, w.stream)
 		w.st.setHead.BindInt64(3, w.time)

@@ -578,6 +578,13 @@ var brokenFor = map[string]func() store.Store{
 		return f
 	},
 
+	"import/as-they-are": importing(func(recs []store.Record) {
+		for i := range recs {
+			recs[i].Time = time.Now()
+		}
+	}, false),
+	"import/then-append": importing(nil, true),
+
 	"wait/wakes":                  unable,
 	"wait/not-when-there-is-more": unable,
 	"wait/ends":                   unable,
@@ -653,4 +660,33 @@ func Example() {
 	// Output:
 	// append/versions <nil>
 	// append/positions-grow <nil>
+}
+
+// importer is a store that imports wrongly.
+type importer struct {
+	*broken
+	change func([]store.Record)
+	past   bool // its clock knows nothing of what was imported
+}
+
+func importing(change func([]store.Record), past bool) func() store.Store {
+	return func() store.Store { return &importer{&broken{Store: mem.New()}, change, past} }
+}
+
+func (s *importer) Import(ctx context.Context, recs []store.Record) error {
+	recs = slices.Clone(recs)
+	if s.change != nil {
+		s.change(recs)
+	}
+	return store.Import(ctx, s.broken.Store, recs)
+}
+
+func (s *importer) Append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
+	out, err := s.broken.Append(ctx, writes...)
+	if s.past {
+		for i := range out {
+			out[i].Time = out[i].Time.Add(-time.Hour)
+		}
+	}
+	return out, err
 }
