@@ -40,7 +40,7 @@ func within(pkg string, rooms ...string) bool {
 func TestImports(t *testing.T) {
 	users := map[string][]string{
 		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench"},
-		"store":                   {"", "internal/engine", "store/...", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/backends"},
+		"store":                   {"", "internal/engine", "store/...", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/copylog", "internal/backends"},
 		"store/mem":               {"deedtest", "cli"},
 		"store/sqlite":            {"cli", "internal/bench", "internal/backends"},
 		"store/postgres":          {"cli", "internal/backends"},
@@ -51,6 +51,7 @@ func TestImports(t *testing.T) {
 		"store/storetest":         {"internal/verify"},
 		"store/storetest/history": {"internal/verify"},
 		"internal/verify":         {"cli"},
+		"internal/copylog":        {"cli"},
 		"store/split":             {"cli"},
 		"store/jetstream":         {"cli", "internal/backends"},
 		"internal/wire":           {"", "internal/bench"},
