@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	histories = flag.Int("histories", 40, "random histories to check")
+	histories = flag.Int("histories", 40, "random histories to check, and half as many with a server that is killed")
 	seed      = flag.Uint64("seed", 0, "check only the history of this seed")
 )
 
@@ -39,9 +39,9 @@ func newPrograms(t *testing.T, n int, dsn string, crash func(*programs) error) *
 	return p
 }
 
-func checkHistories(t *testing.T, p *programs) {
+func checkHistories(t *testing.T, p *programs, n int) {
 	t.Helper()
-	seeds := make([]uint64, *histories)
+	seeds := make([]uint64, n)
 	start := uint64(time.Now().UnixNano())
 	for i := range seeds {
 		seeds[i] = start + uint64(i)
@@ -61,7 +61,7 @@ func checkHistories(t *testing.T, p *programs) {
 // killed at random moments.
 func TestRandomHistoriesServerKilled(t *testing.T) {
 	s := run(t)
-	checkHistories(t, newPrograms(t, 2, s.DSN("deed"), func(*programs) error { return crash(s) }))
+	checkHistories(t, newPrograms(t, 2, s.DSN("deed"), func(*programs) error { return crash(s) }), max(*histories/2, 1))
 }
 
 func crash(s *pgtest.Server) error {
@@ -93,5 +93,5 @@ func TestRandomHistoriesProgramRestarted(t *testing.T) {
 			opened = append(opened, s)
 		}
 		return err
-	}))
+	}), *histories)
 }

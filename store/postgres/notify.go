@@ -130,6 +130,7 @@ func (s *Store) hear() error {
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, poll)
 		n, err := c.WaitForNotification(ctx)
+		silent := ctx.Err() != nil
 		cancel()
 		switch {
 		case err == nil:
@@ -139,7 +140,7 @@ func (s *Store) hear() error {
 			}
 		case s.ctx.Err() != nil:
 			return s.ctx.Err()
-		case ctx.Err() == nil:
+		case !silent || c.IsClosed():
 			return err // the connection broke
 		default:
 			s.look(s.ctx)

@@ -21,6 +21,7 @@ type proxy struct {
 	dnTo  int
 	broke bool
 	conns map[net.Conn]bool
+	over  chan struct{} // closed in the end
 }
 
 func startProxy(t testing.TB, server string) *proxy {
@@ -29,7 +30,7 @@ func startProxy(t testing.TB, server string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{ln: ln, server: server, upTo: -1, dnTo: -1, conns: map[net.Conn]bool{}}
+	p := &proxy{ln: ln, server: server, upTo: -1, dnTo: -1, conns: map[net.Conn]bool{}, over: make(chan struct{})}
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -42,6 +43,7 @@ func startProxy(t testing.TB, server string) *proxy {
 	})
 	t.Cleanup(func() {
 		ln.Close()
+		close(p.over)
 		p.cut()
 		all.Wait()
 	})
@@ -76,7 +78,6 @@ func (p *proxy) serve(c net.Conn) {
 // pass copies until the limit is reached, to the byte.
 func (p *proxy) pass(to, from net.Conn, count, limit *int) {
 	defer to.Close()
-	defer from.Close()
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
@@ -89,8 +90,12 @@ func (p *proxy) pass(to, from net.Conn, count, limit *int) {
 		frozen := p.stall && p.broke
 		p.broke = p.broke || cut
 		p.mu.Unlock()
-		if frozen && err == nil {
+		switch {
+		case frozen && err == nil:
 			continue
+		case frozen: // the other end does not hear of it
+			<-p.over
+			return
 		}
 		if _, e := to.Write(buf[:pass]); e != nil || err != nil {
 			return
