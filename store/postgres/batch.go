@@ -161,9 +161,14 @@ func (s *Store) begin(b *pgx.Batch) {
 	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
 	if s.pooled { // else they are settings of the connection, see prepare
 		b.Queue("SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true), set_config('synchronous_commit', $3, true)",
-			millis(s.opts.LockTimeout), millis(s.opts.Timeout), s.commit)
+			millis(s.opts.LockTimeout), millis(s.patience()), s.commit)
 	}
 }
+
+// patience is how long a transaction may stand still in the middle. It takes
+// two trips, a few milliseconds apart; a process that was frozen between them
+// must not hold its locks until it wakes up.
+func (s *Store) patience() time.Duration { return min(s.opts.LockTimeout, 2*time.Second) }
 
 // millis writes a duration as the server reads it; it takes 0 for no limit.
 func millis(d time.Duration) string { return fmt.Sprintf("%dms", max(d.Milliseconds(), 1)) }

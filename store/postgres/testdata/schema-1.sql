@@ -61,7 +61,8 @@ CREATE TABLE deed.streams (
     id bigint NOT NULL,
     name text NOT NULL COLLATE pg_catalog."C",
     version bigint NOT NULL
-);
+)
+WITH (fillfactor='70');
 CREATE VIEW deed.readable_events AS
  SELECT e.pos,
     s.name AS stream,
