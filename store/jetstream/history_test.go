@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	histories = flag.Int("histories", 20, "random histories to check")
+	histories = flag.Int("histories", 8, "random histories to check")
 	seed      = flag.Uint64("seed", 0, "check only the history of this seed")
 )
 

@@ -14,7 +14,7 @@ import (
 	"github.com/deed-dev/deed/store/jetstream"
 )
 
-var powercuts = flag.Int("powercuts", 5, "power cuts under a server")
+var powercuts = flag.Int("powercuts", 3, "power cuts under a server")
 
 // A power cut under a single server that syncs always loses nothing that was
 // acknowledged.
@@ -28,7 +28,7 @@ func TestPowerCut(t *testing.T) {
 		}
 		total += len(acked)
 	}
-	if total < 20*min(*powercuts, 5) {
+	if total < 20*min(*powercuts, 3) {
 		t.Errorf("only %d appends were acknowledged: that shows nothing", total)
 	}
 	t.Logf("%d power cuts, %d acknowledged appends, none lost", *powercuts, total)

@@ -18,11 +18,10 @@ import (
 // does: it begins, perhaps has a transaction id early, takes the head, inserts,
 // and commits late or never.
 type raw struct {
-	c       *pgx.Conn
-	schema  string
-	pos     int64
-	stream  string
-	version int64
+	c      *pgx.Conn
+	schema string
+	pos    int64
+	stream string
 }
 
 // take begins and takes the head. It waits while others have it.
