@@ -60,6 +60,7 @@ func checkHistories(t *testing.T, p *programs, n int) {
 // Eight clients of two programs work on four hot streams while the server is
 // killed at random moments.
 func TestRandomHistoriesServerKilled(t *testing.T) {
+	t.Parallel()
 	s := run(t)
 	checkHistories(t, newPrograms(t, 2, s.DSN("deed"), func(*programs) error { return crash(s) }), max(*histories/2, 1))
 }
@@ -71,6 +72,7 @@ func crash(s *pgtest.Server) error {
 
 // The server stays, but one of three programs ends and starts again.
 func TestRandomHistoriesProgramRestarted(t *testing.T) {
+	t.Parallel()
 	dsn := server.DSN(server.Schema())
 	var turn atomic.Int64
 	var mu sync.Mutex

@@ -12,6 +12,7 @@ import (
 
 // A store with a reader who waits for events asks the server for little.
 func TestIdleLoad(t *testing.T) {
+	t.Parallel()
 	own := run(t)
 	s := openWith(t, own.DSN("deed"), nil)
 	must[[]store.Written](t)(s.Append(t.Context(), write("a/1", store.None, event(`{}`))))

@@ -13,11 +13,12 @@ import (
 // Behind PgBouncer in transaction mode, with four connections for everybody, the
 // contract holds; all but the clauses that are slow and ask for nothing else.
 func TestContractBehindPooler(t *testing.T) {
+	t.Parallel()
 	dsn, stop, err := server.Pooler("deed")
 	if err != nil {
 		t.Fatalf("THE TESTS OF THE POOLER CANNOT RUN HERE: %v", err)
 	}
-	defer stop()
+	t.Cleanup(stop)
 	n := 0
 	for _, c := range storetest.Clauses() {
 		if n++; testing.Short() && n%4 > 0 {
@@ -46,14 +47,11 @@ func TestProgramsBehindPooler(t *testing.T) {
 	la := start(t, a, "a")
 	lb := start(t, b, "b")
 	eventually(t, 20*time.Second, "both append", func() bool { return la.count() > 300 && lb.count() > 300 })
-	la.stop()
-	la.writers.Wait()
-	for id := range lb.acked {
-		la.maybe[id] = true
+	for _, l := range []*load{la, lb} {
+		l.stop()
+		l.writers.Wait()
 	}
-	lb.stop()
-	lb.writers.Wait()
-	for id := range lb.acked {
+	for id := range lb.acked { // it is one log
 		la.maybe[id] = true
 	}
 	la.end(t, a)
