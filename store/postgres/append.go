@@ -61,19 +61,28 @@ func (s *Store) enqueue(ctx context.Context, a *appending) error {
 }
 
 func (s *Store) runAppends() {
-	serve(s, s.appends, func(a *appending) *request { return &a.request }, s.appendBatch)
+	serve(s, s.appends, (*appending).asked, s.appendBatch)
 }
+
+func (a *appending) asked() *request { return &a.request }
 
 // appendBatch writes appends in one transaction. As long as nobody else appends,
 // this process knows the end of the log and of the streams it writes to, and
 // needs one trip to the server; otherwise two: one that locks and looks.
+//
+// What carries much is not tried in one: it would hold the head while it is on
+// its way, and nothing would end that if the process were frozen.
 func (s *Store) appendBatch(batch []*appending) error {
-	p, err := s.guess(batch)
-	if err != nil {
-		return err
+	var p *plan
+	var err error
+	bytes := carried(batch, (*appending).asked)
+	if bytes <= roomy {
+		if p, err = s.guess(batch); err != nil {
+			return err
+		}
 	}
 	if p != nil {
-		err = s.transact(func(ctx context.Context, t *transaction) error { return t.once(ctx, p.writeGuarded) })
+		err = s.transact(bytes, func(ctx context.Context, t *transaction) error { return t.once(ctx, p.writeGuarded) })
 		if guessedWrong(err) {
 			p = nil
 		}
@@ -101,7 +110,7 @@ func (s *Store) appendBatch(batch []*appending) error {
 // and expectations that hold.
 func (s *Store) plan(batch []*appending) (*plan, error) {
 	p := s.newPlan()
-	return p, s.transact(func(ctx context.Context, t *transaction) error {
+	return p, s.transact(carried(batch, (*appending).asked), func(ctx context.Context, t *transaction) error {
 		if err := p.look(ctx, t, batch); err != nil {
 			s.known.forget()
 			return err
@@ -304,8 +313,13 @@ func (p *plan) kind(ctx context.Context, q querier, k kindName) (int64, error) {
 	return p.lastKind, nil
 }
 
-// write queues the statements that write what is planned.
+// write queues the statements that write what is planned. The one that may be
+// large comes first, see patience.
 func (p *plan) write(b *pgx.Batch) {
+	c := &p.events
+	b.Queue(p.s.sql(`INSERT INTO {}.events (pos, stream, version, kind, id, time, data, meta, sum) SELECT * FROM
+		unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[], $8::bytea[], $9::bigint[])`),
+		c.pos, c.stream, c.version, c.kind, c.id, c.time, c.data, c.meta, c.sum)
 	var ids, versions []int64
 	var names []string
 	for name := range p.created {
@@ -326,10 +340,6 @@ func (p *plan) write(b *pgx.Batch) {
 	for k, id := range p.newKinds {
 		b.Queue(p.s.sql("INSERT INTO {}.kinds (id, category, type) VALUES ($1, $2, $3)"), id, k.category, k.typ)
 	}
-	c := &p.events
-	b.Queue(p.s.sql(`INSERT INTO {}.events (pos, stream, version, kind, id, time, data, meta, sum) SELECT * FROM
-		unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[], $8::bytea[], $9::bigint[])`),
-		c.pos, c.stream, c.version, c.kind, c.id, c.time, c.data, c.meta, c.sum)
 }
 
 // time is that of the end of the log.

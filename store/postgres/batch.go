@@ -125,11 +125,21 @@ const (
 type transaction struct {
 	s     *Store
 	conn  *pgxpool.Conn
+	bytes int // it is going to carry about so many
 	begun bool
 }
 
-// transact runs f in a transaction of a connection of its own.
-func (s *Store) transact(f func(ctx context.Context, t *transaction) error) error {
+// carried adds up what a batch carries.
+func carried[R any](batch []R, of func(R) *request) (bytes int) {
+	for _, r := range batch {
+		bytes += of(r).bytes
+	}
+	return bytes
+}
+
+// transact runs f, which is going to send so many bytes, in a transaction of a
+// connection of its own.
+func (s *Store) transact(bytes int, f func(ctx context.Context, t *transaction) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.opts.Timeout)
 	defer cancel()
 	conn, err := s.pool.Acquire(ctx)
@@ -137,7 +147,7 @@ func (s *Store) transact(f func(ctx context.Context, t *transaction) error) erro
 		return s.failure(err)
 	}
 	defer conn.Release()
-	t := &transaction{s: s, conn: conn}
+	t := &transaction{s: s, conn: conn, bytes: bytes}
 	err = f(ctx, t)
 	if t.begun {
 		t.rollback()
@@ -148,7 +158,7 @@ func (s *Store) transact(f func(ctx context.Context, t *transaction) error) erro
 // look begins, and asks the questions of a batch in the same trip.
 func (t *transaction) look(ctx context.Context, ask func(b *pgx.Batch)) error {
 	var b pgx.Batch
-	t.s.begin(&b)
+	t.s.begin(&b, t.bytes)
 	ask(&b)
 	t.begun = true
 	return t.conn.SendBatch(ctx, &b).Close()
@@ -157,18 +167,31 @@ func (t *transaction) look(ctx context.Context, ask func(b *pgx.Batch)) error {
 // begin queues the beginning of a transaction. A process that is frozen or cut
 // off in the middle of one must not hold its locks for longer than it would
 // itself have waited.
-func (s *Store) begin(b *pgx.Batch) {
+func (s *Store) begin(b *pgx.Batch, bytes int) {
 	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-	if s.pooled { // else they are settings of the connection, see prepare
+	switch { // else they are settings of the connection, see prepare
+	case s.pooled:
 		b.Queue("SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true), set_config('synchronous_commit', $3, true)",
-			millis(s.opts.LockTimeout), millis(s.patience()), s.commit)
+			millis(s.opts.LockTimeout), millis(s.patience(bytes)), s.commit)
+	case bytes > roomy:
+		b.Queue("SELECT set_config('idle_in_transaction_session_timeout', $1, true)", millis(s.patience(bytes)))
 	}
 }
 
+// roomy is what passes to the server at once, without waiting for it to read.
+const roomy = 256 << 10
+
+// pace is what a connection is expected to carry, in bytes a second.
+const pace = 1 << 20
+
 // patience is how long a transaction may stand still in the middle. It takes
 // two trips, a few milliseconds apart; a process that was frozen between them
-// must not hold its locks until it wakes up.
-func (s *Store) patience() time.Duration { return min(s.opts.LockTimeout, 2*time.Second) }
+// must not hold its locks until it wakes up. For the server it stands still
+// until the first statement of the second trip has arrived, so one that
+// carries much gets the time for that.
+func (s *Store) patience(bytes int) time.Duration {
+	return min(s.opts.LockTimeout, 2*time.Second) + time.Duration(bytes/roomy)*(time.Second*roomy/pace)
+}
 
 // millis writes a duration as the server reads it; it takes 0 for no limit.
 func millis(d time.Duration) string { return fmt.Sprintf("%dms", max(d.Milliseconds(), 1)) }
@@ -196,7 +219,7 @@ func (t *transaction) commit(ctx context.Context, write func(b *pgx.Batch)) erro
 // nobody knows what became of it.
 func (t *transaction) once(ctx context.Context, write func(b *pgx.Batch)) error {
 	if t.s.pooled {
-		return t.commit(ctx, func(b *pgx.Batch) { t.s.begin(b); write(b) })
+		return t.commit(ctx, func(b *pgx.Batch) { t.s.begin(b, t.bytes); write(b) })
 	}
 	var b pgx.Batch
 	write(&b)

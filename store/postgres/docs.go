@@ -154,8 +154,10 @@ func (s *Store) Write(ctx context.Context, changes ...store.Change) error {
 }
 
 func (s *Store) runWrites() {
-	serve(s, s.writes, func(w *writing) *request { return &w.request }, s.writeBatch)
+	serve(s, s.writes, (*writing).asked, s.writeBatch)
 }
+
+func (w *writing) asked() *request { return &w.request }
 
 // writeBatch writes changes in one transaction. Existing documents are locked
 // before they are judged; that another process made a new one at the same time
@@ -163,7 +165,7 @@ func (s *Store) runWrites() {
 func (s *Store) writeBatch(batch []*writing) error {
 	const tries = 20
 	for try := 1; ; try++ {
-		err := s.transact(func(ctx context.Context, t *transaction) error {
+		err := s.transact(carried(batch, (*writing).asked), func(ctx context.Context, t *transaction) error {
 			d := draft{s: s, docs: map[docID]docState{}, fields: map[int64][]string{}}
 			if err := d.look(ctx, t, batch); err != nil {
 				return err

@@ -58,3 +58,23 @@ func TestLargeIsReadOnce(t *testing.T) {
 		}
 	}
 }
+
+// Large events and documents arrive over a slow line too: the server has
+// patience with a transaction that carries much.
+func TestLargeOverASlowLine(t *testing.T) {
+	t.Parallel()
+	const size = 4 << 20
+	data := append(append([]byte(`"`), bytes.Repeat([]byte("x"), size-2)...), '"')
+	s, p := disturbed(t, server.Schema(), postgres.Options{})
+	must[[]store.Written](t)(s.Append(t.Context(), write("a/1", store.None, event(`{}`))))
+	p.setPace(size / 3) // a second more than it has with one that carries little
+	e := event("")
+	e.Data = data
+	if _, err := s.Append(t.Context(), write("a/1", store.Exactly(1), e)); err != nil {
+		t.Errorf("an event: %v", err)
+	}
+	if err := s.Write(t.Context(), store.Change{Coll: "c", Key: "k", Data: data}); err != nil {
+		t.Errorf("a document: %v", err)
+	}
+	p.setPace(0)
+}

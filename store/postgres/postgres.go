@@ -148,7 +148,7 @@ func (s *Store) prepare(ctx context.Context, c *pgx.Conn) error {
 	_, err := c.Exec(ctx, `SELECT set_config('lock_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $2, false),
 		set_config('default_transaction_isolation', 'read committed', false), set_config('default_transaction_read_only', 'off', false),
 		set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' WHEN 'local' THEN 'on'
-			ELSE current_setting('synchronous_commit') END, false)`, millis(s.opts.LockTimeout), millis(s.patience()))
+			ELSE current_setting('synchronous_commit') END, false)`, millis(s.opts.LockTimeout), millis(s.patience(0)))
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A proxy is between a store and its server. It counts what passes, and can
@@ -12,6 +13,7 @@ import (
 type proxy struct {
 	ln     net.Listener
 	server string
+	pace   int  // bytes a second to the server; 0 = as fast as they come
 	stall  bool // instead of cutting connections, let nothing pass any more
 
 	mu    sync.Mutex
@@ -89,6 +91,7 @@ func (p *proxy) pass(to, from net.Conn, count, limit *int) {
 		*count += pass
 		frozen := p.stall && p.broke
 		p.broke = p.broke || cut
+		pace := p.pace
 		p.mu.Unlock()
 		switch {
 		case frozen && err == nil:
@@ -96,6 +99,9 @@ func (p *proxy) pass(to, from net.Conn, count, limit *int) {
 		case frozen: // the other end does not hear of it
 			<-p.over
 			return
+		}
+		if pace > 0 && limit == &p.upTo {
+			time.Sleep(time.Duration(pass) * time.Second / time.Duration(pace))
 		}
 		if _, e := to.Write(buf[:pass]); e != nil || err != nil {
 			return
@@ -115,6 +121,12 @@ func (p *proxy) arm(up, down int) (int, int, bool) {
 	u, d, broke := p.up, p.down, p.broke
 	p.up, p.down, p.upTo, p.dnTo, p.broke = 0, 0, up, down, false
 	return u, d, broke
+}
+
+func (p *proxy) setPace(bytesPerSecond int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pace = bytesPerSecond
 }
 
 func (p *proxy) cut() {
