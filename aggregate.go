@@ -85,7 +85,8 @@ func (a Aggregate[S]) register(rt *Runtime) error {
 	if _, dup := rt.kinds[a.Name]; dup {
 		return fmt.Errorf("two aggregates are named %q", a.Name)
 	}
-	k := &kind[S]{Aggregate: a, commands: map[reflect.Type]string{}, cells: newCells[S](rt.cfg.CachedStates)}
+	k := &kind[S]{Aggregate: a, commands: map[reflect.Type]commandType{}, cells: newCells[S](rt.cfg.CachedStates)}
+	k.Commands = map[string]Command[S]{}
 	if err := a.declareEvents(rt.codec); err != nil {
 		return err
 	}
@@ -96,6 +97,7 @@ func (a Aggregate[S]) register(rt *Runtime) error {
 		if proto == nil {
 			return fmt.Errorf("command %s.%s has no prototype", a.Name, name)
 		}
+		proto, rules := plainly(proto)
 		if _, err := wire.New(proto); err != nil {
 			return fmt.Errorf("command %s.%s: %w", a.Name, name, err)
 		}
@@ -104,9 +106,10 @@ func (a Aggregate[S]) register(rt *Runtime) error {
 			return fmt.Errorf("command %s.%s: the prototype is a pointer, use the value", a.Name, name)
 		}
 		if other, dup := k.commands[t]; dup {
-			return fmt.Errorf("commands %s.%s and %s.%s have the same type %v", a.Name, other, a.Name, name, t)
+			return fmt.Errorf("commands %s.%s and %s.%s have the same type %v", a.Name, other.name, a.Name, name, t)
 		}
-		k.commands[t] = name
+		k.commands[t] = commandType{name, t, rules}
+		k.Commands[name] = proto
 	}
 	if err := k.checkSnapshot(); err != nil {
 		return err

@@ -168,7 +168,7 @@ func wellKnown(d *ast.FuncDecl) bool {
 
 // budget is how many exported functions, types and methods the root package
 // may have. It is small on purpose: what people must know to use deed.
-const budget = 100
+const budget = 160
 
 func TestRootStaysSmall(t *testing.T) {
 	files, err := filepath.Glob("*.go")

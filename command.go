@@ -52,6 +52,11 @@ type Call struct {
 	Correlation string // id of the flow; default: the command's id
 	Causation   string // id of what led directly to this command
 	Source      string // where the command comes from, for example "http"
+
+	// Restricted commands are checked: the caller must have one of the roles
+	// that the command takes, see Rules. Go code is trusted by default.
+	Restricted bool
+	Roles      []string // the caller's
 }
 
 type callKey struct{}

@@ -19,25 +19,27 @@ import (
 // kind is an aggregate at work in a runtime.
 type kind[S any] struct {
 	Aggregate[S]
-	commands map[reflect.Type]string
+	commands map[reflect.Type]commandType // by the type of the command
 	cells    cells[S]
 }
 
 func (k *kind[S]) stream(id string) string { return k.Name + "/" + id }
 
-// commandName returns the name under which cmd is called, for example
-// "order.submit". A command that is not declared is known by its Go type.
-func (k *kind[S]) commandName(cmd Command[S]) string {
-	if name, ok := k.commands[reflect.TypeOf(cmd)]; ok {
-		return k.Name + "." + name
+// commandType returns what is declared of cmd, and the name under which it is
+// called, for example "order.submit". A command that is not declared is known
+// by its Go type.
+func (k *kind[S]) commandType(cmd Command[S]) (commandType, string) {
+	if t, ok := k.commands[reflect.TypeOf(cmd)]; ok {
+		return t, k.Name + "." + t.name
 	}
-	return fmt.Sprintf("%s.%T", k.Name, cmd)
+	return commandType{}, fmt.Sprintf("%s.%T", k.Name, cmd)
 }
 
 // asked is one asking of a command.
 type asked struct {
 	Call
 	name    string
+	rules   Rules
 	stream  string
 	hash    string // of the command, its name and its entity
 	keyed   bool   // the caller chose the command id
@@ -81,7 +83,8 @@ func (k *kind[S]) execute(ctx context.Context, rt *Runtime, id string, cmd Comma
 
 // ask checks a command before anything else is done with it.
 func (k *kind[S]) ask(ctx context.Context, rt *Runtime, id string, cmd Command[S]) (*asked, error) {
-	a := &asked{Call: callOf(ctx), name: k.commandName(cmd), stream: k.stream(id)}
+	typ, name := k.commandType(cmd)
+	a := &asked{Call: callOf(ctx), name: name, rules: typ.rules, stream: k.stream(id)}
 	if err := errors.Join(checkID(id), a.check()); err != nil {
 		return nil, err
 	}
@@ -99,12 +102,15 @@ func (k *kind[S]) ask(ctx context.Context, rt *Runtime, id string, cmd Command[S
 	}
 	a.journal = rt.cfg.Journal == JournalAll || rt.cfg.Journal == JournalKeyed && a.keyed
 	var err error
-	if a.journal {
+	if a.journal || a.rules.Window > 0 {
 		if a.hash, err = hashOf(a.name, a.stream, cmd); err != nil {
 			return nil, fmt.Errorf("deed: %s: %w", a.name, err)
 		}
 	}
 	a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source})
+	if err == nil {
+		err = rt.authorise(ctx, a)
+	}
 	return a, err
 }
 
@@ -164,6 +170,9 @@ func (k *kind[S]) attempt(ctx context.Context, rt *Runtime, id string, c *cell[S
 				err = ErrInProgress
 			}
 			return r, err
+		case overtaken(err) && ctx.Err() == nil:
+			fresh, try = false, try-1
+			continue
 		case isConflict(err) && try < rt.cfg.Retries && ctx.Err() == nil:
 			fresh = false
 			continue
@@ -173,8 +182,11 @@ func (k *kind[S]) attempt(ctx context.Context, rt *Runtime, id string, c *cell[S
 			}
 			return Receipt{}, Conflict{Stream: a.stream, Version: c.version}
 		}
-		if rejected, ok := errors.AsType[Rejected](err); ok { // a claim is taken
+		if rejected, ok := errors.AsType[Rejected](err); ok { // a claim is taken, or it is a repetition
 			return rt.refuse(ctx, a, rejected.Err)
+		}
+		if _, ok := errors.AsType[QuotaExceeded](err); ok {
+			rt.poison(ctx, a, "quota_exceeded", err)
 		}
 		return Receipt{}, err
 	}
@@ -223,6 +235,13 @@ func (k *kind[S]) record(ctx context.Context, rt *Runtime, version uint64, event
 			return r, err
 		}
 		writes = append(writes, ws...)
+	}
+	guards, err := rt.guards(ctx, a)
+	if err != nil {
+		return r, err
+	}
+	for _, g := range guards {
+		writes = append(writes, g.write(a))
 	}
 	if a.journal {
 		w, err := a.outcome(outcome{Version: r.Version, Events: r.Events})

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/store"
@@ -25,6 +27,8 @@ type Problem struct {
 	Version *uint64        `json:"version,omitempty"` // the entity's version now, if code is conflict
 	Errors  []FieldProblem `json:"errors,omitempty"`  // what is wrong with which field, if code is invalid
 	Request string         `json:"request,omitempty"` // the request's id, as in the log of the server
+
+	retry time.Duration // when to ask again
 }
 
 // A FieldProblem says what is wrong with a field of the request.
@@ -36,6 +40,7 @@ type FieldProblem struct {
 // The codes of problems.
 const (
 	CodeInvalid             = "invalid"
+	CodeUnauthenticated     = "unauthenticated"
 	CodeForbidden           = "forbidden"
 	CodeNotFound            = "not_found"
 	CodeMethodNotAllowed    = "method_not_allowed"
@@ -44,6 +49,7 @@ const (
 	CodeRejected            = "rejected"
 	CodeIdempotencyMismatch = "idempotency_mismatch"
 	CodeTooLarge            = "too_large"
+	CodeQuotaExceeded       = "quota_exceeded"
 	CodeUnavailable         = "unavailable"
 	CodeOutcomeUnknown      = "outcome_unknown"
 	CodeCorrupt             = "corrupt"
@@ -61,6 +67,7 @@ func problemOf(err error) Problem {
 		rejected deed.Rejected
 		conflict deed.Conflict
 		tooLarge *http.MaxBytesError
+		quota    deed.QuotaExceeded
 		given    Problem
 	)
 	switch {
@@ -72,6 +79,12 @@ func problemOf(err error) Problem {
 		p := problem(http.StatusConflict, CodeConflict, "the entity has changed: read it again, then decide")
 		p.Version = &conflict.Version
 		return p
+	case errors.As(err, &quota):
+		p := problem(http.StatusTooManyRequests, CodeQuotaExceeded, plain(quota))
+		p.retry = quota.Retry
+		return p
+	case isForbidden(err):
+		return problem(http.StatusForbidden, CodeForbidden, plain(err))
 	case errors.As(err, &tooLarge):
 		return problem(http.StatusRequestEntityTooLarge, CodeTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit))
 	case isInvalid(err):
@@ -120,6 +133,11 @@ func rejection(r deed.Rejected) Problem {
 	p := problem(http.StatusUnprocessableEntity, CodeRejected, reason.Text)
 	p.Reason = reason.Code
 	return p
+}
+
+func isForbidden(err error) bool {
+	_, ok := errors.AsType[deed.Forbidden](err)
+	return ok
 }
 
 func isInvalid(err error) bool {
@@ -172,7 +190,10 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 		a.log.LogAttrs(r.Context(), slog.LevelError, "request failed", slog.String("request", p.Request), slog.Any("error", err))
 	}
 	if p.Status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
+		p.retry = time.Second
+	}
+	if p.retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((p.retry+time.Second-1)/time.Second)))
 	}
 	if rejected, ok := errors.AsType[deed.Rejected](err); ok && rejected.Replay {
 		w.Header().Set("Idempotent-Replay", "true")
