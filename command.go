@@ -52,6 +52,7 @@ type Call struct {
 	Correlation string // id of the flow; default: the command's id
 	Causation   string // id of what led directly to this command
 	Source      string // where the command comes from, for example "http"
+	Async       bool   // store the command first and handle it in the background
 
 	// Restricted commands are checked: the caller must have one of the roles
 	// that the command takes, see Rules. Go code is trusted by default.
@@ -115,7 +116,10 @@ type Receipt struct {
 	Version  uint64     `json:"version"`            // of the stream, after the command
 	Position string     `json:"position,omitempty"` // in the log; pass it to WaitFor to read your own write
 	Events   []EventRef `json:"events"`             // what happened
+	Pending  bool       `json:"-"`                  // the command is stored, and handled in the background: see [Commands]
 	Replay   bool       `json:"-"`                  // the answer is an earlier one: the command id was used before
+
+	streams []string // of the entities, if it was a group of commands
 }
 
 // An EventRef names an event of the receipt's stream.

@@ -25,6 +25,10 @@ import (
 // untyped is what a kind[S] offers to those who do not know S.
 type untyped interface {
 	dispatch(ctx context.Context, rt *Runtime, id, command string, body []byte) (Receipt, error)
+	has(command string) bool
+	decodeAny(command string, body []byte) (any, error)
+	rulesOf(command string) Rules
+	handle(ctx context.Context, rt *Runtime, id, command string, body []byte, a *asked) (Receipt, error)
 	stateOf(ctx context.Context, r Reader, id string) (json.RawMessage, uint64, error)
 	describe(rt *Runtime) AggregateInfo
 }
@@ -32,8 +36,16 @@ type untyped interface {
 // Dispatch asks a command, given as JSON, by name of the entity with the
 // given id, in the circumstances given by [With]. If id is "", the runtime
 // makes one: always the same for the same command id. An empty body is {}.
-// Its errors are those of Aggregate.Execute, and [ErrUnknown].
+// Its errors are those of Aggregate.Execute, and [ErrUnknown]. A command that
+// is handled in the background is only stored: its receipt is pending.
 func (rt *Runtime) Dispatch(ctx context.Context, aggregate, id, command string, body []byte) (Receipt, error) {
+	if p, ok := rt.stepwise[aggregate+"."+command]; ok {
+		c, err := p.decode(body)
+		if err != nil {
+			return Receipt{}, err
+		}
+		return p.submit(ctx, rt, id, c)
+	}
 	k, ok := rt.kinds[aggregate].(untyped)
 	if !ok {
 		return Receipt{}, rt.unknownAggregate(aggregate)
@@ -68,28 +80,74 @@ func (rt *Runtime) unknownView(name string) error {
 }
 
 func (k *kind[S]) dispatch(ctx context.Context, rt *Runtime, id, command string, body []byte) (Receipt, error) {
+	cmd, err := k.decode(command, body)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return k.execute(ctx, rt, id, cmd)
+}
+
+func (k *kind[S]) has(command string) bool { _, ok := k.Commands[command]; return ok }
+
+func (k *kind[S]) rulesOf(command string) Rules {
+	return k.commands[reflect.TypeOf(k.Commands[command])].rules
+}
+
+// decode makes a command of JSON, strictly.
+func (k *kind[S]) decode(command string, body []byte) (Command[S], error) {
 	proto, ok := k.Commands[command]
 	if !ok {
-		return Receipt{}, unknown(k.Name+" has no command", command, maps.Keys(k.Commands))
+		return nil, unknown(k.Name+" has no command", command, maps.Keys(k.Commands))
 	}
 	v := reflect.New(reflect.TypeOf(proto))
 	v.Elem().Set(reflect.ValueOf(proto))
+	if err := decodeInto(body, v); err != nil {
+		return nil, err
+	}
+	cmd, _ := v.Elem().Interface().(Command[S])
+	return cmd, nil
+}
+
+// decodeCommand makes a command, known by its full name, of JSON.
+func (rt *Runtime) decodeCommand(name string, body []byte) (any, error) {
+	if p, ok := rt.stepwise[name]; ok {
+		return p.decode(body)
+	}
+	noun, verb, _ := strings.Cut(name, ".")
+	if k, ok := rt.kinds[noun].(untyped); ok {
+		return k.decodeAny(verb, body)
+	}
+	return nil, rt.unknownAggregate(noun)
+}
+
+func (k *kind[S]) decodeAny(command string, body []byte) (any, error) { return k.decode(command, body) }
+
+// decodeInto reads a JSON object into v, strictly. No bytes are {}.
+func decodeInto(body []byte, v reflect.Value) error {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {
 		body = []byte("{}")
 	}
 	if body[0] != '{' {
-		return Receipt{}, Invalid{Detail: "the body must be a JSON object"}
+		return Invalid{Detail: "the body must be a JSON object"}
 	}
 	into := v.Interface()
 	if wire.Opaque(v.Elem().Type()) {
 		into = &struct{}{}
 	}
 	if err := wire.UnmarshalStrict(body, into); err != nil {
-		return Receipt{}, invalid(err)
+		return invalid(err)
 	}
-	cmd, _ := v.Elem().Interface().(Command[S])
-	return k.execute(ctx, rt, id, cmd)
+	return nil
+}
+
+// handle performs a command that was stored.
+func (k *kind[S]) handle(ctx context.Context, rt *Runtime, id, command string, body []byte, a *asked) (Receipt, error) {
+	cmd, err := k.decode(command, body)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return k.perform(ctx, rt, id, cmd, a)
 }
 
 // State returns the state of an entity as JSON, as far as r sees it, and its

@@ -40,6 +40,7 @@ type Meta struct {
 	Command     string         // id of the command it followed from
 	Correlation string         // id of the flow it belongs to
 	Causation   string         // id of what led directly to this
+	Source      string         // where the command came from, for example "http"
 }
 
 // Recorded is an event of type E together with the circumstances in which it
@@ -75,7 +76,7 @@ func metaOf(rec store.Record) (Meta, error) {
 		return m, err
 	}
 	m.Actor, m.Command = stored.Actor, stored.Command
-	m.Correlation, m.Causation = stored.Correlation, stored.Causation
+	m.Correlation, m.Causation, m.Source = stored.Correlation, stored.Causation, stored.Source
 	if !stored.Effective.IsZero() {
 		m.Effective = stored.Effective
 	}

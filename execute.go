@@ -44,7 +44,10 @@ type asked struct {
 	hash    string // of the command, its name and its entity
 	keyed   bool   // the caller chose the command id
 	journal bool   // the outcome is recorded
+	stored  bool   // it is stored first
 	meta    []byte
+
+	recorded uint64 // how many events the command's own stream has; 0 unless it was stored first
 }
 
 // execute is the way of a command: seen before? load, decide, claim, append.
@@ -52,6 +55,9 @@ func (k *kind[S]) execute(ctx context.Context, rt *Runtime, id string, cmd Comma
 	a, err := k.ask(ctx, rt, id, cmd)
 	if err != nil {
 		return Receipt{}, err
+	}
+	if a.stored {
+		return rt.receive(ctx, a, cmd)
 	}
 	if a.keyed {
 		if !rt.begin(a.ID) {
@@ -62,6 +68,11 @@ func (k *kind[S]) execute(ctx context.Context, rt *Runtime, id string, cmd Comma
 			return r, err
 		}
 	}
+	return k.perform(ctx, rt, id, cmd, a)
+}
+
+// perform does what is asked, once it is known that it has not been done.
+func (k *kind[S]) perform(ctx context.Context, rt *Runtime, id string, cmd Command[S], a *asked) (r Receipt, err error) {
 	c := k.cells.of(id)
 	if err := c.lock(ctx); err != nil {
 		return Receipt{}, err
@@ -75,23 +86,31 @@ func (k *kind[S]) execute(ctx context.Context, rt *Runtime, id string, cmd Comma
 			r, err = Receipt{}, fmt.Errorf("deed: %s on %s panicked: %v", a.name, a.stream, p)
 		}
 	}()
+	return k.attempt(ctx, rt, id, c, stamped(rt, a, id, cmd), a)
+}
+
+// stamped tells a command that wants to know the circumstances.
+func stamped[S any](rt *Runtime, a *asked, id string, cmd Command[S]) Command[S] {
 	if st, ok := cmd.(Stamper[S]); ok {
-		cmd = st.Stamp(Stamp{ID: id, Time: rt.cfg.Now().UTC(), Actor: a.Actor, Command: a.ID, Secret: rand.Text()})
+		return st.Stamp(Stamp{ID: id, Time: rt.cfg.Now().UTC(), Actor: a.Actor, Command: a.ID, Secret: rand.Text()})
 	}
-	return k.attempt(ctx, rt, id, c, cmd, a)
+	return cmd
 }
 
 // ask checks a command before anything else is done with it.
 func (k *kind[S]) ask(ctx context.Context, rt *Runtime, id string, cmd Command[S]) (*asked, error) {
 	typ, name := k.commandType(cmd)
-	a := &asked{Call: callOf(ctx), name: name, rules: typ.rules, stream: k.stream(id)}
-	if err := errors.Join(checkID(id), a.check()); err != nil {
+	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	if v, ok := cmd.(validator); ok {
-		if err := v.Validate(); err != nil {
-			return nil, asInvalid(err)
-		}
+	return rt.ask(ctx, name, typ.rules, k.stream(id), cmd)
+}
+
+// ask checks who asks for what.
+func (rt *Runtime) ask(ctx context.Context, name string, rules Rules, stream string, cmd any) (*asked, error) {
+	a := &asked{Call: callOf(ctx), name: name, rules: rules, stream: stream}
+	if err := a.check(); err != nil {
+		return nil, err
 	}
 	a.keyed = a.ID != ""
 	if !a.keyed {
@@ -100,18 +119,26 @@ func (k *kind[S]) ask(ctx context.Context, rt *Runtime, id string, cmd Command[S
 	if a.Correlation == "" {
 		a.Correlation = a.ID
 	}
-	a.journal = rt.cfg.Journal == JournalAll || rt.cfg.Journal == JournalKeyed && a.keyed
 	var err error
-	if a.journal || a.rules.Window > 0 {
-		if a.hash, err = hashOf(a.name, a.stream, cmd); err != nil {
-			return nil, fmt.Errorf("deed: %s: %w", a.name, err)
+	if a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source}); err != nil {
+		return nil, err
+	}
+	if err := rt.authorise(ctx, a); err != nil {
+		return nil, err
+	}
+	if v, ok := cmd.(validator); ok {
+		if err := v.Validate(); err != nil {
+			return nil, asInvalid(err)
 		}
 	}
-	a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source})
-	if err == nil {
-		err = rt.authorise(ctx, a)
+	a.stored = a.Async || rules.Async
+	a.journal = a.stored || rt.cfg.Journal == JournalAll || rt.cfg.Journal == JournalKeyed && a.keyed
+	if a.journal || a.rules.Window > 0 {
+		if a.hash, err = hashOf(name, stream, cmd); err != nil {
+			return nil, fmt.Errorf("deed: %s: %w", name, err)
+		}
 	}
-	return a, err
+	return a, nil
 }
 
 // asInvalid makes sure that what a Validate returns is recognised.
@@ -164,7 +191,7 @@ func (k *kind[S]) attempt(ctx context.Context, rt *Runtime, id string, c *cell[S
 		}
 		c.forget()
 		switch {
-		case a.conflictsAt("$command/"+a.ID, err):
+		case a.conflictsAt(commandStream(a.ID), err):
 			r, found, err := rt.replay(ctx, a)
 			if err == nil && !found {
 				err = ErrInProgress
@@ -201,44 +228,65 @@ func (k *kind[S]) again(ctx context.Context, rt *Runtime, id string, c *cell[S],
 	return k.refresh(ctx, rt, id, c)
 }
 
-// record appends events, the claims they touch and the command's outcome, all
-// or nothing.
-func (k *kind[S]) record(ctx context.Context, rt *Runtime, version uint64, events []Event[S], a *asked) (Receipt, error) {
-	r := Receipt{Command: a.ID, Stream: a.stream, Version: version, Events: make([]EventRef, len(events))}
-	facts := make([]any, len(events))
-	claims := false
-	write := store.Write{Stream: a.stream, Expect: store.Exactly(version), Events: make([]store.Event, len(events))}
+// written is what events come to when they are to be recorded.
+type written struct {
+	store.Write
+	events []EventRef
+	facts  []any
+	claims bool // some of them touch claims
+}
+
+// write encodes events that follow on a version of a stream.
+func (k *kind[S]) write(rt *Runtime, a *asked, stream string, version uint64, events []Event[S]) (written, error) {
+	w := written{
+		Write:  store.Write{Stream: stream, Expect: store.Exactly(version), Events: make([]store.Event, len(events))},
+		events: make([]EventRef, len(events)), facts: make([]any, len(events)),
+	}
 	for i, e := range events {
 		name, data, err := rt.codec.Encode(e)
 		if err != nil {
-			return r, fmt.Errorf("deed: %s: %w", a.name, err)
+			return w, fmt.Errorf("deed: %s: %w", a.name, err)
 		}
-		r.Version++
-		r.Events[i] = EventRef{Type: name.Type, Version: r.Version}
-		write.Events[i] = store.Event{ID: newEventID(), Type: name.Type, Data: data, Meta: a.meta}
-		facts[i] = e
+		w.events[i] = EventRef{Type: name.Type, Version: version + uint64(i) + 1}
+		w.Events[i] = store.Event{ID: newEventID(), Type: name.Type, Data: data, Meta: a.meta}
+		w.facts[i] = e
 		if eff, ok := e.(effective); ok {
-			if write.Events[i].Meta, err = a.metaEffective(eff.Effective()); err != nil {
-				return r, err
+			if w.Events[i].Meta, err = a.metaEffective(eff.Effective()); err != nil {
+				return w, err
 			}
 		}
-		_, isClaimer := facts[i].(claimer)
-		claims = claims || isClaimer
+		_, isClaimer := w.facts[i].(claimer)
+		w.claims = w.claims || isClaimer
 	}
+	return w, nil
+}
+
+// record appends events, the claims they touch and the command's outcome, all
+// or nothing.
+func (k *kind[S]) record(ctx context.Context, rt *Runtime, version uint64, events []Event[S], a *asked) (Receipt, error) {
+	r := Receipt{Command: a.ID, Stream: a.stream, Version: version + uint64(len(events))}
+	w, err := k.write(rt, a, a.stream, version, events)
+	if err != nil {
+		return r, err
+	}
+	r.Events = w.events
 	var writes []store.Write
 	if len(events) > 0 || a.IfVersion != nil {
-		writes = append(writes, write)
+		writes = append(writes, w.Write)
 	}
-	if claims {
-		ws, err := rt.claimWrites(ctx, a.stream, facts, a.meta)
+	if w.claims {
+		ws, err := rt.claimWrites(ctx, a.stream, w.facts, a.meta)
 		if err != nil {
 			return r, err
 		}
 		writes = append(writes, ws...)
 	}
-	guards, err := rt.guards(ctx, a)
-	if err != nil {
-		return r, err
+	var guards []guard
+	if a.recorded == 0 { // else they have had their say
+		var err error
+		if guards, err = rt.guards(ctx, a); err != nil {
+			return r, err
+		}
 	}
 	for _, g := range guards {
 		writes = append(writes, g.write(a))

@@ -23,12 +23,6 @@ const (
 	JournalNone                 // none: asking again does it again
 )
 
-// The events of a command stream.
-const (
-	commandCompleted = "completed"
-	commandRejected  = "rejected"
-)
-
 // outcome is the data of the events of a command stream.
 type outcome struct {
 	Command string     `json:"command"` // for example "order.submit"
@@ -36,19 +30,18 @@ type outcome struct {
 	Hash    string     `json:"hash"`
 	Version uint64     `json:"version,omitzero"` // of the stream, after a completed command
 	Events  []EventRef `json:"events,omitempty"`
-	Code    string     `json:"code,omitempty"` // why a rejected command was
-	Reason  string     `json:"reason,omitempty"`
+	// Entities are the streams of a command that concerned several.
+	Entities []string `json:"entities,omitempty"`
+	Code     string   `json:"code,omitempty"` // why a rejected command was
+	Reason   string   `json:"reason,omitempty"`
 }
 
 // hashOf identifies what is asked: the same command, with the same contents,
 // of the same entity.
 func hashOf(name, stream string, cmd any) (string, error) {
-	body := []byte("{}") // all there is to a command whose fields are filled in by Stamp
-	if !wire.Opaque(reflect.TypeOf(cmd)) {
-		var err error
-		if body, err = wire.Marshal(cmd); err != nil {
-			return "", err
-		}
+	body, err := bodyOf(cmd)
+	if err != nil {
+		return "", err
 	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\x00%s\x00", name, stream)
@@ -56,16 +49,25 @@ func hashOf(name, stream string, cmd any) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)), nil
 }
 
+// bodyOf is a command as JSON. There is nothing to one whose fields are all
+// filled in by Stamp.
+func bodyOf(cmd any) ([]byte, error) {
+	if wire.Opaque(reflect.TypeOf(cmd)) {
+		return []byte("{}"), nil
+	}
+	return wire.Marshal(cmd)
+}
+
 // outcome returns the write that journals o.
 func (a *asked) outcome(o outcome) (store.Write, error) {
 	o.Command, o.Stream, o.Hash = a.name, a.stream, a.hash
-	typ := commandCompleted
+	typ := typeCompleted
 	if o.Code != "" {
-		typ = commandRejected
+		typ = typeRejected
 	}
 	data, err := wire.Marshal(o)
 	return store.Write{
-		Stream: "$command/" + a.ID, Expect: store.None,
+		Stream: commandStream(a.ID), Expect: store.Exactly(a.recorded),
 		Events: []store.Event{{ID: newEventID(), Type: typ, Data: data, Meta: a.meta}},
 	}, err
 }
@@ -96,31 +98,56 @@ func (rt *Runtime) refuse(ctx context.Context, a *asked, why error) (Receipt, er
 }
 
 // replay returns the answer that a command with the same id was given, if
-// there was one.
+// there was one. If that command is stored and nobody can tell yet what comes
+// of it, or it is more than an answer can say, the receipt is pending.
 func (rt *Runtime) replay(ctx context.Context, a *asked) (Receipt, bool, error) {
-	for rec, err := range rt.store.Read(ctx, "$command/"+a.ID, store.Range{Backward: true, Limit: 1}) {
+	var last store.Record
+	for rec, err := range rt.store.Read(ctx, commandStream(a.ID), store.Range{Backward: true, Limit: 1}) {
 		if err != nil {
 			return Receipt{}, false, storeError(err)
 		}
-		var o outcome
-		if err := wire.Unmarshal(rec.Data, &o); err != nil {
-			return Receipt{}, false, fmt.Errorf("deed: %s@%d: %w", rec.Stream, rec.Version, err)
+		last = rec
+	}
+	switch last.Type {
+	case "":
+		return Receipt{}, false, nil
+	case typeCompleted, typeRejected:
+		return a.answered(last)
+	}
+	for rec, err := range rt.store.Read(ctx, commandStream(a.ID), store.Range{Limit: 1}) {
+		if err != nil {
+			return Receipt{}, false, storeError(err)
 		}
-		if o.Hash != a.hash {
+		e, err := rt.decode(rec)
+		if err != nil {
+			return Receipt{}, false, err
+		}
+		if first, ok := e.(commandReceived); !ok || first.Hash != a.hash {
 			return Receipt{}, true, ErrMismatch
 		}
-		if rec.Type == commandRejected {
-			return Receipt{}, true, Rejected{Stream: o.Stream, Command: o.Command, Err: o.reason(), Replay: true}
-		}
-		if o.Events == nil {
-			o.Events = []EventRef{}
-		}
-		return Receipt{
-			Command: a.ID, Stream: o.Stream, Version: o.Version, Events: o.Events, Replay: true,
-			Position: string(store.CursorAt(rec.Position)),
-		}, true, nil
 	}
-	return Receipt{}, false, nil
+	return Receipt{Command: a.ID, Stream: a.stream, Events: []EventRef{}, Pending: true, Replay: true}, true, nil
+}
+
+// answered makes an answer of the record of an outcome.
+func (a *asked) answered(rec store.Record) (Receipt, bool, error) {
+	var o outcome
+	if err := wire.Unmarshal(rec.Data, &o); err != nil {
+		return Receipt{}, false, fmt.Errorf("deed: %s@%d: %w", rec.Stream, rec.Version, err)
+	}
+	if o.Hash != a.hash {
+		return Receipt{}, true, ErrMismatch
+	}
+	if rec.Type == typeRejected {
+		return Receipt{}, true, Rejected{Stream: o.Stream, Command: o.Command, Err: o.reason(), Replay: true}
+	}
+	if o.Events == nil {
+		o.Events = []EventRef{}
+	}
+	return Receipt{
+		Command: a.ID, Stream: o.Stream, Version: o.Version, Events: o.Events, Replay: true, streams: o.Entities,
+		Position: string(store.CursorAt(rec.Position)),
+	}, true, nil
 }
 
 func (o outcome) reason() error {

@@ -38,10 +38,14 @@ type Runtime struct {
 	codec     *wire.Codec
 	kinds     map[string]any // aggregate name -> *kind[S]
 	views     map[string]*view
+	stepwise  map[string]*stepwise // by "noun.verb"
 	followers []engine.Follower
 	engine    *engine.Engine
 	inFlight  sync.Map      // ids of the commands being handled
 	slots     chan struct{} // bounds what runs in the background
+
+	waitersMu sync.Mutex
+	waiters   map[string][]chan struct{} // by the id of the command they wait for
 }
 
 // New returns a runtime, or an error that lists how the domains contradict
@@ -64,7 +68,7 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
 	rt := &Runtime{
 		store: s, cfg: cfg, codec: wire.NewCodec(),
-		kinds: map[string]any{}, views: map[string]*view{}, slots: make(chan struct{}, 4),
+		kinds: map[string]any{}, views: map[string]*view{}, stepwise: map[string]*stepwise{}, slots: make(chan struct{}, 4), waiters: map[string][]chan struct{}{},
 	}
 	if err := rt.registerAll(); err != nil {
 		return nil, err
@@ -90,7 +94,7 @@ func (rt *Runtime) registerAll() error {
 		}
 	}
 	slices.SortStableFunc(parts, func(a, b listed) int { return cmp.Compare(a.order(), b.order()) })
-	var errs []error
+	errs := []error{rt.addRunner()}
 	for _, p := range parts {
 		if err := p.register(rt); err != nil {
 			errs = append(errs, fmt.Errorf("deed: domain %s: %w", p.domain, err))

@@ -113,11 +113,11 @@ func (l *letter) failed(err error, r Retry, now time.Time) {
 	if p, ok := errors.AsType[*panicked](err); ok {
 		l.Stack = shorten(p.stack, maxStack)
 	}
-	if isPermanent(err) || l.Attempts >= r.attempts() {
+	if IsPermanent(err) || l.Attempts >= r.Limit() {
 		l.State = StateDead
 		return
 	}
-	l.State, l.NextAt = StateRetrying, now.Add(r.wait(l.Attempts)).UTC()
+	l.State, l.NextAt = StateRetrying, now.Add(r.Wait(l.Attempts)).UTC()
 }
 
 func reasonOf(err error) string { return shorten(err.Error(), maxReason) }

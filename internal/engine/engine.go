@@ -196,7 +196,7 @@ func (e *Engine) Resume(ctx context.Context, name string) error {
 // was going on already begins again.
 func (e *Engine) Rebuild(ctx context.Context, name string) error {
 	_, err := e.intend(ctx, name, func(f *follower, i *intent) error {
-		if !f.Pure {
+		if !f.Pure || f.Fixed {
 			return fmt.Errorf("%w: %q", ErrNotRebuildable, name)
 		}
 		i.rebuild()

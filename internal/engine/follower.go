@@ -19,10 +19,11 @@ import (
 // A Follower is anything that reads the log with its own cursor.
 type Follower struct {
 	Name       string
-	Kind       string        // "projection" or "handler", to tell people
+	Kind       string        // "projection", "handler" or "runner", to tell people
 	Filter     store.Filter  // the categories and types it handles
 	Partitions int           // so many workers share the streams; 0 = 1
 	Pure       bool          // its only effects are documents: a batch may be handled again, and it can be rebuilt
+	Fixed      bool          // though Pure, it cannot be rebuilt
 	Retry      Retry         // of records it failed to handle
 	Timeout    time.Duration // of handling one record, if not Pure; default 30 s
 
@@ -60,16 +61,17 @@ type Retry struct {
 	Max      time.Duration // longest wait; default 1 minute
 }
 
-func (r Retry) attempts() int {
+// Limit is how many attempts there are in all.
+func (r Retry) Limit() int {
 	if r.Attempts > 0 {
 		return r.Attempts
 	}
 	return 8
 }
 
-// wait is how long to wait after so many attempts, give or take a fifth: those
+// Wait is how long to wait after so many attempts, give or take a fifth: those
 // that failed together should not come back together.
-func (r Retry) wait(attempts int) time.Duration {
+func (r Retry) Wait(attempts int) time.Duration {
 	first, longest := r.First, r.Max
 	if first <= 0 {
 		first = 100 * time.Millisecond
@@ -96,7 +98,8 @@ type permanent struct{ error }
 
 func (p *permanent) Unwrap() error { return p.error }
 
-func isPermanent(err error) bool {
+// IsPermanent reports whether an error is marked by [Permanent].
+func IsPermanent(err error) bool {
 	_, ok := errors.AsType[*permanent](err)
 	return ok
 }

@@ -272,7 +272,7 @@ func TestRetryWaits(t *testing.T) {
 	} {
 		differ := map[time.Duration]bool{}
 		for range 100 {
-			d := c.r.wait(c.attempts)
+			d := c.r.Wait(c.attempts)
 			differ[d] = true
 			if d < c.want*4/5 || d > c.want*6/5+1 {
 				t.Errorf("%+v: %v after %d attempts, want about %v", c.r, d, c.attempts, c.want)

@@ -55,7 +55,7 @@ func (f *follower) run(ctx context.Context) {
 		f.fail(err)
 		select {
 		case <-ctx.Done():
-		case <-time.After(backoff.wait(failures)):
+		case <-time.After(backoff.Wait(failures)):
 		}
 	}
 }

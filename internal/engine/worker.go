@@ -63,6 +63,7 @@ type worker struct {
 	spare   []store.Record // room for the next batch
 	ahead   chan batch     // being read
 	cancel  context.CancelFunc
+	keeping *keeping // nil: it does not run
 
 	mu    sync.Mutex
 	poke  context.CancelFunc // ends the present wait; nil = not waiting
@@ -83,7 +84,7 @@ func (w *worker) run(ctx context.Context) {
 			w.forgetRead()
 			w.fails(err)
 			failures++
-			w.sleep(ctx, backoff.wait(failures))
+			w.sleep(ctx, backoff.Wait(failures))
 			if err = w.load(ctx); err == nil {
 				// Perhaps it was too much for the store.
 				w.size = max(1, smallBatch>>min(failures, 16))
@@ -97,8 +98,10 @@ func (w *worker) run(ctx context.Context) {
 // work does one thing, or stands by while another node holds the partition.
 func (w *worker) work(ctx context.Context) error {
 	if !w.holds(ctx) {
+		w.unkeep()
 		return w.standBy(ctx)
 	}
+	w.keep(ctx)
 	return w.step(ctx)
 }
 
@@ -106,6 +109,7 @@ func (w *worker) work(ctx context.Context) error {
 // and answers whoever still asks for something.
 func (w *worker) leave(ctx context.Context) {
 	w.forgetRead()
+	w.unkeep()
 	held := w.held
 	w.held = false
 	if w.cursor != w.saved && (held || w.f.members == nil) || held {

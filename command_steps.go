@@ -1,0 +1,280 @@
+package deed
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/deed-dev/deed/internal/engine"
+)
+
+// checking is the look at a command before its first step.
+var checking = step{name: "check", timeout: time.Minute}
+
+// steps does the steps that are not done, until the command is over or one of
+// them gets stuck.
+func (x *execution) steps(ctx context.Context) (time.Time, error) {
+	var first []any
+	if !x.checked {
+		found, err := x.look(ctx)
+		switch {
+		case err != nil:
+			return x.stuck(ctx, checking, err)
+		case slices.ContainsFunc(found, func(f Finding) bool { return f.Fatal || x.def.strict }):
+			return time.Time{}, x.record(ctx, commandInvalid{found})
+		}
+		first = []any{commandValidated{found}}
+	}
+	next := x.ahead(nil)
+	for _, st := range next {
+		if limit := st.retry.engine().Limit(); x.attempts[st.name] >= limit {
+			return x.stuck(ctx, st, Permanent(fmt.Errorf("the program ended in the middle of the step, %d times", limit)))
+		}
+	}
+	if err := x.record(ctx, append(first, x.starting(next)...)...); err != nil {
+		return time.Time{}, err
+	}
+	for {
+		if x.cancel != nil {
+			return x.turnBack(ctx, Reason{typeCancelled, *x.cancel})
+		}
+		stuck, err := x.together(ctx, next)
+		switch {
+		case err != nil:
+			return time.Time{}, err
+		case stuck != nil:
+			return x.after(ctx, *stuck)
+		case x.status.State.Over():
+			return time.Time{}, nil
+		}
+		next = x.ahead(nil)
+	}
+}
+
+// look checks the command.
+func (x *execution) look(ctx context.Context) (found []Finding, err error) {
+	if x.def.check == nil {
+		return nil, nil
+	}
+	err = x.safely(ctx, checking, func(ctx context.Context) error {
+		found, err = x.def.check(ctx, x.rt, x.command)
+		return err
+	})
+	return found, err
+}
+
+// ahead returns the steps that come next: one, and those beside it, as far as
+// they are not done. Those in besides count as done.
+func (x *execution) ahead(besides []step) (next []step) {
+	for i, st := range x.def.steps {
+		if !st.beside && i > 0 && len(next) > 0 {
+			break
+		}
+		p := x.status.step(st.name)
+		done := p != nil && p.State == CommandCompleted || slices.ContainsFunc(besides, func(b step) bool { return b.name == st.name })
+		if !done {
+			next = append(next, st)
+		}
+	}
+	return next
+}
+
+// starting is what is recorded when steps begin.
+func (x *execution) starting(steps []step) []any {
+	out := make([]any, len(steps))
+	for i, st := range steps {
+		out[i] = stepStarted{Step: st.name, Attempt: x.attempts[st.name] + 1}
+	}
+	return out
+}
+
+// A result is what came of an attempt at a step.
+type result struct {
+	step step
+	work *Work
+	err  error
+}
+
+// together does steps beside each other. What came of each is recorded as it
+// comes; when the last is done, so is what follows. It returns the result that
+// matters most if not all are done: a no of the domain, then a step that is not
+// tried again.
+func (x *execution) together(ctx context.Context, steps []step) (*result, error) {
+	results := make(chan result, len(steps))
+	for _, st := range steps {
+		go func() { results <- x.attempt(ctx, st, false) }()
+	}
+	var worst *result
+	var ours error
+	for i := range steps {
+		r := <-results
+		switch {
+		case r.err == nil && ours == nil:
+			events := []any{r.completed(false)}
+			if i == len(steps)-1 && worst == nil {
+				events = append(events, x.follow(steps)...)
+			}
+			ours = x.record(ctx, events...)
+		case r.err != nil && isOurs(ctx, r.err):
+			ours = cmp.Or(ours, r.err)
+		case r.err != nil && (worst == nil || gravity(r.err) > gravity(worst.err)):
+			if worst != nil { // it has to be recorded too
+				events, _ := x.failure(worst.step, false, worst.err)
+				ours = cmp.Or(ours, x.record(ctx, events[:1]...))
+			}
+			worst = &r
+		case r.err != nil:
+			events, _ := x.failure(r.step, false, r.err)
+			ours = cmp.Or(ours, x.record(ctx, events[:1]...))
+		}
+	}
+	return worst, ours
+}
+
+func gravity(err error) int {
+	if _, no := saysNo(err); no {
+		return 2
+	}
+	if isPermanent(err) {
+		return 1
+	}
+	return 0
+}
+
+// follow is what is recorded together with the end of steps: the beginning of
+// those that come next, or the end of the command.
+func (x *execution) follow(done []step) []any {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if next := x.ahead(done); len(next) > 0 {
+		return x.starting(next)
+	}
+	return []any{commandCompleted{outcome{Command: x.status.Command, Stream: x.status.Stream, Hash: x.hash}}}
+}
+
+// after records a step that did not get done, and what follows from that.
+func (x *execution) after(ctx context.Context, r result) (time.Time, error) {
+	reason, no := saysNo(r.err)
+	if !no {
+		return x.stuck(ctx, r.step, r.err)
+	}
+	f := stepFailed{Step: r.step.name, Attempt: x.attempts[r.step.name], Error: clip(reason.Text), No: true}
+	if err := x.record(ctx, f); err != nil {
+		return time.Time{}, err
+	}
+	return x.turnBack(ctx, reason)
+}
+
+// attempt does a step, or undoes it, once.
+func (x *execution) attempt(ctx context.Context, st step, undo bool) result {
+	w := &Work{
+		ID: x.entity, Command: x.id, Actor: x.call.Actor,
+		Unclear: undo && !x.done(st.name),
+		x:       x, step: st.name, undo: undo, sent: map[string]int{},
+	}
+	do := st.do
+	if undo {
+		do = st.undo
+	}
+	return result{st, w, x.safely(ctx, st, func(ctx context.Context) error { return do(ctx, w, x.command) })}
+}
+
+// safely calls what a domain has defined.
+func (x *execution) safely(ctx context.Context, st step, f func(context.Context) error) (err error) {
+	timed, cancel := context.WithTimeout(ctx, st.timeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			x.rt.cfg.Logger.Error("step panicked", slog.String("command", x.def.name), slog.String("id", x.id),
+				slog.String("step", st.name), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			err = Permanent(fmt.Errorf("the step panicked: %v", p))
+		}
+		if err != nil && ctx.Err() == nil && errors.Is(timed.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("the step took longer than %v: %w", st.timeout, err)
+		}
+	}()
+	return f(timed)
+}
+
+// done reports whether a step was done.
+func (x *execution) done(step string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, ok := x.outputs[step]
+	return ok
+}
+
+// completed is what is recorded of a step that is done.
+func (r result) completed(undo bool) stepCompleted {
+	r.work.mu.Lock()
+	defer r.work.mu.Unlock()
+	return stepCompleted{Step: r.step.name, Entities: unique(r.work.touched), Output: r.work.output, Undo: undo}
+}
+
+// turnBack begins to undo what the steps did, because the command is cancelled
+// or the domain said no. If there is nothing to undo the command is over.
+func (x *execution) turnBack(ctx context.Context, why Reason) (time.Time, error) {
+	if len(x.undoable()) == 0 {
+		return time.Time{}, x.record(ctx, x.ending(why, false))
+	}
+	if err := x.record(ctx, commandUndoing{why.Code, clip(why.Text)}); err != nil {
+		return time.Time{}, err
+	}
+	return x.undo(ctx)
+}
+
+// undoable are the steps that have something to undo, the last one first: those
+// that are done, and those that nobody knows of how far they got.
+func (x *execution) undoable() (steps []step) {
+	for _, st := range slices.Backward(x.def.steps) {
+		p := x.status.step(st.name)
+		if st.undo != nil && p != nil && p.State != CommandCancelled && p.State != CommandRejected {
+			steps = append(steps, st)
+		}
+	}
+	return steps
+}
+
+// undo undoes steps until none is left or one gets stuck.
+func (x *execution) undo(ctx context.Context) (time.Time, error) {
+	for _, st := range x.undoable() {
+		if err := x.record(ctx, stepStarted{Step: st.name, Attempt: x.attempts[st.name] + 1, Undo: true}); err != nil {
+			return time.Time{}, err
+		}
+		r := x.attempt(ctx, st, true)
+		switch {
+		case r.err == nil:
+			if err := x.record(ctx, r.completed(true)); err != nil {
+				return time.Time{}, err
+			}
+		case isOurs(ctx, r.err):
+			return time.Time{}, r.err
+		default:
+			if _, no := saysNo(r.err); no {
+				r.err = Permanent(r.err)
+			}
+			events, next := x.failure(st, true, r.err)
+			return next, x.record(ctx, events...)
+		}
+	}
+	return time.Time{}, x.record(ctx, x.ending(Reason{x.cause.Code, x.cause.Reason}, true))
+}
+
+// ending is the last record of a command that was turned back.
+func (x *execution) ending(why Reason, undone bool) any {
+	if why.Code == typeCancelled {
+		return commandCancelled{Reason: why.Text, Undone: undone}
+	}
+	return commandRejected{outcome{Command: x.status.Command, Stream: x.status.Stream, Hash: x.hash, Code: why.Code, Reason: clip(why.Text)}}
+}
+
+func (r Retry) engine() engine.Retry {
+	return engine.Retry{Attempts: r.Attempts, First: r.First, Max: r.Max}
+}
+
+func isPermanent(err error) bool { return engine.IsPermanent(err) }

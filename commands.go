@@ -1,0 +1,178 @@
+package deed
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+)
+
+// Commands looks after the commands of a runtime: what became of them, and what
+// is to become of those that are stored. What it changes is recorded in the
+// command's own stream, with the actor of the context's [Call].
+type Commands struct{ rt *Runtime }
+
+// Commands returns the means to look after commands.
+func (rt *Runtime) Commands() Commands { return Commands{rt} }
+
+// ErrStands is the error of something that cannot be asked of a command in the
+// state it is in.
+var ErrStands = errors.New("deed: that cannot be asked of the command as it stands")
+
+// Get returns the status of a command, or [ErrNotFound].
+func (c Commands) Get(ctx context.Context, id string) (CommandStatus, error) {
+	if err := store.CheckName("command id", id); err != nil || len(id) > MaxKey {
+		return CommandStatus{}, Invalid{Detail: "that is no command id"}
+	}
+	x, err := c.rt.open(ctx, id)
+	if err != nil {
+		return CommandStatus{}, err
+	}
+	return x.status, nil
+}
+
+// Find returns the statuses of commands that satisfy q, in the order q asks
+// for. They are those of the view "commands", which follows the log.
+func (c Commands) Find(ctx context.Context, q store.Query) ([]CommandStatus, error) {
+	var out []CommandStatus
+	for row, err := range commandStatuses().Find(ctx, c.rt, q) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, row.Value)
+	}
+	return out, nil
+}
+
+// Bounds of how often Wait looks for itself.
+const (
+	firstLook = 5 * time.Millisecond
+	lastLook  = 250 * time.Millisecond
+)
+
+// Wait returns when a command stays in the state it is in until somebody asks
+// for something else: when it is over, invalid, or has failed. If ctx ends
+// first it returns the status so far with the error of ctx.
+func (c Commands) Wait(ctx context.Context, id string) (CommandStatus, error) {
+	woken, forget := c.rt.awaits(id)
+	defer forget()
+	for look := firstLook; ; look = min(2*look, lastLook) {
+		s, err := c.Get(context.WithoutCancel(ctx), id)
+		if err != nil || s.State.stands() {
+			return s, err
+		}
+		select {
+		case <-woken:
+		case <-time.After(look):
+		case <-ctx.Done():
+			return s, ctx.Err()
+		}
+	}
+}
+
+// Cancel asks for a command to be called off, for a reason. What its steps did
+// is undone as far as they say how.
+func (c Commands) Cancel(ctx context.Context, id, reason string) error {
+	return c.ask(ctx, id, cancelRequested{reason}, func(s CommandStatus) bool { return !s.State.Over() })
+}
+
+// Resume lets a command go on that has failed, at the step that is not done, or
+// at once if it would be tried again later.
+func (c Commands) Resume(ctx context.Context, id string) error {
+	return c.ask(ctx, id, commandRequeued{}, func(s CommandStatus) bool { return s.State == CommandFailed || s.State == CommandRetrying })
+}
+
+// Correct gives an invalid command other parameters, as JSON, and has it looked
+// at again.
+func (c Commands) Correct(ctx context.Context, id string, body []byte) error {
+	s, err := c.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	body, err = c.rt.canonical(s.Command, body)
+	if err != nil {
+		return err
+	}
+	return c.ask(ctx, id, commandCorrected{Hash: digest(string(body)), Body: body}, func(s CommandStatus) bool { return s.State == CommandInvalid })
+}
+
+// canonical is a command's JSON as it is stored.
+func (rt *Runtime) canonical(name string, body []byte) (json.RawMessage, error) {
+	c, err := rt.decodeCommand(name, body)
+	if err != nil {
+		return nil, err
+	}
+	if v, ok := c.(validator); ok {
+		if err := v.Validate(); err != nil {
+			return nil, asInvalid(err)
+		}
+	}
+	return bodyOf(c)
+}
+
+// ask records a request about a command, if it is in a state for it.
+func (c Commands) ask(ctx context.Context, id string, request any, fits func(CommandStatus) bool) error {
+	call := callOf(ctx)
+	for {
+		x, err := c.rt.open(ctx, id)
+		if err != nil {
+			return err
+		}
+		if !fits(x.status) {
+			return fmt.Errorf("%w: it is %s", ErrStands, x.status.State)
+		}
+		m, err := wire.Marshal(meta{Actor: call.Actor, Correlation: x.status.Correlation, Causation: call.Causation, Source: call.Source})
+		if err != nil {
+			return err
+		}
+		name, data, err := c.rt.codec.Encode(request)
+		if err != nil {
+			return err
+		}
+		_, err = c.rt.append(ctx, store.Write{
+			Stream: commandStream(id), Expect: store.Exactly(x.version),
+			Events: []store.Event{{ID: newEventID(), Type: name.Type, Data: data, Meta: m}},
+		})
+		if !isConflict(err) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// awaits returns a channel that gets something when this process has settled
+// something about a command.
+func (rt *Runtime) awaits(id string) (<-chan struct{}, func()) {
+	rt.waitersMu.Lock()
+	defer rt.waitersMu.Unlock()
+	ch := make(chan struct{}, 1)
+	rt.waiters[id] = append(rt.waiters[id], ch)
+	return ch, func() {
+		rt.waitersMu.Lock()
+		defer rt.waitersMu.Unlock()
+		left := rt.waiters[id][:0]
+		for _, c := range rt.waiters[id] {
+			if c != ch {
+				left = append(left, c)
+			}
+		}
+		if rt.waiters[id] = left; len(left) == 0 {
+			delete(rt.waiters, id)
+		}
+	}
+}
+
+// settled tells those who wait.
+func (rt *Runtime) settled(id string) {
+	rt.waitersMu.Lock()
+	defer rt.waitersMu.Unlock()
+	for _, ch := range rt.waiters[id] {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package deed
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/deed-dev/deed/internal/wire"
+)
+
+// Work is a step of a [Stepwise] command while it is being done.
+//
+// A step that is interrupted is done again from its beginning. Commands that it
+// asks by way of Work are then answered as before instead of being done again.
+// Whatever else it does outside it should do under the name of Key, so that the
+// other side recognises the repetition.
+type Work struct {
+	ID      string // of what the command is about
+	Command string // the command's id
+	Actor   string // who asked; "" = nobody said
+	Unclear bool   // in Undo: Do was interrupted, or failed for another reason than a no of the domain, and may have done all, a part or nothing
+
+	x    *execution
+	step string
+	undo bool
+
+	mu      sync.Mutex
+	touched []string
+	sent    map[string]int // how often each command was asked of each entity
+	output  json.RawMessage
+}
+
+// fanOut is how many commands a step asks at the same time.
+const fanOut = 200
+
+// progressEvery is after how many entities a step that asks commands of many
+// says how far it has come.
+const progressEvery = 1000
+
+// Key is the same whenever the step is done, and different for every other step
+// of any command: 36 characters. Give it to services outside as the key by
+// which they recognise a repetition.
+func (w *Work) Key() string { return w.derive("") }
+
+// Reader reads everything recorded so far.
+func (w *Work) Reader() Reader { return w.x.rt }
+
+// Put keeps what the step found out, as JSON, for the steps after it. It is
+// recorded when the step is done.
+func (w *Work) Put(v any) error {
+	data, err := wire.Marshal(v)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.output = data
+	return err
+}
+
+// Get reads what an earlier step has kept. It returns [ErrNotFound] if that has
+// kept nothing, or is not done.
+func (w *Work) Get(step string, into any) error {
+	w.x.mu.Lock()
+	data, ok := w.x.outputs[step]
+	w.x.mu.Unlock()
+	if !ok || len(data) == 0 {
+		return ErrNotFound
+	}
+	return wire.Unmarshal(data, into)
+}
+
+// Ask asks commands, each of them once however often the step is done, up to
+// 200 at the same time. It returns the first error after it has stopped asking.
+// The commands, and their order if the same is asked of an entity twice, must
+// depend on nothing but the command and what earlier steps have kept.
+func (w *Work) Ask(ctx context.Context, commands ...Sending) error {
+	ids := make([]string, len(commands))
+	for i, s := range commands {
+		ids[i] = w.idFor(s)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var all errgroup.Group
+	all.SetLimit(fanOut)
+	for i, s := range commands {
+		if ctx.Err() != nil {
+			break
+		}
+		all.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			r, err := s.ask(w.with(ctx, ids[i]), w.x.rt)
+			if err == nil && r.Pending {
+				_, err = w.x.rt.Commands().Wait(ctx, r.Command)
+			}
+			if err != nil {
+				stop()
+				return err
+			}
+			return w.note(ctx, r.Stream)
+		})
+	}
+	err := all.Wait()
+	if err == nil {
+		err = ctx.Err()
+	}
+	return err
+}
+
+// AskTogether asks commands of one or several entities, of one or several
+// kinds, up to 500 of them: either all are accepted, in one append, or none.
+func (w *Work) AskTogether(ctx context.Context, commands ...Sending) error {
+	if len(commands) == 0 {
+		return nil
+	}
+	rt := w.x.rt
+	a, err := rt.ask(w.with(ctx, w.derive("together "+commands[0].stream)), w.x.def.name+"."+w.step, Rules{}, w.x.def.noun+"/"+w.ID, struct{}{})
+	if err != nil {
+		return err
+	}
+	a.journal = true
+	if a.hash, err = hashOfAll(commands); err != nil {
+		return err
+	}
+	streams, err := rt.together(ctx, a, commands)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.touched = append(w.touched, streams...)
+	w.mu.Unlock()
+	return nil
+}
+
+// with are the circumstances of a command that the step asks.
+func (w *Work) with(ctx context.Context, id string) context.Context {
+	call := w.x.call
+	call.ID = id
+	return With(ctx, call)
+}
+
+// idFor makes the id of a command that the step asks.
+func (w *Work) idFor(s Sending) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	what := s.name + " " + s.stream
+	w.sent[what]++
+	return w.derive(fmt.Sprintf("%s %d", what, w.sent[what]))
+}
+
+// stepSpace makes ids out of steps.
+var stepSpace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/deed-dev/deed/step"))
+
+func (w *Work) derive(what string) string {
+	kind := "do"
+	if w.undo {
+		kind = "undo"
+	}
+	return uuid.NewSHA1(stepSpace, []byte(w.Command+"\x00"+w.step+"\x00"+kind+"\x00"+what)).String()
+}
+
+// note remembers an entity that was dealt with, and says so from time to time.
+func (w *Work) note(ctx context.Context, stream string) error {
+	w.mu.Lock()
+	w.touched = append(w.touched, stream)
+	var report []string
+	if len(w.touched) >= progressEvery {
+		report, w.touched = w.touched, nil
+	}
+	w.mu.Unlock()
+	if report == nil {
+		return nil
+	}
+	return w.x.record(ctx, stepProgressed{w.step, report})
+}
+
+// saysNo returns why the domain refuses what a step tried, if that is what its
+// error means.
+func saysNo(err error) (Reason, bool) {
+	if rejected, ok := errors.AsType[Rejected](err); ok {
+		return rejected.Reason(), true
+	}
+	if reason, ok := errors.AsType[Reason](err); ok {
+		return Reason{reason.Code, err.Error()}, true
+	}
+	if inv, ok := errors.AsType[Invalid](err); ok {
+		return Reason{typeInvalid, inv.Error()}, true
+	}
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Reason{codeNotFound, err.Error()}, true
+	case errors.Is(err, ErrExists):
+		return Reason{codeExists, err.Error()}, true
+	}
+	return Reason{}, false
+}
