@@ -194,7 +194,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.demo(), a.serve(), a.exec(), a.streamCommand(), a.eventsCommand(), a.view(),
-		a.followers(), a.nodes(), a.deadLetters(), a.backup(), a.check(), a.verify(), a.copy(), a.bench(), a.version(),
+		a.command(), a.followers(), a.nodes(), a.deadLetters(), a.backup(), a.check(), a.verify(), a.copy(), a.bench(), a.version(),
 	)
 	return root
 }

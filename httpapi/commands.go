@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/deed-dev/deed"
-	"github.com/deed-dev/deed/store"
 )
 
 // command asks a command of an entity. Without an id in the path the server
@@ -22,12 +21,14 @@ func (a *api) command(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.opts.MaxBody))
+	prefer, err := preferenceOf(r.Header)
 	if err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return err
-		}
-		return deed.Invalid{Detail: "the body could not be read to its end"}
+		return err
+	}
+	call.Async = prefer.async
+	body, err := a.body(w, r)
+	if err != nil {
+		return err
 	}
 	aggregate, id, name := r.PathValue("aggregate"), r.PathValue("id"), r.PathValue("command")
 	receipt, err := a.rt.Dispatch(deed.With(r.Context(), call), aggregate, id, name, body)
@@ -38,6 +39,9 @@ func (a *api) command(w http.ResponseWriter, r *http.Request) error {
 	if receipt.Replay {
 		w.Header().Set("Idempotent-Replay", "true")
 	}
+	if receipt.Pending {
+		return a.stored(w, r, receipt, prefer)
+	}
 	w.Header().Set("ETag", etag(receipt.Version))
 	status := http.StatusOK
 	if id == "" {
@@ -46,6 +50,18 @@ func (a *api) command(w http.ResponseWriter, r *http.Request) error {
 		status = http.StatusCreated
 	}
 	return answer(w, status, receipt)
+}
+
+// body reads the body of a request.
+func (a *api) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.opts.MaxBody))
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return nil, err
+		}
+		return nil, deed.Invalid{Detail: "the body could not be read to its end"}
+	}
+	return body, nil
 }
 
 // callOf reads the circumstances of a command from the headers.
@@ -117,35 +133,4 @@ func (a *api) state(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	return answer(w, http.StatusOK, Entity{aggregate, id, version, rawJSON(data)})
-}
-
-// A CommandStatus says what became of a command.
-type CommandStatus struct {
-	ID     string  `json:"id"`
-	State  string  `json:"state"` // completed or rejected
-	Time   string  `json:"time"`
-	Events []Event `json:"events"` // of the command's own stream
-}
-
-// commandStatus answers what became of a command.
-func (a *api) commandStatus(w http.ResponseWriter, r *http.Request) error {
-	if _, err := query(r); err != nil {
-		return err
-	}
-	s := CommandStatus{ID: r.PathValue("id")}
-	if err := store.CheckName("command id", s.ID); err != nil || len(s.ID) > deed.MaxKey {
-		return deed.Invalid{Detail: "that is no command id"}
-	}
-	for rec, err := range a.rt.Store().Read(r.Context(), "$command/"+s.ID, store.Range{Limit: maxPage}) {
-		if err != nil {
-			return err
-		}
-		e := eventOf(rec)
-		s.State, s.Time = e.Type, e.Time
-		s.Events = append(s.Events, e)
-	}
-	if s.State == "" {
-		return problem(http.StatusNotFound, CodeNotFound, "no command with this id is recorded")
-	}
-	return answer(w, http.StatusOK, s)
 }

@@ -85,7 +85,14 @@ func (a *api) routes() map[string]http.Handler {
 		"POST /v1/{aggregate}/{id}/{command}": a.command,
 		"POST /v1/{aggregate}/{command}":      a.command,
 		"GET /v1/{aggregate}/{id}":            a.state,
-		"GET /v1/commands/{id}":               a.commandStatus,
+
+		"GET /v1/commands":               a.commands,
+		"GET /v1/commands/{id}":          a.commandStatus,
+		"GET /v1/commands/{id}/live":     a.liveCommand,
+		"POST /v1/commands/{id}/cancel":  a.cancelCommand,
+		"POST /v1/commands/{id}/resume":  a.resumeCommand,
+		"POST /v1/commands/{id}/retry":   a.resumeCommand,
+		"POST /v1/commands/{id}/correct": a.correctCommand,
 
 		"GET /v1/streams/{category}/{id...}": a.stream,
 		"GET /v1/events":                     a.events,

@@ -128,18 +128,11 @@ func (a *api) discard(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var body struct {
-		Reason string `json:"reason"`
+	reason, err := a.reason(w, r)
+	if err != nil {
+		return err
 	}
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, a.opts.MaxBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&body); err != nil && err != io.EOF {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return err
-		}
-		return deed.Invalid{Detail: `the body must be {"reason": "..."}`}
-	}
-	if err := a.rt.Followers().Discard(deed.With(r.Context(), call), r.PathValue("id"), body.Reason); err != nil {
+	if err := a.rt.Followers().Discard(deed.With(r.Context(), call), r.PathValue("id"), reason); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -191,4 +184,20 @@ func (a *api) ready(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return answer(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// reason reads the body of a request that says why; it may be empty.
+func (a *api) reason(w http.ResponseWriter, r *http.Request) (string, error) {
+	var body struct {
+		Reason string `json:"reason"`
+	}
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, a.opts.MaxBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil && err != io.EOF {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return "", err
+		}
+		return "", deed.Invalid{Detail: `the body must be {"reason": "..."}`}
+	}
+	return body.Reason, nil
 }

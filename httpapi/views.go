@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -55,34 +56,40 @@ func (a *api) documents(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	view := r.PathValue("view")
-	sq, err := a.viewQuery(view, q)
+	rows, next, err := a.page(w, r, view, q)
 	if err != nil {
 		return err
 	}
+	page := DocumentPage{View: view, Documents: []Document{}, Next: next}
+	for _, row := range rows {
+		page.Documents = append(page.Documents, Document{row.Key, rawJSON(row.Value)})
+	}
+	return answer(w, http.StatusOK, page)
+}
+
+// page reads a page of documents, and where to go on.
+func (a *api) page(w http.ResponseWriter, r *http.Request, view string, q url.Values) ([]deed.Row[json.RawMessage], string, error) {
+	sq, err := a.viewQuery(view, q)
+	if err != nil {
+		return nil, "", err
+	}
 	from, err := a.viewReader(w, r, view, q)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	limit := sq.Limit
 	sq.Limit++ // one more tells whether there are more
 	rows, err := a.rt.Documents(r.Context(), from, view, sq)
-	if err != nil {
-		return err
+	if err != nil || len(rows) <= limit {
+		return rows, "", err
 	}
-	page := DocumentPage{View: view, Documents: []Document{}}
-	for i, row := range rows {
-		if i == limit {
-			last := rows[i-1]
-			mark := store.Mark{Key: last.Key}
-			if sq.Sort != "" {
-				mark.Value = store.FieldOf(last.Value, sq.Sort)
-			}
-			page.Next = encodeMark(fingerprint(view, q), mark)
-			break
-		}
-		page.Documents = append(page.Documents, Document{row.Key, rawJSON(row.Value)})
+	rows = rows[:limit]
+	last := rows[limit-1]
+	mark := store.Mark{Key: last.Key}
+	if sq.Sort != "" {
+		mark.Value = store.FieldOf(last.Value, sq.Sort)
 	}
-	return answer(w, http.StatusOK, page)
+	return rows, encodeMark(fingerprint(view, q), mark), nil
 }
 
 func (a *api) viewQuery(view string, q url.Values) (store.Query, error) {

@@ -121,12 +121,25 @@ func Path(query url.Values, parts ...string) string {
 // number of lost connections, and hands each event and its cursor to f, until
 // ctx ends or f returns an error.
 func (c *Client) Tail(ctx context.Context, query url.Values, f func(cursor string, e httpapi.Event) error) error {
-	after := query.Get("after")
+	return c.tail(ctx, Path(query, "v1", "events", "live"), query.Get("after"), f)
+}
+
+// TailCommand follows the stream of a command until the command is over.
+func (c *Client) TailCommand(ctx context.Context, id string, f func(version string, e httpapi.Event) error) error {
+	return c.tail(ctx, Path(nil, "v1", "commands", id, "live"), "", f)
+}
+
+// errOver reports that the server says there will be no more.
+var errOver = errors.New("over")
+
+func (c *Client) tail(ctx context.Context, path, after string, f func(string, httpapi.Event) error) error {
 	failures := 0
 	for {
-		err := c.tailOnce(ctx, query, &after, &failures, f)
+		err := c.tailOnce(ctx, path, &after, &failures, f)
 		var stop stopped
 		switch {
+		case err == errOver:
+			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.As(err, &stop):
@@ -148,8 +161,8 @@ func (c *Client) Tail(ctx context.Context, query url.Values, f func(cursor strin
 // stopped is an error of the receiver, not of the connection.
 type stopped struct{ error }
 
-func (c *Client) tailOnce(ctx context.Context, query url.Values, after *string, failures *int, f func(string, httpapi.Event) error) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Base+Path(query, "v1", "events", "live"), nil)
+func (c *Client) tailOnce(ctx context.Context, path string, after *string, failures *int, f func(string, httpapi.Event) error) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Base+path, nil)
 	if err != nil {
 		return err
 	}
@@ -177,6 +190,10 @@ func (c *Client) tailOnce(ctx context.Context, query url.Values, after *string, 
 		}
 		name, value, _ := strings.Cut(strings.TrimRight(line, "\r\n"), ": ")
 		switch name {
+		case "event":
+			if value == "over" {
+				return errOver
+			}
 		case "id":
 			id = value
 		case "data":

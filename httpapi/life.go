@@ -1,0 +1,304 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/store"
+)
+
+// A CommandStatus is the life of a command.
+type CommandStatus struct {
+	deed.CommandStatus
+	History []Event `json:"history"` // the first thousand events of the command's own stream
+}
+
+// commandStatus answers what became of a command. With wait=N it answers when
+// that is settled, or after so many seconds.
+func (a *api) commandStatus(w http.ResponseWriter, r *http.Request) error {
+	q, err := query(r, "wait")
+	if err != nil {
+		return err
+	}
+	id := r.PathValue("id")
+	if s := q.Get("wait"); s != "" {
+		wait, err := time.ParseDuration(s)
+		if err != nil || wait < 0 || wait > maxCommandWait {
+			return deed.Invalid{Field: "wait", Detail: "must be a duration from 0s to 60s, for example 10s"}
+		}
+		if _, err := a.settled(r.Context(), id, wait); err != nil {
+			return noCommand(err)
+		}
+	}
+	s, err := a.life(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, s)
+}
+
+// life reads a command's status and its history.
+func (a *api) life(ctx context.Context, id string) (CommandStatus, error) {
+	status, err := a.rt.Commands().Get(ctx, id)
+	if err != nil {
+		return CommandStatus{}, noCommand(err)
+	}
+	s := CommandStatus{status, []Event{}}
+	for rec, err := range a.rt.Store().Read(ctx, "$command/"+id, store.Range{Limit: maxPage}) {
+		if err != nil {
+			return s, err
+		}
+		s.History = append(s.History, eventOf(rec))
+	}
+	return s, nil
+}
+
+func noCommand(err error) error {
+	if errors.Is(err, deed.ErrNotFound) {
+		return problem(http.StatusNotFound, CodeNotFound, "no command with this id is recorded")
+	}
+	return err
+}
+
+// maxCommandWait is how long a request may wait for a command.
+const maxCommandWait = time.Minute
+
+// settled waits for a command to stay in a state, but not for ever.
+func (a *api) settled(ctx context.Context, id string, wait time.Duration) (deed.CommandStatus, error) {
+	timed, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	s, err := a.rt.Commands().Wait(timed, id)
+	if err != nil && ctx.Err() == nil && timed.Err() != nil {
+		err = nil
+	}
+	return s, err
+}
+
+// stored answers a command that is handled in the background: with what became
+// of it, if the caller wants to wait and that is soon enough, else with where
+// to look.
+func (a *api) stored(w http.ResponseWriter, r *http.Request, receipt deed.Receipt, p preference) error {
+	s, err := a.settled(r.Context(), receipt.Command, p.wait)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", "/v1/commands/"+url.PathEscape(receipt.Command))
+	if p.wait > 0 {
+		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(p.wait/time.Second)))
+	}
+	switch s.State {
+	case deed.CommandCompleted:
+		return answer(w, http.StatusOK, s)
+	case deed.CommandRejected:
+		p := problem(http.StatusUnprocessableEntity, CodeRejected, s.Reason)
+		p.Reason = s.Code
+		return p
+	case deed.CommandInvalid:
+		p := problem(http.StatusBadRequest, CodeInvalid, s.Reason)
+		for _, f := range s.Findings[:min(len(s.Findings), maxFields)] {
+			p.Errors = append(p.Errors, FieldProblem{f.Field, f.Text})
+		}
+		return p
+	case deed.CommandCancelled:
+		return problem(http.StatusConflict, CodeConflict, "the command was cancelled: "+s.Reason)
+	}
+	return answer(w, http.StatusAccepted, s)
+}
+
+// preference is what a Prefer header asks for (RFC 7240).
+type preference struct {
+	async bool
+	wait  time.Duration
+}
+
+func preferenceOf(h http.Header) (p preference, err error) {
+	for _, line := range h.Values("Prefer") {
+		for part := range strings.SplitSeq(line, ",") {
+			name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+			switch strings.ToLower(strings.TrimSpace(name)) {
+			case "respond-async":
+				p.async = true
+			case "wait":
+				n, err := strconv.Atoi(unquote(strings.TrimSpace(value)))
+				if err != nil || n < 0 {
+					return p, deed.Invalid{Detail: "Prefer: wait=N takes a number of seconds"}
+				}
+				p.wait = min(time.Duration(n)*time.Second, maxCommandWait)
+			}
+		}
+	}
+	return p, nil
+}
+
+// A CommandPage is some commands.
+type CommandPage struct {
+	Commands []deed.CommandStatus `json:"commands"`
+	Next     string               `json:"next,omitempty"` // pass as after to go on; missing = there are no more
+}
+
+// commands answers a page of commands, the latest first unless the request says
+// otherwise.
+func (a *api) commands(w http.ResponseWriter, r *http.Request) error {
+	filters := []string{"state", "command", "actor", "stream"}
+	q, err := query(r, append(append(filters, "sort", "limit", "after"), viewParams...)...)
+	if err != nil {
+		return err
+	}
+	for _, name := range filters {
+		if v := q.Get(name); v != "" {
+			q.Add("where", name+"="+v)
+		}
+		q.Del(name)
+	}
+	if q.Get("sort") == "" {
+		q.Set("sort", "-received_at")
+	}
+	rows, next, err := a.page(w, r, "commands", q)
+	if err != nil {
+		return err
+	}
+	page := CommandPage{Commands: []deed.CommandStatus{}, Next: next}
+	for _, row := range rows {
+		var s deed.CommandStatus
+		if err := json.Unmarshal(row.Value, &s); err != nil {
+			return fmt.Errorf("%w: view commands/%s: %w", store.ErrCorrupt, row.Key, err)
+		}
+		page.Commands = append(page.Commands, s)
+	}
+	return answer(w, http.StatusOK, page)
+}
+
+// cancelCommand asks for a command to be called off.
+func (a *api) cancelCommand(w http.ResponseWriter, r *http.Request) error {
+	reason, err := a.reason(w, r)
+	if err != nil {
+		return err
+	}
+	return a.askOf(w, r, func(ctx context.Context, id string) error { return a.rt.Commands().Cancel(ctx, id, reason) })
+}
+
+// resumeCommand lets a command go on that is stuck.
+func (a *api) resumeCommand(w http.ResponseWriter, r *http.Request) error {
+	return a.askOf(w, r, a.rt.Commands().Resume)
+}
+
+// correctCommand gives an invalid command other parameters.
+func (a *api) correctCommand(w http.ResponseWriter, r *http.Request) error {
+	body, err := a.body(w, r)
+	if err != nil {
+		return err
+	}
+	return a.askOf(w, r, func(ctx context.Context, id string) error { return a.rt.Commands().Correct(ctx, id, body) })
+}
+
+func (a *api) askOf(w http.ResponseWriter, r *http.Request, do func(context.Context, string) error) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	call, err := callOf(r)
+	if err != nil {
+		return err
+	}
+	id := r.PathValue("id")
+	if err := do(deed.With(r.Context(), call), id); err != nil {
+		return noCommand(err)
+	}
+	s, err := a.life(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusAccepted, s)
+}
+
+// liveCommand sends the events of a command's stream as they happen, until it
+// is over (server-sent events).
+func (a *api) liveCommand(w http.ResponseWriter, r *http.Request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	id := r.PathValue("id")
+	if _, err := a.rt.Commands().Get(r.Context(), id); err != nil {
+		return noCommand(err)
+	}
+	from := uint64(0)
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		var err error
+		if from, err = strconv.ParseUint(last, 10, 63); err != nil {
+			return deed.Invalid{Detail: "Last-Event-ID must be a version of the command's stream"}
+		}
+	}
+	t := &tail{w: w, rc: http.NewResponseController(w)}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Accel-Buffering", "no")
+	if err := t.rc.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if t.send("retry: 1000\n\n") != nil {
+		return nil
+	}
+	beat := time.Now().Add(heartbeat)
+	for r.Context().Err() == nil {
+		head, err := a.rt.Store().Head(r.Context())
+		if err == nil {
+			var over bool
+			var next uint64
+			next, over, err = t.commandEvents(r.Context(), a, id, from)
+			if over {
+				return nil
+			}
+			if next > from {
+				from, beat = next, time.Now().Add(heartbeat)
+			}
+		}
+		if err != nil {
+			t.end(r, a, err)
+			return nil
+		}
+		if time.Now().After(beat) {
+			if t.send(": still here\n\n") != nil {
+				return nil
+			}
+			beat = time.Now().Add(heartbeat)
+		}
+		if err := store.Wait(r.Context(), a.rt.Store(), head, livePoll); err != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// commandEvents sends what a command's stream has after a version, and reports
+// whether that was the end of it.
+func (t *tail) commandEvents(ctx context.Context, a *api, id string, from uint64) (uint64, bool, error) {
+	var out bytes.Buffer
+	over := false
+	for rec, err := range a.rt.Store().Read(ctx, "$command/"+id, store.Range{From: from + 1}) {
+		if err != nil {
+			return from, false, err
+		}
+		data, err := json.Marshal(eventOf(rec))
+		if err != nil {
+			return from, false, err
+		}
+		from = rec.Version
+		fmt.Fprintf(&out, "id: %d\nevent: event\ndata: %s\n\n", from, data)
+		over = deed.CommandState(rec.Type).Over() // these events have the names of the states they lead to
+	}
+	if over {
+		out.WriteString("event: over\ndata: {}\n\n")
+	}
+	if out.Len() == 0 {
+		return from, false, nil
+	}
+	return from, over, t.send(out.String())
+}
