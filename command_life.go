@@ -38,18 +38,18 @@ func (s CommandState) stands() bool { return s.Over() || s == CommandInvalid || 
 type Finding struct {
 	Field string `json:"field,omitempty"` // path into the command, for example "items.0.quantity"; "" = all of it
 	Text  string `json:"text"`
-	Fatal bool   `json:"fatal,omitempty"` // the command cannot be done as it is; else it is a warning
+	Fatal bool   `json:"fatal,omitzero"` // the command cannot be done as it is; else it is a warning
 }
 
 // A StepStatus is how a step of a command is doing.
 type StepStatus struct {
 	Name     string       `json:"name"`
-	State    CommandState `json:"state"`              // running, retrying, completed, failed, rejected, undoing, or cancelled: it was undone
-	Attempts int          `json:"attempts,omitempty"` // since the command was received or resumed
+	State    CommandState `json:"state"`             // running, retrying, completed, failed, rejected, undoing, or cancelled: it was undone
+	Attempts int          `json:"attempts,omitzero"` // since the command was received or resumed
 	Started  time.Time    `json:"started_at,omitzero"`
 	Finished time.Time    `json:"finished_at,omitzero"`
 	Error    string       `json:"error,omitempty"` // of the last attempt that failed
-	Done     int          `json:"done,omitempty"`  // entities dealt with so far
+	Done     int          `json:"done,omitzero"`   // entities dealt with so far
 }
 
 // CommandStatus is what the records of a command say about it.
@@ -61,14 +61,14 @@ type CommandStatus struct {
 	Step        string          `json:"step,omitempty"` // the one it is at
 	Steps       []StepStatus    `json:"steps,omitempty"`
 	Findings    []Finding       `json:"findings,omitempty"` // what is wrong with an invalid one, and warnings
-	Attempts    int             `json:"attempts,omitempty"` // of the step it is at
+	Attempts    int             `json:"attempts,omitzero"`  // of the step it is at
 	Code        string          `json:"code,omitempty"`     // why a rejected or failed one is
 	Reason      string          `json:"reason,omitempty"`   // the same in a sentence; of a cancelled one, what was said
-	Undone      bool            `json:"undone,omitempty"`   // what its steps had done was undone, or is being
+	Undone      bool            `json:"undone,omitzero"`    // what its steps had done was undone, or is being
 	Entities    []string        `json:"entities,omitempty"` // streams it wrote to, the first hundred
-	EntityCount int             `json:"entity_count,omitempty"`
+	EntityCount int             `json:"entity_count,omitzero"`
 	Events      []EventRef      `json:"events,omitempty"` // what happened to the entity, if it is a command of one
-	Version     uint64          `json:"version,omitempty"`
+	Version     uint64          `json:"version,omitzero"`
 	Actor       string          `json:"actor,omitempty"`
 	Source      string          `json:"source,omitempty"`
 	Correlation string          `json:"correlation,omitempty"`
@@ -103,7 +103,7 @@ type (
 	stepStarted struct {
 		Step    string `json:"step"`
 		Attempt int    `json:"attempt"`
-		Undo    bool   `json:"undo,omitempty"`
+		Undo    bool   `json:"undo,omitzero"`
 	}
 	stepProgressed struct {
 		Step     string   `json:"step"`
@@ -113,15 +113,15 @@ type (
 		Step     string          `json:"step"`
 		Entities []string        `json:"entities,omitempty"`
 		Output   json.RawMessage `json:"output,omitempty"`
-		Undo     bool            `json:"undo,omitempty"`
+		Undo     bool            `json:"undo,omitzero"`
 	}
 	stepFailed struct {
 		Step    string    `json:"step"`
 		Attempt int       `json:"attempt"`
 		Error   string    `json:"error"`
 		Next    time.Time `json:"next_at,omitzero"` // zero: it is not tried again
-		No      bool      `json:"no,omitempty"`     // the domain refused it: nothing was done
-		Undo    bool      `json:"undo,omitempty"`
+		No      bool      `json:"no,omitzero"`      // the domain refused it: nothing was done
+		Undo    bool      `json:"undo,omitzero"`
 	}
 	commandUndoing struct {
 		Code   string `json:"code"` // cancelled, or why it is rejected
@@ -139,6 +139,9 @@ type (
 		Step   string `json:"step,omitempty"`
 		Reason string `json:"reason"`
 	}
+	// commandAccepted is the only record of a command that was not stored first.
+	// Those who look after stored commands need not see it.
+	commandAccepted  struct{ outcome }
 	commandCompleted struct{ outcome }
 	commandRejected  struct{ outcome }
 )
@@ -146,6 +149,7 @@ type (
 // The names of the events that others than the codec know.
 const (
 	typeReceived  = "received"
+	typeAccepted  = "accepted"
 	typeCompleted = "completed"
 	typeRejected  = "rejected"
 	typeFailed    = "failed"
@@ -167,7 +171,7 @@ func commandEvents() map[string]any {
 		typeReceived: commandReceived{}, typeCorrected: commandCorrected{}, "validated": commandValidated{}, typeInvalid: commandInvalid{},
 		"step-started": stepStarted{}, "step-progressed": stepProgressed{}, "step-completed": stepCompleted{}, "step-failed": stepFailed{},
 		"undoing": commandUndoing{}, typeRequeued: commandRequeued{}, typeCancel: cancelRequested{}, typeCancelled: commandCancelled{},
-		typeFailed: commandFailed{}, typeCompleted: commandCompleted{}, typeRejected: commandRejected{},
+		typeFailed: commandFailed{}, typeAccepted: commandAccepted{}, typeCompleted: commandCompleted{}, typeRejected: commandRejected{},
 	}
 }
 
@@ -223,6 +227,9 @@ func (s *CommandStatus) take(m Meta, e any) {
 	case commandCompleted:
 		s.finish(m, CommandCompleted)
 		s.Code, s.Reason = "", ""
+		s.settle(e.outcome)
+	case commandAccepted:
+		s.finish(m, CommandCompleted)
 		s.settle(e.outcome)
 	case commandRejected:
 		s.finish(m, CommandRejected)
@@ -326,11 +333,12 @@ func (s *CommandStatus) touched(streams []string) {
 	}
 }
 
-// commandStatuses has the status of every command that is recorded.
+// commandStatuses has the status of every command that was stored first, or was
+// rejected. Of those that were done at once, the log tells.
 func commandStatuses() Projection[CommandStatus] {
 	return Projection[CommandStatus]{
 		Name:    "commands",
-		Doc:     "The life of each command.",
+		Doc:     "The life of each command that was stored first, and those that were rejected.",
 		Indexes: []string{"state", "command", "actor", "stream", "received_at", "finished_at"},
 		On: []Handler[CommandStatus]{
 			lives[commandReceived](), lives[commandCorrected](), lives[commandValidated](), lives[commandInvalid](),

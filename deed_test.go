@@ -310,7 +310,7 @@ func TestStoredFormats(t *testing.T) {
 		fmt.Fprintf(&got, "%s@%d %s %s %s\n", rec.Stream, rec.Version, rec.Type, rec.Data, rec.Meta)
 	}
 	want := `order/o-1@1 created {"customer":"c"} {"actor":"ann","command":"k-1","correlation":"flow","causation":"cause","source":"test"}
-$command/k-1@1 completed {"command":"order.create","stream":"order/o-1","hash":"afvl12eqgecq3xA5fiaXfwqjZwtw2rzZxsboCfSO5ow","version":1,"events":[{"type":"created","version":1}]} {"actor":"ann","command":"k-1","correlation":"flow","causation":"cause","source":"test"}
+$command/k-1@1 accepted {"command":"order.create","stream":"order/o-1","hash":"afvl12eqgecq3xA5fiaXfwqjZwtw2rzZxsboCfSO5ow","version":1,"events":[{"type":"created","version":1}]} {"actor":"ann","command":"k-1","correlation":"flow","causation":"cause","source":"test"}
 $command/k-2@1 rejected {"command":"order.submit","stream":"order/o-1","hash":"YHNbbpvjX6q0QRTJVep87xUmn5-dZ11aZTUHbhLsGc0","code":"order_empty","reason":"Cannot submit empty order"} {"command":"k-2","correlation":"k-2"}
 `
 	if got.String() != want {

@@ -62,8 +62,11 @@ func bodyOf(cmd any) ([]byte, error) {
 func (a *asked) outcome(o outcome) (store.Write, error) {
 	o.Command, o.Stream, o.Hash = a.name, a.stream, a.hash
 	typ := typeCompleted
-	if o.Code != "" {
+	switch {
+	case o.Code != "":
 		typ = typeRejected
+	case a.recorded == 0:
+		typ = typeAccepted
 	}
 	data, err := wire.Marshal(o)
 	return store.Write{
@@ -111,7 +114,7 @@ func (rt *Runtime) replay(ctx context.Context, a *asked) (Receipt, bool, error) 
 	switch last.Type {
 	case "":
 		return Receipt{}, false, nil
-	case typeCompleted, typeRejected:
+	case typeAccepted, typeCompleted, typeRejected:
 		return a.answered(last)
 	}
 	for rec, err := range rt.store.Read(ctx, commandStream(a.ID), store.Range{Limit: 1}) {

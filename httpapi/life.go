@@ -292,7 +292,13 @@ func (t *tail) commandEvents(ctx context.Context, a *api, id string, from uint64
 		}
 		from = rec.Version
 		fmt.Fprintf(&out, "id: %d\nevent: event\ndata: %s\n\n", from, data)
-		over = deed.CommandState(rec.Type).Over() // these events have the names of the states they lead to
+	}
+	if out.Len() > 0 {
+		s, err := a.rt.Commands().Get(ctx, id)
+		if err != nil {
+			return from, false, err
+		}
+		over = s.State.Over()
 	}
 	if over {
 		out.WriteString("event: over\ndata: {}\n\n")

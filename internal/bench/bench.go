@@ -106,7 +106,7 @@ func Run(ctx context.Context, o Options) (_ Report, err error) {
 		name string
 		run  func() error
 	}{
-		{"the bare disk", r.disk}, {"appends", r.appends}, {"commands", r.commands}, {"commands over HTTP", r.overHTTP},
+		{"the bare disk", r.disk}, {"appends", r.appends}, {"commands", r.commands}, {"the journal", r.journal}, {"commands over HTTP", r.overHTTP},
 		{fmt.Sprintf("a log of %d events", o.Events), r.log},
 	} {
 		fmt.Fprintf(o.Progress, "measuring %s ...\n", step.name)

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -97,6 +98,61 @@ func (r *run) commands() (err error) {
 	}
 	r.ratio("command, 64 in flight", n, "commands/s", "64 writers", r.raw64, 0.30)
 	return nil
+}
+
+// journal measures what it costs to record the outcome of each command, and
+// how commands that are stored first compare with those that are not. The
+// followers run, as they do in a program.
+func (r *run) journal() error {
+	plain, err := r.commandRate(deed.JournalNone, false)
+	if err != nil {
+		return err
+	}
+	journaled, err := r.commandRate(deed.JournalAll, false)
+	if err != nil {
+		return err
+	}
+	stored, err := r.commandRate(deed.JournalAll, true)
+	if err != nil {
+		return err
+	}
+	r.note("command, followers run, nothing journaled", plain, "commands/s")
+	r.ratio("command, followers run, all journaled", journaled, "commands/s", "not journaled", plain, 0.85)
+	r.ratio("command stored first, until it is over", stored, "commands/s", "journaled", journaled, 0.50)
+	return nil
+}
+
+// inHand is how many stored commands are on their way at a time.
+const inHand = 256
+
+func (r *run) commandRate(j deed.Journal, stored bool) (_ float64, err error) {
+	s, err := sqlite.Open(r.path(fmt.Sprintf("journal-%d-%v.db", j, stored)), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	rt, err := deed.New(s, deed.Config{Domains: []deed.Domain{domain}, Logger: quiet, Journal: j})
+	if err != nil {
+		return 0, err
+	}
+	ctx, stop := context.WithCancel(r.ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- rt.Run(ctx) }()
+	defer func() { stop(); err = errors.Join(err, <-ended) }()
+	if !stored {
+		return rate(64, r.d, func(w int) error {
+			_, err := tallies.Execute(r.ctx, rt, fmt.Sprintf("t-%d", w), Enter(sample))
+			return err
+		})
+	}
+	return rate(inHand, r.d, func(w int) error {
+		receipt, err := tallies.Submit(r.ctx, rt, fmt.Sprintf("t-%d", w), Enter(sample))
+		if err != nil {
+			return err
+		}
+		_, err = rt.Commands().Wait(r.ctx, receipt.Command)
+		return err
+	})
 }
 
 // overHTTP measures the same through a server and real connections.
