@@ -10,7 +10,8 @@ import (
 // once, and those that have to wait until a certain time. An errand is in one
 // pair of hands at most.
 type desk struct {
-	wake chan struct{} // something may have changed
+	wake  chan struct{} // something may have come
+	ended chan struct{} // something may have been done
 
 	mu    sync.Mutex
 	ready []string // in the order of their coming
@@ -44,12 +45,12 @@ func (d *desk) put(id string, at time.Time) {
 		heap.Push(&d.later, timer{at, id})
 	}
 	d.state[id] = e
-	d.poke()
+	poke(d.wake)
 }
 
-func (d *desk) poke() {
+func poke(ch chan struct{}) {
 	select {
-	case d.wake <- struct{}{}:
+	case ch <- struct{}{}:
 	default:
 	}
 }
@@ -109,10 +110,22 @@ func (d *desk) done(id string, next time.Time, well bool) {
 		heap.Push(&d.later, timer{next, id})
 	default:
 		delete(d.state, id)
+		poke(d.ended)
 		return
 	}
 	d.state[id] = e
-	d.poke()
+	poke(d.wake)
+}
+
+// forgetDone takes away from ids what is not on the desk any more.
+func (d *desk) forgetDone(ids map[string]bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range ids {
+		if _, there := d.state[id]; !there {
+			delete(ids, id)
+		}
+	}
 }
 
 // A timer is an errand that waits.

@@ -64,6 +64,7 @@ func (rt *Runtime) receive(ctx context.Context, a *asked, cmd any) (Receipt, err
 		written, err := rt.append(ctx, writes...)
 		switch {
 		case err == nil:
+			rt.waiters.received(a.ID)
 			return Receipt{
 				Command: a.ID, Stream: a.stream, Events: []EventRef{}, Pending: true,
 				Position: string(store.CursorAt(written[0].Position)),

@@ -339,7 +339,7 @@ func commandStatuses() Projection[CommandStatus] {
 	return Projection[CommandStatus]{
 		Name:    "commands",
 		Doc:     "The life of each command that was stored first, and those that were rejected.",
-		Indexes: []string{"state", "command", "actor", "stream", "received_at", "finished_at"},
+		Indexes: []string{"state", "command", "actor", "received_at"},
 		On: []Handler[CommandStatus]{
 			lives[commandReceived](), lives[commandCorrected](), lives[commandValidated](), lives[commandInvalid](),
 			lives[stepStarted](), lives[stepProgressed](), lives[stepCompleted](), lives[stepFailed](),

@@ -50,11 +50,24 @@ func (rt *Runtime) open(ctx context.Context, id string) (*execution, error) {
 	if x.version == 0 {
 		return nil, ErrNotFound
 	}
+	x.identify()
+	return x, nil
+}
+
+// openAt is like open for a command that has no other record than its first.
+func (rt *Runtime) openAt(first store.Record) (*execution, error) {
+	x := &execution{rt: rt, id: strings.TrimPrefix(first.Stream, commandCategory+"/"), outputs: map[string]json.RawMessage{}, attempts: map[string]int{}}
+	err := x.takeRecord(first)
+	x.identify()
+	return x, err
+}
+
+// identify fills in what does not change.
+func (x *execution) identify() {
 	s := &x.status
-	x.def = rt.stepwise[s.Command]
+	x.def = x.rt.stepwise[s.Command]
 	_, x.entity, _ = strings.Cut(s.Stream, "/")
 	x.call = Call{Actor: s.Actor, Correlation: s.Correlation, Causation: s.ID, Source: "command"}
-	return x, nil
 }
 
 // read takes in what was recorded since it read last.
@@ -63,20 +76,27 @@ func (x *execution) read(ctx context.Context) error {
 		if err != nil {
 			return storeError(err)
 		}
-		m, err := metaOf(rec)
-		if err != nil {
+		if err := x.takeRecord(rec); err != nil {
 			return err
 		}
-		e, err := x.rt.decode(rec)
-		if err != nil {
-			return err
-		}
-		if x.version == 0 {
-			x.meta = rec.Meta
-		}
-		x.take(m, e)
-		x.version = rec.Version
 	}
+	return nil
+}
+
+func (x *execution) takeRecord(rec store.Record) error {
+	m, err := metaOf(rec)
+	if err != nil {
+		return err
+	}
+	e, err := x.rt.decode(rec)
+	if err != nil {
+		return err
+	}
+	if x.version == 0 {
+		x.meta = rec.Meta
+	}
+	x.take(m, e)
+	x.version = rec.Version
 	return nil
 }
 
@@ -184,9 +204,19 @@ func (x *execution) perform(ctx context.Context) (time.Time, error) {
 		Call: Call{ID: s.ID, Actor: s.Actor, Correlation: s.Correlation, Causation: s.Causation, Source: s.Source},
 		name: s.Command, stream: s.Stream, hash: x.hash, keyed: true, journal: true, meta: x.meta, recorded: x.version,
 	}
-	_, err := k.handle(ctx, x.rt, strings.TrimPrefix(s.Stream, noun+"/"), verb, s.Parameters, a)
-	if _, rejected := errors.AsType[Rejected](err); err == nil || rejected {
-		return time.Time{}, x.read(ctx)
+	r, err := k.handle(ctx, x.rt, x.entity, verb, s.Parameters, a)
+	if r.Replay {
+		return time.Time{}, errOvertaken
+	}
+	o := outcome{Command: s.Command, Stream: s.Stream, Version: r.Version, Events: r.Events}
+	if err == nil {
+		x.take(Meta{ID: x.id, Time: x.rt.cfg.Now().UTC()}, commandCompleted{o})
+		return time.Time{}, nil
+	}
+	if rejected, ok := errors.AsType[Rejected](err); ok {
+		o.Code, o.Reason = rejected.Reason().Code, rejected.Reason().Text
+		x.take(Meta{ID: x.id, Time: x.rt.cfg.Now().UTC()}, commandRejected{o})
+		return time.Time{}, nil
 	}
 	if inv, ok := errors.AsType[Invalid](err); ok {
 		return time.Time{}, x.record(ctx, commandInvalid{[]Finding{{Field: inv.Field, Text: inv.Detail, Fatal: true}}})

@@ -46,9 +46,7 @@ func (rt *Runtime) addRunner() error {
 		Filter: store.Filter{Categories: []string{commandCategory}, Types: []string{
 			typeReceived, typeCorrected, typeRequeued, typeCancel, typeCompleted, typeRejected, typeFailed, typeInvalid, typeCancelled,
 		}},
-		New: func(uint64) engine.Handler {
-			return &runner{rt: rt, desk: desk{wake: make(chan struct{}, 1), state: map[string]errand{}}}
-		},
+		New: func(uint64) engine.Handler { return rt.newRunner() },
 	})
 }
 
@@ -57,29 +55,97 @@ func (rt *Runtime) addRunner() error {
 type runner struct {
 	rt   *Runtime
 	desk desk
+
+	batch map[string]bool // commands that were given out since the last Flush
+
+	mu    sync.Mutex
+	fresh map[string]store.Record // the first record of commands that have no other yet
+	noted map[string]bool         // commands that have a document, as far as is known
+	all   bool                    // all that have one are known
+}
+
+func (rt *Runtime) newRunner() *runner {
+	return &runner{
+		rt: rt, desk: desk{wake: make(chan struct{}, 1), ended: make(chan struct{}, 1), state: map[string]errand{}},
+		batch: map[string]bool{}, fresh: map[string]store.Record{}, noted: map[string]bool{},
+	}
 }
 
 func (r *runner) Keys(rec store.Record) []string { return []string{rec.Stream} }
 
-// Handle notes what there is to do.
+// Handle gives out what there is to do.
 func (r *runner) Handle(_ context.Context, tx *engine.Tx, rec store.Record) error {
 	id := strings.TrimPrefix(rec.Stream, commandCategory+"/")
 	switch rec.Type {
 	case typeReceived, typeCorrected, typeRequeued, typeCancel:
+		if rec.Version == 1 {
+			r.mu.Lock()
+			r.fresh[id] = rec
+			r.mu.Unlock()
+		}
+		r.batch[id] = true
+		r.desk.put(id, time.Time{})
+		return nil
+	}
+	delete(r.batch, id)
+	if rec.Version == 1 || !r.forgotten(id) { // it was never stored before it was done, or has no document
+		return nil
+	}
+	return tx.Delete(pendingColl, id)
+}
+
+func (r *runner) note(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noted[id] = true
+}
+
+// forgotten notes that a command needs no document any more, and reports
+// whether it may have one.
+func (r *runner) forgotten(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	has := !r.all || r.noted[id]
+	delete(r.noted, id)
+	return has
+}
+
+// grace is how long a batch of commands may take before it is noted which of
+// them are not done. Most never have to be.
+const grace = 10 * time.Millisecond
+
+// Flush notes the commands that were given out and are not done.
+func (r *runner) Flush(ctx context.Context, tx *engine.Tx) error {
+	enough := time.After(grace)
+	for r.desk.forgetDone(r.batch); len(r.batch) > 0; r.desk.forgetDone(r.batch) {
+		select {
+		case <-r.desk.ended:
+			continue
+		case <-enough:
+		case <-ctx.Done():
+		}
+		break
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.batch {
 		if err := tx.Put(pendingColl, id, []byte("{}")); err != nil {
 			return err
 		}
-		r.desk.put(id, time.Time{})
-	default:
-		if rec.Version > 1 { // else it was never stored before it was done
-			return tx.Delete(pendingColl, id)
-		}
+		r.noted[id] = true
 	}
+	clear(r.batch)
 	return nil
 }
 
-func (r *runner) Flush(context.Context, *engine.Tx) error { return nil }
-func (r *runner) Reset()                                  {}
+// Reset forgets which commands have documents: a batch that was given up may
+// have been about to change that.
+func (r *runner) Reset() {
+	clear(r.batch)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = false
+}
 
 // Keep does what there is to do, a number of commands at a time.
 func (r *runner) Keep(ctx context.Context, mine func(stream string) bool) {
@@ -120,12 +186,16 @@ func (r *runner) takeOver(ctx context.Context, mine func(stream string) bool) {
 					return err
 				}
 				if mine(commandStream(d.Key)) {
+					r.note(d.Key)
 					r.desk.put(d.Key, time.Time{})
 				}
 			}
 			return nil
 		}()
 		if err == nil {
+			r.mu.Lock()
+			r.all = true
+			r.mu.Unlock()
 			return
 		}
 		r.rt.cfg.Logger.Warn("pending commands cannot be read", slog.Any("error", err))
@@ -143,18 +213,31 @@ func pauseFor(ctx context.Context, d time.Duration) {
 	}
 }
 
+// open reads what is recorded of a command. If it was only just received, that
+// is known; should it not be all, its next record is refused.
+func (r *runner) open(ctx context.Context, id string) (*execution, error) {
+	r.mu.Lock()
+	rec, fresh := r.fresh[id]
+	delete(r.fresh, id)
+	r.mu.Unlock()
+	if !fresh {
+		return r.rt.open(ctx, id)
+	}
+	return r.rt.openAt(rec)
+}
+
 // handle does what there is to do about one command, as far as that is
 // possible now.
 func (r *runner) handle(ctx context.Context, id string) {
 	next := time.Time{}
-	x, err := r.rt.open(ctx, id)
+	x, err := r.open(ctx, id)
 	if err == nil {
 		next, err = x.run(ctx)
 	}
 	switch {
 	case ctx.Err() != nil: // whoever takes the partition goes on
 	case err == nil:
-		r.rt.settled(id)
+		r.rt.waiters.settled(x.status)
 	case errors.Is(err, ErrNotFound):
 		err = nil
 	case errors.Is(err, errOvertaken):

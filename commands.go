@@ -48,9 +48,10 @@ func (c Commands) Find(ctx context.Context, q store.Query) ([]CommandStatus, err
 	return out, nil
 }
 
-// Bounds of how often Wait looks for itself.
+// Bounds of how often Wait looks for itself: this process may not be the one
+// that handles the command.
 const (
-	firstLook = 5 * time.Millisecond
+	firstLook = 10 * time.Millisecond
 	lastLook  = 250 * time.Millisecond
 )
 
@@ -58,17 +59,30 @@ const (
 // for something else: when it is over, invalid, or has failed. If ctx ends
 // first it returns the status so far with the error of ctx.
 func (c Commands) Wait(ctx context.Context, id string) (CommandStatus, error) {
-	woken, forget := c.rt.awaits(id)
-	defer forget()
-	for look := firstLook; ; look = min(2*look, lastLook) {
-		s, err := c.Get(context.WithoutCancel(ctx), id)
-		if err != nil || s.State.stands() {
-			return s, err
+	w := c.rt.waiters.enter(id)
+	defer c.rt.waiters.leave(id, w)
+	look := firstLook
+	if !store.IsShared(c.rt.store) {
+		look = lastLook
+	}
+	for ; ; look = min(2*look, lastLook) {
+		s, known := c.rt.waiters.final(id)
+		if !known {
+			var err error
+			if s, err = c.Get(context.WithoutCancel(ctx), id); err != nil || s.State.stands() {
+				return s, err
+			}
+		} else if s.State.Over() {
+			return s, nil
 		}
 		select {
-		case <-woken:
+		case <-w:
 		case <-time.After(look):
+			c.rt.waiters.forget(id)
 		case <-ctx.Done():
+			if s.ID == "" {
+				s, _ = c.Get(context.WithoutCancel(ctx), id)
+			}
 			return s, ctx.Err()
 		}
 	}
@@ -139,40 +153,6 @@ func (c Commands) ask(ctx context.Context, id string, request any, fits func(Com
 		})
 		if !isConflict(err) || ctx.Err() != nil {
 			return err
-		}
-	}
-}
-
-// awaits returns a channel that gets something when this process has settled
-// something about a command.
-func (rt *Runtime) awaits(id string) (<-chan struct{}, func()) {
-	rt.waitersMu.Lock()
-	defer rt.waitersMu.Unlock()
-	ch := make(chan struct{}, 1)
-	rt.waiters[id] = append(rt.waiters[id], ch)
-	return ch, func() {
-		rt.waitersMu.Lock()
-		defer rt.waitersMu.Unlock()
-		left := rt.waiters[id][:0]
-		for _, c := range rt.waiters[id] {
-			if c != ch {
-				left = append(left, c)
-			}
-		}
-		if rt.waiters[id] = left; len(left) == 0 {
-			delete(rt.waiters, id)
-		}
-	}
-}
-
-// settled tells those who wait.
-func (rt *Runtime) settled(id string) {
-	rt.waitersMu.Lock()
-	defer rt.waitersMu.Unlock()
-	for _, ch := range rt.waiters[id] {
-		select {
-		case ch <- struct{}{}:
-		default:
 		}
 	}
 }

@@ -43,9 +43,7 @@ type Runtime struct {
 	engine    *engine.Engine
 	inFlight  sync.Map      // ids of the commands being handled
 	slots     chan struct{} // bounds what runs in the background
-
-	waitersMu sync.Mutex
-	waiters   map[string][]chan struct{} // by the id of the command they wait for
+	waiters   *waiters
 }
 
 // New returns a runtime, or an error that lists how the domains contradict
@@ -68,7 +66,7 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
 	rt := &Runtime{
 		store: s, cfg: cfg, codec: wire.NewCodec(),
-		kinds: map[string]any{}, views: map[string]*view{}, stepwise: map[string]*stepwise{}, slots: make(chan struct{}, 4), waiters: map[string][]chan struct{}{},
+		kinds: map[string]any{}, views: map[string]*view{}, stepwise: map[string]*stepwise{}, slots: make(chan struct{}, 4), waiters: newWaiters(),
 	}
 	if err := rt.registerAll(); err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ func (a *app) command() *cobra.Command {
 }
 
 func (a *app) listCommands() *cobra.Command {
-	var state, name, actor, stream, after string
+	var state, name, actor, after string
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -46,7 +46,7 @@ func (a *app) listCommands() *cobra.Command {
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{"limit": {strconv.Itoa(limit)}}
-			for key, v := range map[string]string{"state": state, "command": name, "actor": actor, "stream": stream, "after": after} {
+			for key, v := range map[string]string{"state": state, "command": name, "actor": actor, "after": after} {
 				if v != "" {
 					q.Set(key, v)
 				}
@@ -69,7 +69,6 @@ func (a *app) listCommands() *cobra.Command {
 	f.StringVar(&state, "state", "", "only these: received, running, retrying, invalid, failed, undoing, completed, rejected, cancelled")
 	f.StringVar(&name, "command", "", "only commands of this name, for example league.create")
 	f.StringVar(&actor, "actor", "", "only commands of this actor")
-	f.StringVar(&stream, "stream", "", "only commands asked of this entity, for example order/o-1")
 	f.StringVar(&after, "after", "", "go on after this mark")
 	f.IntVar(&limit, "limit", 100, "at most so many commands, up to 1000")
 	return cmd

@@ -148,7 +148,7 @@ type CommandPage struct {
 // commands answers a page of commands, the latest first unless the request says
 // otherwise.
 func (a *api) commands(w http.ResponseWriter, r *http.Request) error {
-	filters := []string{"state", "command", "actor", "stream"}
+	filters := []string{"state", "command", "actor"}
 	q, err := query(r, append(append(filters, "sort", "limit", "after"), viewParams...)...)
 	if err != nil {
 		return err

@@ -123,7 +123,7 @@ func (r *run) journal() error {
 }
 
 // inHand is how many stored commands are on their way at a time.
-const inHand = 256
+var inHand = 256
 
 func (r *run) commandRate(j deed.Journal, stored bool) (_ float64, err error) {
 	s, err := sqlite.Open(r.path(fmt.Sprintf("journal-%d-%v.db", j, stored)), nil)
