@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"time"
 )
@@ -36,6 +37,50 @@ func Wait(ctx context.Context, s Store, after Cursor, poll time.Duration) error 
 		return err
 	}
 	return ctx.Err()
+}
+
+// A Tailer is a store that can begin to read its log while it finds out where
+// it ends: followers do both all the time, and a server is far away.
+type Tailer interface {
+	// Tail returns what Head does, and what ReadAll would yield then, to be
+	// ranged over once.
+	Tail(ctx context.Context, after Cursor, f Filter) (head Cursor, recs iter.Seq2[Record, error], err error)
+}
+
+// Tail returns where a log ends, and the records between a cursor and there.
+func Tail(ctx context.Context, s Log, after Cursor, f Filter) (Cursor, iter.Seq2[Record, error], error) {
+	if t, ok := s.(Tailer); ok {
+		return t.Tail(ctx, after, f)
+	}
+	head, err := s.Head(ctx)
+	return head, s.ReadAll(ctx, after, f), err
+}
+
+// A Getter is a store that can read many documents faster than one by one.
+type Getter interface {
+	// GetMany returns those of some documents of a collection that there are,
+	// by key. They may lack what other processes have just written, but
+	// nothing that this Store has read or written: a change that names their
+	// revisions is refused if they were stale.
+	GetMany(ctx context.Context, coll string, keys []string) (map[string]Doc, error)
+}
+
+// GetMany returns those of some documents of a collection that there are.
+func GetMany(ctx context.Context, s Docs, coll string, keys []string) (map[string]Doc, error) {
+	if g, ok := s.(Getter); ok {
+		return g.GetMany(ctx, coll, keys)
+	}
+	docs := map[string]Doc{}
+	for _, k := range keys {
+		d, err := s.Get(ctx, coll, k)
+		switch {
+		case err == nil:
+			docs[k] = d
+		case !errors.Is(err, ErrNotFound):
+			return nil, err
+		}
+	}
+	return docs, nil
 }
 
 // A Volatile store does not keep its promise of durability (an in-memory

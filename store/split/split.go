@@ -53,6 +53,17 @@ func (s *Store) Wait(ctx context.Context, after store.Cursor) error {
 	return ctx.Err()
 }
 
+// Tail implements [store.Tailer] by the log's.
+func (s *Store) Tail(ctx context.Context, after store.Cursor, f store.Filter) (store.Cursor, iter.Seq2[store.Record, error], error) {
+	return store.Tail(ctx, s.log, after, f)
+}
+
+// GetMany implements [store.Getter] by that of the documents' store, if it is
+// one.
+func (s *Store) GetMany(ctx context.Context, coll string, keys []string) (map[string]store.Doc, error) {
+	return store.GetMany(ctx, s.docs, coll, keys)
+}
+
 // EnsureIndexes implements [store.Indexer] by that of the documents' store, if
 // it is one.
 func (s *Store) EnsureIndexes(ctx context.Context, coll string, fields []string) error {

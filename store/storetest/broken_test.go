@@ -585,6 +585,10 @@ var brokenFor = map[string]func() store.Store{
 	}, false),
 	"import/then-append": importing(nil, true),
 
+	"far/tail":               func() store.Store { return &far{&broken{Store: mem.New()}} },
+	"far/tail-while-writing": func() store.Store { return &far{&broken{Store: mem.New()}} },
+	"far/get-many":           func() store.Store { return &far{&broken{Store: mem.New()}} },
+
 	"wait/wakes":                  unable,
 	"wait/not-when-there-is-more": unable,
 	"wait/ends":                   unable,
@@ -660,6 +664,36 @@ func Example() {
 	// Output:
 	// append/versions <nil>
 	// append/positions-grow <nil>
+}
+
+// far is a store that asks for the head too late, and reads documents from a
+// replica that is behind.
+type far struct{ *broken }
+
+func (s *far) Tail(ctx context.Context, after store.Cursor, f store.Filter) (store.Cursor, iter.Seq2[store.Record, error], error) {
+	recs := all(ctx, s.broken.Store, after, f)
+	if len(recs) > 2 {
+		recs = recs[:len(recs)-1]
+	}
+	head, err := s.Head(ctx)
+	return head, func(yield func(store.Record, error) bool) {
+		for _, r := range recs {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}, err
+}
+
+func (s *far) GetMany(ctx context.Context, coll string, keys []string) (map[string]store.Doc, error) {
+	docs, err := store.GetMany(ctx, s.broken.Store, coll, keys)
+	for k, d := range docs {
+		if d.Rev > 1 {
+			d.Rev--
+			docs[k] = d
+		}
+	}
+	return docs, err
 }
 
 // importer is a store that imports wrongly.
