@@ -36,8 +36,20 @@ func (s *Store) doc(ctx context.Context, coll, key string) (store.Doc, message, 
 	if err != nil || m.seq == 0 {
 		return store.Doc{Key: key}, m, err
 	}
+	saw(&s.seenDocs, m.seq)
 	d, err := s.decodeDoc(coll, key, &m)
+	if err == nil {
+		s.learn(docName{coll, key}, revision{d.Rev, m.seq})
+	}
 	return d, m, err
+}
+
+// learn remembers where a document is, unless something newer is known. It
+// need not be so any more when it is used: JetStream is told.
+func (s *Store) learn(name docName, r revision) {
+	if old, known := s.revs.Peek(name); !known || old.seq < r.seq {
+		s.revs.Add(name, r)
+	}
 }
 
 // Write implements [store.Docs].
@@ -202,6 +214,10 @@ func (c *change) remember(last uint64) {
 		c.s.revs.Add(docName{ch.Coll, ch.Key}, r)
 	}
 	saw(&c.s.seenDocs, last)
+	if ch := c.changes[len(c.changes)-1]; ch.Data != nil {
+		anchor := c.s.subjects.doc(ch.Coll, ch.Key)
+		c.s.anchor.Store(&anchor)
+	}
 }
 
 // happened finds out what became of a write whose answer was lost. If any

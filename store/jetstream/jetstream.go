@@ -93,7 +93,8 @@ type Store struct {
 	seen     atomic.Uint64 // positions up to here are known to be there
 	seenDocs atomic.Uint64 // the same, of the documents' stream
 	revs     *lru.Cache[docName, revision]
-	open     chan struct{} // as many as there may be batches of documents at once
+	anchor   atomic.Pointer[string] // the subject of a document that is there
+	open     chan struct{}          // as many as there may be batches of documents at once
 
 	mu    sync.Mutex
 	grown chan struct{} // closed and replaced when the log may have grown

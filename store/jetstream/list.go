@@ -113,7 +113,7 @@ func (s *Store) docsOf(ctx context.Context, coll string, keys []string, upTo uin
 	for more := true; more && len(wanted) > 0; {
 		var b batch
 		err := s.try(ctx, func(ctx context.Context) (err error) {
-			b, err = s.direct(ctx, s.subjects.docs(), getRequest{MultiLast: wanted, MaxBytes: chunkBytes})
+			b, err = s.direct(ctx, s.subjects.docs(), getRequest{MultiLast: s.anchored(wanted), MaxBytes: chunkBytes})
 			if err == nil && b.upTo < upTo {
 				// It may also have none of them, and does not say how far it is then.
 				if len(b.msgs) > 0 || b.upTo > 0 {
@@ -121,6 +121,7 @@ func (s *Store) docsOf(ctx context.Context, coll string, keys []string, upTo uin
 				}
 				return s.gone(ctx, wanted)
 			}
+			b.msgs = slices.DeleteFunc(b.msgs, func(m message) bool { return !slices.Contains(wanted, m.subject) })
 			return err
 		})
 		if err != nil {
@@ -139,18 +140,39 @@ func (s *Store) docsOf(ctx context.Context, coll string, keys []string, upTo uin
 	return docs, nil
 }
 
+// anchored adds a document that is there to those that are wanted: a replica
+// that has none of what it is asked for does not say how far it is.
+func (s *Store) anchored(wanted []string) []string {
+	if a := s.anchor.Load(); a != nil && !slices.Contains(wanted, *a) {
+		return append(slices.Clip(wanted), *a)
+	}
+	return wanted
+}
+
 // gone asks the leader whether there is really none of some documents.
 func (s *Store) gone(ctx context.Context, wanted []string) error {
-	for _, w := range wanted {
+	_, err := inParallel(wanted, func(w string) (struct{}, error) {
 		m, err := s.leaderGet(ctx, s.subjects.docs(), getRequest{Last: w})
+		if err == nil && m.seq > 0 {
+			err = errBehind
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// GetMany implements [store.Getter]: documents from any replica that has all
+// that this store has seen.
+func (s *Store) GetMany(ctx context.Context, coll string, keys []string) (map[string]store.Doc, error) {
+	all := make(map[string]store.Doc, len(keys))
+	for some := range slices.Chunk(keys, docChunk) {
+		docs, err := s.docsOf(ctx, coll, some, s.seenDocs.Load())
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if m.seq > 0 {
-			return errBehind
-		}
+		maps.Copy(all, docs)
 	}
-	return nil
+	return all, nil
 }
 
 // collect adds the documents in messages to docs.
@@ -164,6 +186,7 @@ func (s *Store) collect(coll string, msgs []message, docs map[string]store.Doc) 
 		if err != nil {
 			return err
 		}
+		s.learn(docName{coll, k}, revision{d.Rev, msgs[i].seq})
 		if d.Rev > 0 {
 			docs[k] = d
 		}

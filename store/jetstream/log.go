@@ -19,21 +19,55 @@ const (
 // ReadAll implements [store.Log].
 func (s *Store) ReadAll(ctx context.Context, after store.Cursor, f store.Filter) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
-		end, err := s.head(ctx)
-		at := after.Seq(0)
-		if err == nil && at < end {
-			n := 0
-			take := func(m *message) error { return s.take(m, f, &n, yield) }
-			if k := len(f.Categories); 0 < k && k <= fewCategories && end-at > farBehind {
-				err = s.readCategories(ctx, at, end, f, take)
-			} else {
-				err = s.readDense(ctx, at, end, f, take)
-			}
+		_, recs, err := s.Tail(ctx, after, f)
+		if err != nil {
+			yield(store.Record{}, err)
+			return
+		}
+		recs(yield)
+	}
+}
+
+// Tail implements [store.Tailer]: what is likely to be wanted is read while
+// the leader is asked where the log ends.
+func (s *Store) Tail(ctx context.Context, after store.Cursor, f store.Filter) (store.Cursor, iter.Seq2[store.Record, error], error) {
+	at := after.Seq(0)
+	first := s.readAhead(ctx, at, f)
+	end, err := s.head(ctx)
+	if err != nil {
+		return store.Start, nil, err
+	}
+	return store.CursorAt(store.Position{Seq: end}), func(yield func(store.Record, error) bool) {
+		if at >= end {
+			return
+		}
+		n, err := 0, error(nil)
+		take := func(m *message) error { return s.take(m, f, &n, yield) }
+		if k := len(f.Categories); 0 < k && k <= fewCategories && end-at > farBehind {
+			err = s.readCategories(ctx, at, end, f, take)
+		} else {
+			err = s.readDense(ctx, at, end, f, first, take)
 		}
 		if err != nil && err != errStopped {
 			yield(store.Record{}, err)
 		}
+	}, nil
+}
+
+// readAhead begins to read what follows a sequence, if it is known that there
+// is something and not too much. Whoever receives nothing reads it himself.
+func (s *Store) readAhead(ctx context.Context, at uint64, f store.Filter) <-chan []message {
+	if seen := s.seen.Load(); seen <= at || seen-at > farBehind {
+		return nil
 	}
+	first := make(chan []message, 1)
+	go func() {
+		defer close(first)
+		if msgs, err := s.dense(ctx, at, denseChunk(f)); err == nil {
+			first <- msgs
+		}
+	}()
+	return first
 }
 
 // take yields a message if it is a record that the filter selects.
@@ -62,24 +96,36 @@ func selects(f store.Filter, stream string) bool {
 
 // readDense reads every message after a sequence, up to another. Sequences
 // have no gaps: a message that a replica has lost shows.
-func (s *Store) readDense(ctx context.Context, at, end uint64, f store.Filter, take func(*message) error) error {
-	size := uint64(chunk)
-	if f.Limit > 0 && len(f.Categories)+len(f.Types) == 0 && f.Partitions <= 1 {
-		size = min(size, uint64(f.Limit))
+// The first of them may be on their way already.
+func (s *Store) readDense(ctx context.Context, at, end uint64, f store.Filter, first <-chan []message, take func(*message) error) (err error) {
+	var msgs []message
+	if first != nil {
+		msgs = <-first
+		msgs = msgs[:firstAfter(msgs, end)]
 	}
 	for at < end {
-		msgs, err := s.dense(ctx, at, min(size, end-at))
-		if err != nil {
-			return err
+		if len(msgs) == 0 {
+			if msgs, err = s.dense(ctx, at, min(denseChunk(f), end-at)); err != nil {
+				return err
+			}
 		}
 		for i := range msgs {
 			if err := take(&msgs[i]); err != nil {
 				return err
 			}
 		}
-		at = msgs[len(msgs)-1].seq
+		at, msgs = msgs[len(msgs)-1].seq, nil
 	}
 	return nil
+}
+
+// denseChunk is how many messages are read at once: not more than are wanted,
+// if all are.
+func denseChunk(f store.Filter) uint64 {
+	if f.Limit > 0 && len(f.Categories)+len(f.Types) == 0 && f.Partitions <= 1 {
+		return min(chunk, uint64(f.Limit))
+	}
+	return chunk
 }
 
 // dense reads messages that follow a sequence, at least one.

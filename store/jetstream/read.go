@@ -70,6 +70,9 @@ func (s *Store) Wait(ctx context.Context, after store.Cursor) error {
 	s.mu.Lock()
 	grown := s.grown
 	s.mu.Unlock()
+	if s.seen.Load() > after.Seq(0) {
+		return nil
+	}
 	if seq, err := s.head(ctx); err != nil || seq > after.Seq(0) {
 		return err
 	}
