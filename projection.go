@@ -8,6 +8,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/deed-dev/deed/internal/engine"
 	"github.com/deed-dev/deed/internal/wire"
@@ -277,6 +278,39 @@ func (w *projector[V]) Keys(rec store.Record) []string {
 	}
 	slices.Sort(keys)
 	return slices.Compact(keys)
+}
+
+// Needs implements [engine.Needer].
+func (w *projector[V]) Needs(recs []store.Record) (string, []string) {
+	wanted := map[string]bool{}
+	for i := range recs {
+		for _, key := range w.keysOf(recs[i]) {
+			if _, held := w.docs[key]; !held {
+				wanted[key] = true
+			}
+		}
+	}
+	return w.coll, slices.Collect(maps.Keys(wanted))
+}
+
+// keysOf returns the documents a record concerns, as far as that can be told.
+func (w *projector[V]) keysOf(rec store.Record) []string {
+	category, id, _ := strings.Cut(rec.Stream, "/")
+	if !w.derived {
+		if id == "" || len(w.handlers[wire.Name{Category: category, Type: rec.Type}]) == 0 {
+			return nil
+		}
+		return []string{id}
+	}
+	touches, _, _, err := w.projection.touches(rec, nil)
+	if err != nil {
+		return nil
+	}
+	keys := make([]string, len(touches))
+	for i, t := range touches {
+		keys[i] = t.key
+	}
+	return keys
 }
 
 func (w *projector[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Record) (err error) {

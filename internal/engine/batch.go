@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"time"
 
@@ -24,13 +25,14 @@ type batch struct {
 // reading may be missed, and must not be counted as read.
 func (w *worker) read(ctx context.Context, after store.Cursor, size int, into []store.Record) batch {
 	b := batch{from: after, next: after}
-	if b.head, b.err = w.f.store.Head(ctx); b.err != nil || b.head == after {
-		return b
-	}
 	filter := w.f.Filter
 	filter.Partition, filter.Partitions, filter.Limit = w.part, w.f.Partitions, size
+	var recs iter.Seq2[store.Record, error]
+	if b.head, recs, b.err = store.Tail(ctx, w.f.store, after, filter); b.err != nil || b.head == after {
+		return b
+	}
 	b.recs = slices.Grow(into, int(min(uint64(size), after.Behind(b.head))))
-	for rec, err := range w.f.store.ReadAll(ctx, after, filter) {
+	for rec, err := range recs {
 		if err != nil {
 			b.err = err
 			break
@@ -197,6 +199,9 @@ func (w *worker) pass(ctx context.Context, recs []store.Record, doomed []*letter
 		rec := &recs[i]
 		if (singly || i%checkEvery == checkEvery-1) && (ctx.Err() != nil || time.Since(start) > maxHold) && p.handled > 0 {
 			break
+		}
+		if i%fetchEvery == 0 {
+			w.fetchDocs(ctx, p.tx, recs[i:min(i+fetchEvery, len(recs))])
 		}
 		if skips(w.past, rec) {
 			p.taken++

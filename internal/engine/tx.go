@@ -15,8 +15,9 @@ type Tx struct {
 	changes []store.Change
 	at      map[docKey]int // index into changes
 	revs    map[docKey]uint64
-	undo    []undo // what the present record did
-	trouble bool   // the store failed to answer the present record
+	have    map[docKey]store.Doc // read beforehand; revision 0 = there is none
+	undo    []undo               // what the present record did
+	trouble bool                 // the store failed to answer the present record
 }
 
 type docKey struct{ coll, key string }
@@ -43,7 +44,7 @@ func (tx *Tx) Get(ctx context.Context, coll, key string) (store.Doc, error) {
 		}
 		return store.Doc{Key: key, Rev: tx.revs[k] + 1, Data: tx.changes[i].Data}, nil
 	}
-	d, err := tx.store.Get(ctx, coll, key)
+	d, err := tx.stored(ctx, k)
 	switch {
 	case err == nil || errors.Is(err, store.ErrNotFound):
 		tx.revs[k] = d.Rev

@@ -1,0 +1,74 @@
+package deed_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/deedtest"
+	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/mem"
+)
+
+// A farStore counts which documents of views are read one by one.
+type farStore struct {
+	*mem.Store
+	single, together atomic.Int64
+}
+
+func (s *farStore) Get(ctx context.Context, coll, key string) (store.Doc, error) {
+	if strings.Contains(coll, "by-") {
+		s.single.Add(1)
+	}
+	return s.Store.Get(ctx, coll, key)
+}
+
+func (s *farStore) GetMany(ctx context.Context, coll string, keys []string) (map[string]store.Doc, error) {
+	s.together.Add(1)
+	return store.GetMany(ctx, s.Store, coll, keys)
+}
+
+// Where documents come from a server, a batch asks for them together, be their
+// keys those of streams or derived from events.
+func TestDocumentsAreReadTogether(t *testing.T) {
+	views := []deed.Projection[count]{
+		{Name: "by-lamp", On: []deed.Handler[count]{deed.On(func(c *count, _ Lit) { c.N++ })}},
+		{Name: "by-colour", On: []deed.Handler[count]{deed.OnBy(func(e Lit) string { return e.Colour }, func(c *count, _ Lit) { c.N++ })}},
+	}
+	s := &farStore{Store: mem.New()}
+	const lampsThere, each = 600, 3
+	for i := range lampsThere {
+		w := store.Write{Stream: fmt.Sprintf("lamp/%d", i), Expect: store.None}
+		for j := range each {
+			e := store.Event{Type: "lit.v2", Data: fmt.Appendf(nil, `{"colour":"c%d"}`, i%50)}
+			copy(e.ID[:], fmt.Sprintf("%08d%08d", i, j))
+			w.Events = append(w.Events, e)
+		}
+		if _, err := s.Append(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rt := deedtest.StartOn(t, s, deed.Domain{Parts: []deed.Part{lamps(), views[0], views[1]}})
+	head, err := s.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []map[string]int{{"7": each}, {"c7": lampsThere / 50 * each}} {
+		if err := rt.WaitForView(t.Context(), views[i].Name, head); err != nil {
+			t.Fatal(err)
+		}
+		single := s.single.Load()
+		if single > 0 || s.together.Load() == 0 {
+			t.Errorf("%s: %d documents were read one by one, and %d times together", views[i].Name, single, s.together.Load())
+		}
+		for key, n := range want {
+			if c, err := views[i].Get(t.Context(), rt, key); err != nil || c.N != n {
+				t.Errorf("%s/%s: %+v, %v, want %d", views[i].Name, key, c, err, n)
+			}
+		}
+		s.single.Store(0)
+	}
+}
