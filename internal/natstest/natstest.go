@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,7 +30,7 @@ type Cluster struct {
 func Start(tb testing.TB, dir string, n int, change func(*server.Options)) *Cluster {
 	tb.Helper()
 	c := &Cluster{dir: dir, nodes: make([]*server.Server, n)}
-	ports := freePorts(tb, 2*n)
+	ports := FreePorts(tb, 2*n)
 	var routes []*url.URL
 	for i := range n {
 		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", ports[n+i])})
@@ -46,6 +45,21 @@ func Start(tb testing.TB, dir string, n int, change func(*server.Options)) *Clus
 	c.StartAll(tb)
 	tb.Cleanup(c.StopAll)
 	return c
+}
+
+// Serve runs one server on a port until the program ends, where there is no
+// test: in a child that is to be killed.
+func Serve(dir string, port int, change func(*server.Options)) error {
+	c := &Cluster{dir: dir, nodes: make([]*server.Server, 1)}
+	o := c.options(0, port, 0, nil)
+	if change != nil {
+		change(o)
+	}
+	c.opts = append(c.opts, o)
+	if err := c.Run(0); err != nil {
+		return err
+	}
+	select {}
 }
 
 func (c *Cluster) options(i, port, route int, routes []*url.URL) *server.Options {
@@ -67,7 +81,8 @@ func (c *Cluster) options(i, port, route int, routes []*url.URL) *server.Options
 	return o
 }
 
-func freePorts(tb testing.TB, n int) (ports []int) {
+// FreePorts finds ports that nobody listens on.
+func FreePorts(tb testing.TB, n int) (ports []int) {
 	tb.Helper()
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -137,33 +152,4 @@ func (c *Cluster) StopNode(i int) {
 		s.Shutdown()
 		s.WaitForShutdown()
 	}
-}
-
-// Size is how many servers the cluster has.
-func (c *Cluster) Size() int { return len(c.opts) }
-
-// Nodes returns the servers; those that are stopped are nil.
-func (c *Cluster) Nodes() []*server.Server {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([]*server.Server(nil), c.nodes...)
-}
-
-// URL returns the addresses of all servers, for a user.
-func (c *Cluster) URL(user string) string {
-	var urls []string
-	for _, o := range c.opts {
-		urls = append(urls, fmt.Sprintf("nats://%s:%s@127.0.0.1:%d", user, user, o.Port))
-	}
-	return strings.Join(urls, ",")
-}
-
-// Leader returns the number of the server that leads a stream, or -1.
-func (c *Cluster) Leader(stream string) int {
-	for i, n := range c.Nodes() {
-		if n != nil && n.JetStreamIsStreamLeader("APP", stream) {
-			return i
-		}
-	}
-	return -1
 }

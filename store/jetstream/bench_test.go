@@ -37,7 +37,7 @@ func BenchmarkAppend64Replicas3(b *testing.B) { appends(b, 3, 64, 1) }
 func rawBatches(b *testing.B, nodes, writers int) {
 	c := startCluster(b, b.TempDir(), nodes)
 	c.open(b, "raw").Close() // makes the stream
-	nc, err := nats.Connect(c.url("app"))
+	nc, err := nats.Connect(c.URL("app"))
 	if err != nil {
 		b.Fatal(err)
 	}

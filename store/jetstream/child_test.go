@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/deed-dev/deed/internal/natstest"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/jetstream"
 )
@@ -38,7 +39,7 @@ type child struct {
 
 func startChild(t *testing.T) *child {
 	t.Helper()
-	c := &child{dir: t.TempDir(), port: freePorts(t, 1)[0], sync: "always"}
+	c := &child{dir: t.TempDir(), port: natstest.FreePorts(t, 1)[0], sync: "always"}
 	if err := c.start(); err != nil {
 		t.Fatal(err)
 	}

@@ -25,12 +25,12 @@ func TestContractOfThreeReplicas(t *testing.T) {
 // restarted opens what is kept in a folder: the servers are stopped before,
 // and started again.
 func restarted(nodes int) func(*testing.T, string) store.Store {
-	clusters := map[string]*cluster{}
+	clusters := map[string]cluster{}
 	return func(t *testing.T, dir string) store.Store {
 		c, again := clusters[dir]
 		if again {
-			c.stopAll()
-			c.startAll(t)
+			c.StopAll()
+			c.StartAll(t)
 		} else {
 			c = startCluster(t, dir, nodes)
 			clusters[dir] = c

@@ -24,7 +24,7 @@ import (
 func TestDamageIsNeverSilent(t *testing.T) {
 	c := startCluster(t, t.TempDir(), 1)
 	ctx := bounded(t)
-	nc, err := nats.Connect(c.url("app"))
+	nc, err := nats.Connect(c.URL("app"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,13 +105,13 @@ func TestWrongBits(t *testing.T) {
 			}
 		}
 		if nodes > 1 {
-			c.waitCurrent(t, "bits-log")
+			c.WaitCurrent(t, "bits-log")
 		}
-		c.stop(0)
-		flip(t, c.opts[0].StoreDir, "event number 3")
-		c.start(t, 0)
+		c.StopNode(0)
+		flip(t, c.Folder(0), "event number 3")
+		c.StartNode(t, 0)
 		if nodes > 1 {
-			c.waitCurrent(t, "bits-log")
+			c.WaitCurrent(t, "bits-log")
 		}
 		for name, read := range map[string]iter.Seq2[store.Record, error]{
 			"all": s.ReadAll(ctx, store.Start, store.Filter{}), "stream": s.Read(ctx, "a/1", store.Range{}),

@@ -19,7 +19,7 @@ func TestVolatile(t *testing.T) {
 	always := startCluster(t, t.TempDir(), 1)
 	now := startClusterWith(t, t.TempDir(), 1, func(o *server.Options) { o.SyncAlways = false })
 	for name, c := range map[string]struct {
-		cluster *cluster
+		cluster cluster
 		opts    jetstream.Options
 		system  bool
 		says    string
@@ -32,7 +32,7 @@ func TestVolatile(t *testing.T) {
 		if c.system {
 			c.opts.System = c.cluster.system(t)
 		}
-		s, err := jetstream.Open(c.cluster.url("app"), &c.opts)
+		s, err := jetstream.Open(c.cluster.URL("app"), &c.opts)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -41,7 +41,7 @@ func TestVolatile(t *testing.T) {
 		}
 		s.Close()
 	}
-	if s, err := jetstream.Open(now.url("app"), &jetstream.Options{SyncAlways: true, System: now.system(t)}); !errors.Is(err, store.ErrUnavailable) {
+	if s, err := jetstream.Open(now.URL("app"), &jetstream.Options{SyncAlways: true, System: now.system(t)}); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a promise that is not true was believed: %v, %v", s, err)
 	}
 }
@@ -52,7 +52,7 @@ func TestVolatileOfThreeReplicas(t *testing.T) {
 	}
 	third := false
 	c := startClusterWith(t, t.TempDir(), 3, func(o *server.Options) { o.SyncAlways = o.ServerName != "n2" || third })
-	s, err := jetstream.Open(c.url("app"), &jetstream.Options{Replicas: 3, System: c.system(t)})
+	s, err := jetstream.Open(c.URL("app"), &jetstream.Options{Replicas: 3, System: c.system(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,10 +66,10 @@ func TestVolatileOfThreeReplicas(t *testing.T) {
 // operator accepts that.
 func TestLimits(t *testing.T) {
 	c := startClusterWith(t, t.TempDir(), 1, func(o *server.Options) { o.MaxPayload, o.JetStreamLimits.MaxBatchSize = 1<<20, 0 })
-	if s, err := jetstream.Open(c.url("app"), nil); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "max_msgs: 20000") {
+	if s, err := jetstream.Open(c.URL("app"), nil); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "max_msgs: 20000") {
 		t.Errorf("got %v, %v", s, err)
 	}
-	s, err := jetstream.Open(c.url("app"), &jetstream.Options{Limited: true})
+	s, err := jetstream.Open(c.URL("app"), &jetstream.Options{Limited: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestLargestAppend(t *testing.T) {
 // Somebody else's stream, or ours after it was changed, is not used.
 func TestForeignStream(t *testing.T) {
 	c := startCluster(t, t.TempDir(), 1)
-	nc, err := nats.Connect(c.url("app"))
+	nc, err := nats.Connect(c.URL("app"))
 	if err != nil {
 		t.Fatal(err)
 	}

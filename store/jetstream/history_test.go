@@ -18,7 +18,7 @@ var (
 
 // A restarted system is a cluster whose leader is stopped and started again.
 type restartedLeader struct {
-	*cluster
+	cluster
 	store *jetstream.Store
 	log   string
 }
@@ -26,9 +26,9 @@ type restartedLeader struct {
 func (c *restartedLeader) Log() store.Log { return c.store }
 
 func (c *restartedLeader) Crash() error {
-	i := max(0, c.leader(c.log))
-	c.stop(i)
-	return c.run(i)
+	i := max(0, c.Leader(c.log))
+	c.StopNode(i)
+	return c.Run(i)
 }
 
 // Eight clients work on four hot streams while the process of the server is
@@ -46,7 +46,7 @@ func TestRandomHistoriesOfThreeReplicas(t *testing.T) {
 	}
 	c := startCluster(t, t.TempDir(), 3)
 	sys := &restartedLeader{cluster: c, store: c.open(t, "h"), log: "h-log"}
-	checkHistories(t, sys, max(1, *histories/4), func() { c.waitCurrent(t, sys.log) })
+	checkHistories(t, sys, max(1, *histories/4), func() { c.WaitCurrent(t, sys.log) })
 	inOrder(t, all(bounded(t), t, sys.store, store.Start, store.Filter{}))
 }
 

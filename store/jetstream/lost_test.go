@@ -31,7 +31,7 @@ func openByWire(t *testing.T) (*jetstream.Store, *wire) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	w := &wire{Listener: l, server: fmt.Sprintf("127.0.0.1:%d", c.opts[0].Port)}
+	w := &wire{Listener: l, server: fmt.Sprintf("127.0.0.1:%d", c.Port(0))}
 	go w.serve()
 	s, err := jetstream.Open("nats://app:app@"+l.Addr().String(), &jetstream.Options{Name: "lost", SyncAlways: true})
 	if err != nil {
@@ -143,14 +143,14 @@ func TestLostAnswersOfDocs(t *testing.T) {
 // While the servers are away the store says so, and goes on when they are back.
 func TestServersAway(t *testing.T) {
 	c := startCluster(t, t.TempDir(), 1)
-	s, err := jetstream.Open(c.url("app"), &jetstream.Options{Name: "away", SyncAlways: true, Timeout: 300 * time.Millisecond})
+	s, err := jetstream.Open(c.URL("app"), &jetstream.Options{Name: "away", SyncAlways: true, Timeout: 300 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	ctx := bounded(t)
 	write := store.Write{Stream: "a/1", Expect: store.None, Events: []store.Event{{ID: idOf(0, 0), Type: "x"}}}
-	c.stop(0)
+	c.StopNode(0)
 	_, err = s.Append(ctx, write)
 	_, headErr := s.Head(ctx)
 	docErr := s.Write(ctx, store.Change{Coll: "v", Key: "k", Data: []byte("1")})
@@ -159,7 +159,7 @@ func TestServersAway(t *testing.T) {
 			t.Errorf("%s while the server is away: %v", what, err)
 		}
 	}
-	c.start(t, 0)
+	c.StartNode(t, 0)
 	for try := 0; ; try++ {
 		if _, err = s.Append(ctx, write); err == nil {
 			break

@@ -58,11 +58,11 @@ func TestStoppedNodeLosesNothing(t *testing.T) {
 	longest := time.Duration(0)
 	for round := range *nodestops {
 		time.Sleep(300 * time.Millisecond)
-		i := max(0, c.leader("nodes-log"))
+		i := max(0, c.Leader("nodes-log"))
 		if round%2 == 1 {
 			i = rand.IntN(3)
 		}
-		c.stop(i)
+		c.StopNode(i)
 		before, began := answered.Load(), time.Now()
 		for answered.Load() < before+16 && ctx.Err() == nil { // two of each writer: not what was on its way
 			time.Sleep(5 * time.Millisecond)
@@ -71,8 +71,8 @@ func TestStoppedNodeLosesNothing(t *testing.T) {
 		if longest = max(longest, took); took > 10*time.Second {
 			t.Errorf("round %d: appends go on %v after a server has stopped", round, took)
 		}
-		c.start(t, i)
-		c.waitCurrent(t, "nodes-log")
+		c.StartNode(t, i)
+		c.WaitCurrent(t, "nodes-log")
 	}
 	enough.Store(true)
 	writers.Wait()
@@ -115,21 +115,4 @@ func inOrder(t *testing.T, recs []store.Record) {
 		}
 		last = r
 	}
-}
-
-// waitCurrent waits until every node has all of a stream.
-func (c *cluster) waitCurrent(t *testing.T, stream string) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		current := 0
-		for _, n := range c.nodes {
-			if n != nil && n.JetStreamIsStreamCurrent("APP", stream) {
-				current++
-			}
-		}
-		if current == len(c.nodes) && c.leader(stream) >= 0 {
-			return
-		}
-	}
-	t.Fatalf("%s is not current on all nodes", stream)
 }

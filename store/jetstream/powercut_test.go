@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/deed-dev/deed/internal/natstest"
 	"github.com/deed-dev/deed/internal/powercut"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/jetstream"
@@ -58,7 +61,7 @@ type rig struct {
 func newRig(t *testing.T, sync string) *rig {
 	t.Helper()
 	d := powercut.NewDisk(t, 512<<20)
-	r := &rig{disk: d, child: &child{dir: d.Dir, port: freePorts(t, 1)[0], sync: sync}}
+	r := &rig{disk: d, child: &child{dir: d.Dir, port: natstest.FreePorts(t, 1)[0], sync: sync}}
 	if err := r.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -165,12 +168,5 @@ func childServer(dir, port, sync string) error {
 	if err != nil {
 		return err
 	}
-	c := &cluster{dir: dir, nodes: make([]node, 1)}
-	o := c.options(0, p, 0, nil)
-	o.SyncAlways = sync == "always"
-	c.opts = append(c.opts, o)
-	if err := c.run(0); err != nil {
-		return err
-	}
-	select {} // until it is killed
+	return natstest.Serve(dir, p, func(o *server.Options) { o.SyncAlways = sync == "always" })
 }

@@ -16,7 +16,7 @@ import (
 func openTwo(t *testing.T) [2]*jetstream.Store {
 	c := startCluster(t, t.TempDir(), 1)
 	late := func() time.Time { return time.Now().Add(-time.Hour) }
-	b, err := jetstream.Open(c.url("app"), &jetstream.Options{Name: "two", SyncAlways: true, Now: late})
+	b, err := jetstream.Open(c.URL("app"), &jetstream.Options{Name: "two", SyncAlways: true, Now: late})
 	if err != nil {
 		t.Fatal(err)
 	}
