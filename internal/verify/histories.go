@@ -18,8 +18,8 @@ func histories(o Options) []Check {
 		return func(ctx context.Context, p Place) error { return playHistories(ctx, p, o, stall) }
 	}
 	return []Check{
-		{"histories/restarts", "whatever a client was told must be so, also if the program ends in the middle", check(false)},
-		{"histories/stalls", "a commit that comes late must not be passed over by followers, and a lost answer is settled by asking again", check(true)},
+		{Name: "histories/restarts", Why: "whatever a client was told must be so, also if the program ends in the middle", Run: check(false)},
+		{Name: "histories/stalls", Why: "a commit that comes late must not be passed over by followers, and a lost answer is settled by asking again", Run: check(true)},
 	}
 }
 

@@ -14,13 +14,13 @@ const racers = 16
 
 func races(o Options) []Check {
 	return []Check{
-		{"races/one-expectation", "two commands must not both be decided on the same state", func(ctx context.Context, p Place) error {
+		{Name: "races/one-expectation", Why: "two commands must not both be decided on the same state", Run: func(ctx context.Context, p Place) error {
 			return several(ctx, p, func(stores []store.Store) error { return oneWins(ctx, stores, o.Races) })
 		}},
-		{"races/several-streams", "a claim and the events that need it are recorded together or not at all", func(ctx context.Context, p Place) error {
+		{Name: "races/several-streams", Why: "a claim and the events that need it are recorded together or not at all", Run: func(ctx context.Context, p Place) error {
 			return several(ctx, p, func(stores []store.Store) error { return allOrNothing(ctx, stores, o.Races) })
 		}},
-		{"races/documents", "of two nodes that take over a partition, one must lose", func(ctx context.Context, p Place) error {
+		{Name: "races/documents", Why: "of two nodes that take over a partition, one must lose", Run: func(ctx context.Context, p Place) error {
 			return several(ctx, p, func(stores []store.Store) error { return oneWrites(ctx, stores, o.Races) })
 		}},
 	}

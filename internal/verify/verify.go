@@ -39,6 +39,7 @@ type Check struct {
 	Name string
 	Why  string // it matters
 	Run  func(ctx context.Context, p Place) error
+	Note func() string // what Run has seen, for people; nil = nothing
 }
 
 // Options shape a run of the suite.
@@ -58,6 +59,8 @@ type Result struct {
 	Why     string  `json:"why"`
 	Passed  bool    `json:"passed"`
 	Error   string  `json:"error,omitempty"`
+	NotHere string  `json:"does_not_apply,omitempty"` // why it means nothing here
+	Note    string  `json:"note,omitempty"`           // what was seen
 	Seconds float64 `json:"seconds"`
 }
 
@@ -68,6 +71,7 @@ type Report struct {
 	Seconds float64   `json:"seconds"`
 	Passed  int       `json:"passed"`
 	Failed  int       `json:"failed"`
+	NotHere int       `json:"do_not_apply"`
 	Warning string    `json:"warning,omitempty"` // what the store itself says it may lose
 	Results []Result  `json:"results"`
 }
@@ -113,8 +117,17 @@ func Run(ctx context.Context, name string, p Place, o Options) (Report, error) {
 			return r, ctx.Err()
 		}
 		res := Result{Name: c.Name, Why: c.Why, Passed: err == nil, Seconds: time.Since(began).Seconds()}
-		if r.Passed++; err != nil {
-			r.Passed--
+		if c.Note != nil {
+			res.Note = c.Note()
+		}
+		reason, notHere := whyNot(err)
+		switch {
+		case err == nil:
+			r.Passed++
+		case notHere:
+			r.NotHere++
+			res.NotHere = reason
+		default:
 			r.Failed++
 			res.Error = err.Error()
 			fmt.Fprintf(o.Progress, "%sFAILED    %s\n          %v\n          why it matters: %s\n", clear, c.Name, err, c.Why)
@@ -170,7 +183,7 @@ const clauseTime = 2 * time.Minute
 // contract is every clause of storetest.
 func contract() (out []Check) {
 	for _, c := range storetest.Clauses() {
-		out = append(out, Check{"contract/" + c.Name, c.Why, func(ctx context.Context, p Place) error {
+		out = append(out, Check{Name: "contract/" + c.Name, Why: c.Why, Run: func(ctx context.Context, p Place) error {
 			ctx, cancel := context.WithTimeout(ctx, clauseTime)
 			defer cancel()
 			return with(ctx, p, func(in Installation) error {
@@ -185,7 +198,7 @@ func contract() (out []Check) {
 		}})
 	}
 	for _, c := range storetest.DurableClauses() {
-		out = append(out, Check{"contract/durable/" + c.Name, c.Why, func(ctx context.Context, p Place) error {
+		out = append(out, Check{Name: "contract/durable/" + c.Name, Why: c.Why, Run: func(ctx context.Context, p Place) error {
 			ctx, cancel := context.WithTimeout(ctx, clauseTime)
 			defer cancel()
 			return with(ctx, p, func(in Installation) error {
@@ -199,11 +212,20 @@ func contract() (out []Check) {
 // Print writes a report for people.
 func (r Report) Print(out io.Writer) {
 	for _, res := range r.Results {
-		if !res.Passed {
+		switch {
+		case res.NotHere != "":
+			fmt.Fprintf(out, "DOES NOT APPLY  %s: %s\n", res.Name, res.NotHere)
+		case res.Note != "":
+			fmt.Fprintf(out, "passed  %s: %s\n", res.Name, res.Note)
+		case !res.Passed:
 			fmt.Fprintf(out, "FAILED  %s\n        %s\n        why it matters: %s\n", res.Name, res.Error, res.Why)
 		}
 	}
-	fmt.Fprintf(out, "%s: %d checks passed, %d failed, in %.0f s\n", r.Store, r.Passed, r.Failed, r.Seconds)
+	notHere := ""
+	if r.NotHere > 0 {
+		notHere = fmt.Sprintf(", %d do not apply", r.NotHere)
+	}
+	fmt.Fprintf(out, "%s: %d checks passed, %d failed%s, in %.0f s\n", r.Store, r.Passed, r.Failed, notHere, r.Seconds)
 	if r.Warning != "" {
 		fmt.Fprintf(out, "NOT DURABLE: %s\n", r.Warning)
 	}
