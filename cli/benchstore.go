@@ -23,7 +23,7 @@ const rawSize = 400
 
 // benchStore measures a store on a server, in an installation of its own.
 func (a *app) benchStore(ctx context.Context, o bench.Options) (r bench.Report, err error) {
-	p, _, err := a.place()
+	p, err := a.place()
 	if err != nil {
 		return r, err
 	}

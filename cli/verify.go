@@ -26,26 +26,40 @@ import (
 func (a *app) verify() *cobra.Command {
 	var o verify.Options
 	var only string
+	var f failovers
 	cmd := &cobra.Command{
 		Use:   "verify --store DSN",
 		Short: "Prove on your own database that it keeps what deed promises",
 		Long: `Run the suite that every store has to pass against a database of yours: the
 whole contract, races between processes, and random histories over connections
 that stall and break. It works in schemas, folders or streams of its own, and
-removes them afterwards; what is there already it does not touch.`,
+removes them afterwards; what is there already it does not touch.
+
+On NATS the leaders of its streams are asked to step down under load. With --kill
+it has your own command stop the server that leads, and with --restart start it
+again ({server} is its name): this does touch what else runs on that server.`,
 		Example: `  deed verify --store postgres://deed@localhost/shop
   deed verify --store sqlite:/mnt/disk/any.db --histories 200
-  deed verify --store postgres://deed@localhost/shop --json > report.json`,
+  deed verify --store postgres://deed@localhost/shop --json > report.json
+  deed verify --store 'nats://a,nats://b,nats://c?replicas=3&sync=always' --only ^failover \
+    --kill 'ssh {server} systemctl kill -s KILL nats' --restart 'ssh {server} systemctl start nats'`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, extra, err := a.place()
+			p, err := a.place()
 			if err != nil {
 				return err
+			}
+			c, isCluster := p.(cluster)
+			if err := f.check(isCluster); err != nil {
+				return err
+			}
+			if isCluster {
+				o.Extra = f.checks(c)
 			}
 			if o.Only, err = regexp.Compile(only); err != nil {
 				return usageError{fmt.Errorf("--only: %w", err)}
 			}
-			o.Extra, o.Progress, o.Terminal = extra, a.talk, isTerminal(a.talk)
+			o.Progress, o.Terminal = a.talk, isTerminal(a.talk)
 			r, err := verify.Run(cmd.Context(), hidden(a.store), p, o)
 			if err != nil {
 				return err
@@ -59,11 +73,14 @@ removes them afterwards; what is there already it does not touch.`,
 			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&only, "only", "", "only checks whose name matches this regular expression, for example ^races")
-	f.IntVar(&o.Races, "races", 200, "rounds of each race")
-	f.IntVar(&o.Histories, "histories", 20, "random histories of each kind")
-	f.Uint64Var(&o.Seed, "seed", 0, "play the histories of this seed again")
+	flags := cmd.Flags()
+	flags.StringVar(&only, "only", "", "only checks whose name matches this regular expression, for example ^races")
+	flags.IntVar(&o.Races, "races", 200, "rounds of each race")
+	flags.IntVar(&o.Histories, "histories", 20, "random histories of each kind")
+	flags.Uint64Var(&o.Seed, "seed", 0, "play the histories of this seed again")
+	flags.IntVar(&f.rounds, "failovers", 5, "how often leaders step down, or servers are killed")
+	flags.StringVar(&f.kill, "kill", "", "shell command that kills the server {server}")
+	flags.StringVar(&f.restart, "restart", "", "shell command that starts it again")
 	return cmd
 }
 
@@ -83,23 +100,23 @@ var password = regexp.MustCompile(`(://[^:/@,]*):[^@/,]*@`)
 func hidden(dsn string) string { return password.ReplaceAllString(dsn, "$1@") }
 
 // place is where the suite makes its installations.
-func (a *app) place() (verify.Place, []verify.Check, error) {
+func (a *app) place() (verify.Place, error) {
 	scheme, path, _ := strings.Cut(a.store, ":")
 	switch scheme {
 	case "sqlite":
-		return folder(filepath.Dir(strings.TrimPrefix(path, "//"))), nil, nil
+		return folder(filepath.Dir(strings.TrimPrefix(path, "//"))), nil
 	case "postgres", "postgresql":
-		return database(a.store), nil, nil
+		return database(a.store), nil
 	case "nats", "tls":
 		servers, o, err := natsOptions(a.store)
 		if err != nil {
-			return nil, nil, usageError{err}
+			return nil, usageError{err}
 		}
-		return cluster{servers, o}, nil, nil
+		return cluster{servers, o}, nil
 	case "":
-		return nil, nil, usageError{errors.New("verify needs --store: the database to prove it on")}
+		return nil, usageError{errors.New("verify needs --store: the database to prove it on")}
 	}
-	return nil, nil, usageError{fmt.Errorf("--store %q: verify works on sqlite:PATH, postgres://USER@HOST/DATABASE and nats://HOST", a.store)}
+	return nil, usageError{fmt.Errorf("--store %q: verify works on sqlite:PATH, postgres://USER@HOST/DATABASE and nats://HOST", a.store)}
 }
 
 // A folder is a place for SQLite files.

@@ -46,6 +46,8 @@ type Options struct {
 	Connect []nats.Option    // credentials, TLS, ...: for Open
 }
 
+const defaultName = "deed"
+
 // withDefaults returns options without zero values.
 func (o *Options) withDefaults() (Options, error) {
 	var out Options
@@ -53,7 +55,7 @@ func (o *Options) withDefaults() (Options, error) {
 		out = *o
 	}
 	if out.Name == "" {
-		out.Name = "deed"
+		out.Name = defaultName
 	}
 	for i := range len(out.Name) {
 		if !plain(out.Name[i]) || len(out.Name) > 64 {
@@ -70,6 +72,15 @@ func (o *Options) withDefaults() (Options, error) {
 		out.Timeout = 10 * time.Second
 	}
 	return out, nil
+}
+
+// Streams returns the names of an installation's JetStream streams.
+func (o Options) Streams() (log, docs string) {
+	if o.Name == "" {
+		o.Name = defaultName
+	}
+	s := subjects{o.Name}
+	return s.log(), s.docs()
 }
 
 // A Store is a [store.Store] on JetStream. Several processes may have the
