@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -29,6 +30,10 @@ func (w *worker) read(ctx context.Context, after store.Cursor, size int, into []
 	filter.Partition, filter.Partitions, filter.Limit = w.part, w.f.Partitions, size
 	var recs iter.Seq2[store.Record, error]
 	if b.head, recs, b.err = store.Tail(ctx, w.f.store, after, filter); b.err != nil || b.head == after {
+		return b
+	}
+	if !b.head.CoversAll(after) {
+		b.err = fmt.Errorf("%w: the log ends at %q, and this follower has read up to %q: the store has lost events, or an old copy was restored", store.ErrCorrupt, b.head, after)
 		return b
 	}
 	b.recs = slices.Grow(into, int(min(uint64(size), after.Behind(b.head))))
