@@ -46,11 +46,31 @@
 // who may publish there can write what is not an event (readers then stop with
 // [store.ErrCorrupt]), and who may delete streams can delete everything.
 //
+// # What a server may lose
+//
 // Use three replicas (Options.Replicas) on machines that do not fail together.
 // With one, a lost disk is a lost log, and so is one that returns wrong bits:
-// JetStream drops damaged messages. A reader of the whole log or of a stream
-// finds what is missing, and asks other replicas for it; one that is far
-// behind and reads a few categories only does not.
+// JetStream drops damaged messages when it starts, and says nothing. What is
+// missing is noticed, and asked of other replicas if there are any:
+//
+//   - in the middle of a stream, by whoever reads the stream or the whole log:
+//     versions and sequences have no gaps;
+//   - at the end of a stream, by whoever reads the whole log, and by who reads
+//     the stream if the server says that it is empty, as it does when the lost
+//     message was its last. If the server should name an earlier one as the
+//     last, who reads only the stream does not notice, and may append: two
+//     events have the same version then, which [Store.Check] finds;
+//   - at the end of the whole log, by a follower that had read it, if nothing
+//     has been appended since, and by nobody else: a log does not know how long
+//     it was. A [Store] that has it open notices too;
+//   - not by a reader that is far behind and reads a few categories only.
+//
+// So a single server needs its disk checked (deed check) and backed up (deed
+// copy), and is no place for what must not be lost.
+//
+// A single server is also slow at documents and appends of several events: it
+// stages each atomic batch in a folder of its own, with six syncs or more.
+// Replicated streams stage batches in memory.
 //
 // # What is not as on other stores
 //

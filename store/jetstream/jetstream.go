@@ -41,6 +41,9 @@ type Options struct {
 	// errors.ErrUnsupported.
 	Limited bool
 
+	// MustExist opens nothing that is not there.
+	MustExist bool
+
 	Now     func() time.Time // the clock; default: time.Now
 	Timeout time.Duration    // how long to try until the store is unavailable; default 10 s
 	Connect []nats.Option    // credentials, TLS, ...: for Open

@@ -194,11 +194,16 @@ func (s *Store) readCategories(ctx context.Context, at, end uint64, f store.Filt
 
 // fill reads more of a lane that has run empty, if there is more.
 func (s *Store) fill(ctx context.Context, l *lane, end uint64) error {
+	return s.fillFrom(ctx, s.subjects.log(), l, end)
+}
+
+// fillFrom is fill for a lane of any of our streams.
+func (s *Store) fillFrom(ctx context.Context, stream string, l *lane, end uint64) error {
 	if len(l.msgs) > 0 || l.at >= l.last {
 		return nil
 	}
 	return s.try(ctx, func(ctx context.Context) error {
-		b, err := s.direct(ctx, s.subjects.log(), getRequest{Next: l.filter, Seq: l.at + 1, Batch: chunk, MaxBytes: chunkBytes})
+		b, err := s.direct(ctx, stream, getRequest{Next: l.filter, Seq: l.at + 1, Batch: chunk, MaxBytes: chunkBytes})
 		if err != nil {
 			return err
 		}

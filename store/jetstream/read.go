@@ -13,10 +13,31 @@ import (
 // if there is none.
 func (s *Store) lastOf(ctx context.Context, stream string) (place, error) {
 	m, err := s.leaderGet(ctx, s.subjects.log(), getRequest{Last: s.subjects.stream(stream)})
+	if err == nil && m.seq == 0 {
+		m, err = s.unlessLost(ctx, stream)
+	}
 	if err != nil || m.seq == 0 {
 		return place{}, err
 	}
 	return s.decode(stream, &m)
+}
+
+// unlessLost looks again at a stream that seems to have no records. A server
+// that has lost the last message of a subject says that there is none of it,
+// though it has those before.
+func (s *Store) unlessLost(ctx context.Context, stream string) (m message, err error) {
+	subject := s.subjects.stream(stream)
+	err = s.otherwise(ctx, func(ctx context.Context) error {
+		b, err := s.direct(ctx, s.subjects.log(), getRequest{Next: subject, Seq: 1, Batch: 1})
+		if err != nil || len(b.msgs) == 0 {
+			return err
+		}
+		if m, err = s.leaderGet(ctx, s.subjects.log(), getRequest{Last: subject}); err == nil && m.seq == 0 {
+			err = s.corrupt(stream, b.msgs[0].seq, "is there, and the last of its stream is missing")
+		}
+		return err // if there is one now, it has been recorded meanwhile
+	})
+	return m, err
 }
 
 // end returns the last record of the log. Batches end with a record, never

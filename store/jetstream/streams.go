@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -30,6 +31,9 @@ func (s *Store) makeStreams(ctx context.Context) error {
 			have, err := js.Stream(ctx, want.Name)
 			if err == nil {
 				return compare(want, have.CachedInfo().Config)
+			}
+			if errors.Is(err, jetstream.ErrStreamNotFound) && s.opts.MustExist {
+				return fmt.Errorf("%w: jetstream: there is no installation %q: the stream %s is not there", store.ErrUnavailable, s.subjects.name, want.Name)
 			}
 			if _, err = js.CreateStream(ctx, want); err != nil {
 				return fmt.Errorf("%w: making the stream %s: %w", errTransient, want.Name, err)
