@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -60,17 +61,17 @@ func (a *app) check() *cobra.Command {
 		Use:   "check",
 		Short: "Read a whole database and report what is damaged",
 		Long: `Read a whole database, also one that is in use, and report what is damaged:
-pages, checksums of events, gaps in streams. Exit code 1 if anything is.`,
+pages, checksums of events, gaps in streams. Exit code 1 if anything is.
+
+On NATS it reads the whole log and all documents: lost messages, checksums, gaps,
+and followers that have read more than there is.`,
 		Example: `  deed check --store sqlite:deed.db
+  deed check --store 'nats://a,nats://b,nats://c'
   deed check --json`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := a.file()
-			if err != nil {
-				return err
-			}
 			p := a.progress("checking")
-			report, err := sqlite.Check(cmd.Context(), path, p.at)
+			report, err := a.checked(cmd.Context(), p)
 			p.end()
 			if err != nil {
 				return err
@@ -81,6 +82,18 @@ pages, checksums of events, gaps in streams. Exit code 1 if anything is.`,
 			return a.show(report, func() { a.printReport(report) })
 		},
 	}
+}
+
+// checked is the report on a file, or on an installation of JetStream.
+func (a *app) checked(ctx context.Context, p *progress) (sqlite.Report, error) {
+	if strings.HasPrefix(a.store, "nats:") || strings.HasPrefix(a.store, "tls:") {
+		return a.checkJetStream(ctx, p)
+	}
+	path, err := a.file()
+	if err != nil {
+		return sqlite.Report{}, err
+	}
+	return sqlite.Check(ctx, path, p.at)
 }
 
 func (a *app) printReport(r sqlite.Report) {
