@@ -110,10 +110,11 @@ func (s *Store) docsOf(ctx context.Context, coll string, keys []string, upTo uin
 	for i, k := range keys {
 		wanted[i] = s.subjects.doc(coll, k)
 	}
+	ask := s.anchored(wanted)
 	for more := true; more && len(wanted) > 0; {
 		var b batch
 		err := s.try(ctx, func(ctx context.Context) (err error) {
-			b, err = s.direct(ctx, s.subjects.docs(), getRequest{MultiLast: s.anchored(wanted), MaxBytes: chunkBytes})
+			b, err = s.direct(ctx, s.subjects.docs(), getRequest{MultiLast: ask, MaxBytes: chunkBytes})
 			if err == nil && b.upTo < upTo {
 				// It may also have none of them, and does not say how far it is then.
 				if len(b.msgs) > 0 || b.upTo > 0 {
@@ -132,10 +133,14 @@ func (s *Store) docsOf(ctx context.Context, coll string, keys []string, upTo uin
 		}
 		got := map[string]bool{}
 		for _, m := range b.msgs {
+			saw(&s.seenDocs, m.seq)
 			got[m.subject] = true
 		}
 		wanted = slices.DeleteFunc(wanted, func(w string) bool { return got[w] })
 		more = b.more
+		if ask = wanted; len(got) > 0 { // else the anchor alone was too much
+			ask = s.anchored(wanted)
+		}
 	}
 	return docs, nil
 }

@@ -32,6 +32,10 @@ func (s *Store) unlessLost(ctx context.Context, stream string) (m message, err e
 		if err != nil || len(b.msgs) == 0 {
 			return err
 		}
+		saw(&s.seen, b.msgs[0].seq)
+		if _, err := s.head(ctx); err != nil { // a leader that is behind is not asked
+			return err
+		}
 		if m, err = s.leaderGet(ctx, s.subjects.log(), getRequest{Last: subject}); err == nil && m.seq == 0 {
 			err = s.corrupt(stream, b.msgs[0].seq, "is there, and the last of its stream is missing")
 		}

@@ -133,3 +133,33 @@ func TestTwoWritersOfDocs(t *testing.T) {
 		}
 	}
 }
+
+// Many documents are found whatever stands before them: the last document that
+// a process has written may be old, and larger than what is read at once.
+func TestGetManyBehindALargeDocument(t *testing.T) {
+	stores, ctx := openTwo(t), bounded(t)
+	large := store.Change{Coll: "v", Key: "large", Data: make([]byte, 3<<20)}
+	if err := stores[0].Write(ctx, large); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	var changes []store.Change
+	for i := range 400 {
+		names = append(names, fmt.Sprintf("k%d", i))
+		changes = append(changes, store.Change{Coll: "v", Key: names[i], Data: make([]byte, 8<<10)})
+	}
+	if err := stores[1].Write(ctx, changes...); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range stores {
+		if docs, err := s.GetMany(ctx, "v", names); err != nil || len(docs) != len(names) {
+			t.Errorf("process %d: %d documents of %d, %v", i, len(docs), len(names), err)
+		}
+	}
+	if err := stores[0].Write(ctx, store.Change{Coll: "v", Key: names[0], Rev: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if docs, err := stores[0].GetMany(ctx, "v", names); err != nil || len(docs) != len(names)-1 {
+		t.Errorf("after one is deleted: %d documents, %v", len(docs), err)
+	}
+}
