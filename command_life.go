@@ -73,7 +73,7 @@ type CommandStatus struct {
 	Source      string          `json:"source,omitempty"`
 	Correlation string          `json:"correlation,omitempty"`
 	Causation   string          `json:"causation,omitempty"`
-	Parameters  json.RawMessage `json:"parameters,omitempty"` // of a stored one
+	Parameters  json.RawMessage `json:"parameters,omitempty"` // of a stored one; not in lists
 	Received    time.Time       `json:"received_at,omitzero"`
 	Finished    time.Time       `json:"finished_at,omitzero"`
 	Next        time.Time       `json:"next_at,omitzero"` // when a retrying one is tried again
@@ -350,5 +350,8 @@ func commandStatuses() Projection[CommandStatus] {
 }
 
 func lives[E any]() Handler[CommandStatus] {
-	return On(func(s *CommandStatus, e Recorded[E]) { s.take(e.Meta, e.Event) })
+	return On(func(s *CommandStatus, e Recorded[E]) {
+		s.take(e.Meta, e.Event)
+		s.Parameters = nil // they are in the command's stream, and may be large
+	})
 }

@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/httpapi"
@@ -118,8 +120,51 @@ func (r *run) journal() error {
 	}
 	r.note("command, followers run, nothing journaled", plain, "commands/s")
 	r.ratio("command, followers run, all journaled", journaled, "commands/s", "not journaled", plain, 0.85)
+	took, err := r.stalled(10_000)
+	if err != nil {
+		return err
+	}
+	r.atMost("10,000 stalled commands after a restart", took.Seconds(), "s", 30)
 	r.ratio("command stored first, until it is over", stored, "commands/s", "journaled", journaled, 0.50)
 	return nil
+}
+
+// stalled measures how long it takes after a restart until commands are done
+// that were stored and not begun.
+func (r *run) stalled(n int) (_ time.Duration, err error) {
+	s, err := sqlite.Open(r.path("stalled.db"), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	rt, err := deed.New(s, deed.Config{Domains: []deed.Domain{domain}, Logger: quiet})
+	if err != nil {
+		return 0, err
+	}
+	ids := make([]string, n)
+	var all errgroup.Group
+	all.SetLimit(inHand)
+	for i := range ids {
+		all.Go(func() error {
+			receipt, err := tallies.Submit(r.ctx, rt, fmt.Sprintf("t-%d", i%100), Enter(sample))
+			ids[i] = receipt.Command
+			return err
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	ctx, stop := context.WithCancel(r.ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- rt.Run(ctx) }()
+	defer func() { stop(); err = errors.Join(err, <-ended) }()
+	for _, id := range ids {
+		if _, err := rt.Commands().Wait(r.ctx, id); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(start), nil
 }
 
 // inHand is how many stored commands are on their way at a time.
