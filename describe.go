@@ -24,6 +24,7 @@ type ViewInfo struct {
 	Doc      string   `json:"doc,omitempty"`
 	Indexes  []string `json:"indexes,omitempty"`
 	Follower string   `json:"follower,omitempty"` // the projection that writes it; "" = event handlers do
+	Roles    []string `json:"roles,omitempty"`    // who may read it, when access is checked; none = readers
 }
 
 // Info describes what a runtime runs.
@@ -40,7 +41,7 @@ func (rt *Runtime) Describe() Info {
 		info.Aggregates = append(info.Aggregates, rt.kinds[name].(untyped).describe(rt))
 	}
 	for _, v := range slices.SortedFunc(maps.Values(rt.views), func(a, b *view) int { return cmp.Compare(a.name, b.name) }) {
-		info.Views = append(info.Views, ViewInfo{v.name, v.doc, v.indexes, v.follower})
+		info.Views = append(info.Views, ViewInfo{v.name, v.doc, v.indexes, v.follower, v.roles})
 	}
 	for _, f := range rt.followers {
 		info.Followers = append(info.Followers, f.Name)

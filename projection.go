@@ -24,7 +24,8 @@ type Projection[V any] struct {
 	Doc        string   // one sentence for people
 	Indexes    []string // fields to filter and sort by, by their JSON names, for example "status" or "customer.city"
 	On         []Handler[V]
-	Partitions int // so many workers share the streams; default 1; only without OnBy and DropBy
+	Partitions int      // so many workers share the streams; default 1; only without OnBy and DropBy
+	Roles      []string // who may read it, when access is checked; none = readers
 }
 
 // A Handler folds one type of event into a V. Make one with [On], [OnBy],
@@ -79,7 +80,9 @@ func (p Projection[V]) Find(ctx context.Context, r Reader, q store.Query) iter.S
 }
 
 // View is the view that holds the projection's documents.
-func (p Projection[V]) View() View[V] { return View[V]{Name: p.Name, Doc: p.Doc, Indexes: p.Indexes} }
+func (p Projection[V]) View() View[V] {
+	return View[V]{Name: p.Name, Doc: p.Doc, Indexes: p.Indexes, Roles: p.Roles}
+}
 
 // Fold is the document after the given events of one entity, as a test would
 // like to know. An event that has circumstances is given as a [Recorded].
@@ -125,7 +128,7 @@ func (p Projection[V]) register(rt *Runtime) error {
 	if p.Partitions > 1 && w.derived {
 		return fmt.Errorf("projection %s cannot have partitions: it derives keys from events, so a document may take in events of streams in different partitions", p.Name)
 	}
-	w.view = &view{name: p.Name, doc: p.Doc, indexes: p.Indexes, typ: reflect.TypeFor[V](), follower: p.Name, past: w.past}
+	w.view = &view{name: p.Name, doc: p.Doc, indexes: p.Indexes, roles: p.Roles, typ: reflect.TypeFor[V](), follower: p.Name, past: w.past}
 	if err := rt.addView(w.view); err != nil {
 		return err
 	}

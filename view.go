@@ -19,6 +19,7 @@ type View[V any] struct {
 	Name    string
 	Doc     string   // one sentence for people
 	Indexes []string // fields to filter and sort by, by their JSON names, for example "status" or "customer.city"
+	Roles   []string // who may read it, when access is checked; none = readers
 }
 
 // A Row is a document and its key.
@@ -110,7 +111,7 @@ func (v View[V]) view(r Reader) (*view, error) {
 func (v View[V]) order() int { return 1 }
 
 func (v View[V]) register(rt *Runtime) error {
-	return rt.addView(&view{name: v.Name, doc: v.Doc, indexes: v.Indexes, typ: reflect.TypeFor[V]()})
+	return rt.addView(&view{name: v.Name, doc: v.Doc, indexes: v.Indexes, roles: v.Roles, typ: reflect.TypeFor[V]()})
 }
 
 // view is a View or the documents of a Projection at work in a runtime.
@@ -118,6 +119,7 @@ type view struct {
 	name     string
 	doc      string
 	indexes  []string
+	roles    []string // who may read it; none = readers
 	typ      reflect.Type
 	follower string // the projection that writes it; "" = event handlers do
 	// past yields the documents as a reader of the past sees them, if the
