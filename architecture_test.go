@@ -40,7 +40,7 @@ func within(pkg string, rooms ...string) bool {
 func TestImports(t *testing.T) {
 	users := map[string][]string{
 		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench"},
-		"store":                   {"", "internal/engine", "store/...", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/copylog", "internal/backends"},
+		"store":                   {"", "internal/engine", "store/...", "auth", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/copylog", "internal/backends"},
 		"store/mem":               {"deedtest", "cli"},
 		"store/sqlite":            {"cli", "internal/bench", "internal/backends"},
 		"store/postgres":          {"cli", "internal/backends"},
@@ -54,11 +54,12 @@ func TestImports(t *testing.T) {
 		"internal/copylog":        {"cli"},
 		"store/split":             {"cli"},
 		"store/jetstream":         {"cli", "internal/backends"},
-		"internal/wire":           {"", "internal/bench"},
+		"internal/wire":           {"", "internal/bench", "auth", "httpapi"},
 		"internal/engine":         {""},
 		"internal/client":         {"cli", "internal/simulate", "internal/bench"},
 		"internal/simulate":       {"cli"},
 		"internal/bench":          {"cli"},
+		"auth":                    {"httpapi", "cli"},
 		"httpapi":                 {"cli", "deedtest", "internal/client", "internal/simulate", "internal/bench"},
 		"deedtest":                {},
 		"cli":                     {"cmd/deed"},
