@@ -63,6 +63,29 @@ func (rt *Runtime) authorise(ctx context.Context, a *asked) error {
 	return err
 }
 
+// mayAsk reports whether the caller may ask a command that somebody asked
+// before: to give it other parameters is to ask it.
+func (rt *Runtime) mayAsk(ctx context.Context, s CommandStatus) error {
+	a := &asked{Call: callOf(ctx), name: s.Command, rules: rt.rulesOf(s.Command), stream: s.Stream}
+	var err error
+	if a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: s.ID, Correlation: s.Correlation, Causation: a.Causation, Source: a.Source}); err != nil {
+		return err
+	}
+	return rt.authorise(ctx, a)
+}
+
+// rulesOf returns the rules of a command, known by its full name.
+func (rt *Runtime) rulesOf(name string) Rules {
+	if p, ok := rt.stepwise[name]; ok {
+		return p.rules
+	}
+	noun, verb, _ := strings.Cut(name, ".")
+	if k, ok := rt.kinds[noun].(untyped); ok {
+		return k.rulesOf(verb)
+	}
+	return Rules{}
+}
+
 // poisoned is the data of the one event of a stream "$poison/<id>".
 type poisoned struct {
 	Command string   `json:"command"` // its name

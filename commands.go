@@ -107,6 +107,9 @@ func (c Commands) Correct(ctx context.Context, id string, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := c.rt.mayAsk(ctx, s); err != nil {
+		return err
+	}
 	body, err = c.rt.canonical(s.Command, body)
 	if err != nil {
 		return err
