@@ -89,7 +89,7 @@ func callOf(r *http.Request) (deed.Call, error) {
 		}
 		call.IfVersion = &v
 	}
-	return call, nil
+	return asking(r, call), nil
 }
 
 func unquote(s string) string {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/auth"
 )
 
 // Options adjust a handler. The zero Options are fine.
@@ -25,6 +26,14 @@ type Options struct {
 	// another host are refused, so that no page can reach a server on the
 	// machine it is looked at with by giving that a name of its own. None = any.
 	Hosts []string
+
+	// Auth finds out who asks; each route then takes those only who may use it.
+	// nil = access is not checked: anybody may ask anything.
+	Auth auth.Authenticator
+
+	// Keys are the API keys that /v1/keys looks after; nil = none. Without Auth
+	// anybody who reaches the handler could make themselves a key.
+	Keys *auth.Keys
 }
 
 type api struct {
@@ -32,15 +41,17 @@ type api struct {
 	log     *slog.Logger
 	opts    Options
 	metrics *metrics
+
+	viewRoles map[string][]string // who may read which view; none = readers
 }
 
 // New returns the handler of a runtime's HTTP API.
 func New(rt *deed.Runtime, opts Options) http.Handler {
 	opts.MaxBody = cmp.Or(opts.MaxBody, 1<<20)
-	a := &api{rt: rt, log: cmp.Or(opts.Logger, slog.Default()), opts: opts, metrics: newMetrics(rt)}
+	a := &api{rt: rt, log: cmp.Or(opts.Logger, slog.Default()), opts: opts, metrics: newMetrics(rt), viewRoles: viewRoles(rt)}
 	mux := http.NewServeMux()
-	for pattern, h := range a.routes() {
-		mux.Handle(pattern, h)
+	for _, r := range a.routes() {
+		mux.Handle(r.pattern, a.guarded(r))
 	}
 	// A page of another site must not be able to ask commands.
 	guard := http.NewCrossOriginProtection()
@@ -76,50 +87,6 @@ func (a *api) handle(h handler) http.Handler {
 			a.fail(w, r, err)
 		}
 	})
-}
-
-// routes lists every route.
-func (a *api) routes() map[string]http.Handler {
-	routes := map[string]http.Handler{"GET /metrics": a.metrics.handler()}
-	for pattern, h := range map[string]handler{
-		"POST /v1/{aggregate}/{id}/{command}": a.command,
-		"POST /v1/{aggregate}/{command}":      a.command,
-		"GET /v1/{aggregate}/{id}":            a.state,
-
-		"GET /v1/commands":               a.commands,
-		"GET /v1/commands/{id}":          a.commandStatus,
-		"GET /v1/commands/{id}/live":     a.liveCommand,
-		"POST /v1/commands/{id}/cancel":  a.cancelCommand,
-		"POST /v1/commands/{id}/resume":  a.resumeCommand,
-		"POST /v1/commands/{id}/retry":   a.resumeCommand,
-		"POST /v1/commands/{id}/correct": a.correctCommand,
-
-		"GET /v1/streams/{category}/{id...}": a.stream,
-		"GET /v1/events":                     a.events,
-		"GET /v1/events/live":                a.live,
-
-		"GET /v1/views/{view}":       a.documents,
-		"GET /v1/views/{view}/{key}": a.document,
-
-		"GET /v1/nodes":                     a.nodes,
-		"GET /v1/followers":                 a.followers,
-		"POST /v1/followers/{name}/pause":   a.pause,
-		"POST /v1/followers/{name}/resume":  a.resume,
-		"POST /v1/followers/{name}/rebuild": a.rebuild,
-
-		"GET /v1/dead-letters":               a.deadLetters,
-		"GET /v1/dead-letters/{id}":          a.deadLetter,
-		"POST /v1/dead-letters/{id}/redrive": a.redrive,
-		"POST /v1/dead-letters/{id}/discard": a.discard,
-
-		"GET /v1":     a.describe,
-		"GET /livez":  a.alive,
-		"GET /readyz": a.ready,
-		"/":           a.nowhere,
-	} {
-		routes[pattern] = a.handle(h)
-	}
-	return routes
 }
 
 // nowhere answers what no route does.

@@ -12,9 +12,24 @@ import (
 
 type requestKey struct{}
 
+// A request is what the log says of one.
+type request struct {
+	id    string
+	actor string // "" = not known
+}
+
 func requestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestKey{}).(string)
-	return id
+	if r, ok := ctx.Value(requestKey{}).(*request); ok {
+		return r.id
+	}
+	return ""
+}
+
+// noteActor tells the log of requests who asks.
+func noteActor(ctx context.Context, actor string) {
+	if r, ok := ctx.Value(requestKey{}).(*request); ok {
+		r.actor = actor
+	}
 }
 
 // traceOf returns the trace id of a traceparent header (W3C Trace Context),
@@ -55,7 +70,8 @@ func (a *api) observe(next http.Handler) http.Handler {
 		}
 		w.Header().Set("X-Request-Id", id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, id))
+		of := &request{id: id}
+		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, of))
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(rec, r)
 		d := time.Since(start)
@@ -66,7 +82,7 @@ func (a *api) observe(next http.Handler) http.Handler {
 		}
 		if a.log.Enabled(r.Context(), level) {
 			a.log.LogAttrs(r.Context(), level, "request", slog.String("method", r.Method), slog.String("path", r.URL.Path),
-				slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.Duration("took", d), slog.String("request", id))
+				slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.Duration("took", d), slog.String("request", id), slog.String("actor", of.actor))
 		}
 	})
 }

@@ -2,9 +2,7 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"time"
 
@@ -191,13 +189,8 @@ func (a *api) reason(w http.ResponseWriter, r *http.Request) (string, error) {
 	var body struct {
 		Reason string `json:"reason"`
 	}
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, a.opts.MaxBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&body); err != nil && err != io.EOF {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return "", err
-		}
-		return "", deed.Invalid{Detail: `the body must be {"reason": "..."}`}
+	if err := a.decode(w, r, &body); err != nil {
+		return "", err
 	}
 	return body.Reason, nil
 }

@@ -28,7 +28,8 @@ type Problem struct {
 	Errors  []FieldProblem `json:"errors,omitempty"`  // what is wrong with which field, if code is invalid
 	Request string         `json:"request,omitempty"` // the request's id, as in the log of the server
 
-	retry time.Duration // when to ask again
+	retry     time.Duration // when to ask again
+	challenge string        // what to show instead (WWW-Authenticate)
 }
 
 // A FieldProblem says what is wrong with a field of the request.
@@ -70,6 +71,9 @@ func problemOf(err error) Problem {
 		quota    deed.QuotaExceeded
 		given    Problem
 	)
+	if p, ok := authProblem(err); ok {
+		return p
+	}
 	switch {
 	case errors.As(err, &given):
 		return given
@@ -116,7 +120,7 @@ func problemOf(err error) Problem {
 // plain is an error's text without the names of packages.
 func plain(err error) string {
 	s := err.Error()
-	for _, prefix := range []string{"deed: ", "engine: ", "store: ", "unknown name: ", "invalid argument: "} {
+	for _, prefix := range []string{"deed: ", "engine: ", "store: ", "unknown name: ", "invalid argument: ", "auth: ", "invalid: "} {
 		s = strings.TrimPrefix(s, prefix)
 	}
 	return s
@@ -197,6 +201,9 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if rejected, ok := errors.AsType[deed.Rejected](err); ok && rejected.Replay {
 		w.Header().Set("Idempotent-Replay", "true")
+	}
+	if p.challenge != "" {
+		w.Header().Set("WWW-Authenticate", p.challenge)
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)

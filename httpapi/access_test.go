@@ -1,0 +1,469 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/auth"
+	"github.com/deed-dev/deed/deedtest"
+	"github.com/deed-dev/deed/httpapi"
+	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/mem"
+)
+
+type (
+	jar   struct{ Coins int }
+	paid  struct{ N int }
+	drop  struct{ N int }
+	shake struct{}
+)
+
+func (e paid) Apply(j *jar)                           { j.Coins += e.N }
+func (c drop) Decide(jar) ([]deed.Event[jar], error)  { return []deed.Event[jar]{paid(c)}, nil }
+func (shake) Decide(j jar) ([]deed.Event[jar], error) { return []deed.Event[jar]{paid{}}, nil }
+
+// jars is a domain with a command and a view that name roles, and a command
+// and a view that do not.
+func jars() deed.Domain {
+	on := []deed.Handler[jar]{deed.On(func(j *jar, e paid) { e.Apply(j) })}
+	return deed.Domain{Name: "jars", Parts: []deed.Part{
+		deed.Aggregate[jar]{
+			Name:     "jar",
+			Events:   map[string]deed.Event[jar]{"paid": paid{}},
+			Commands: map[string]deed.Command[jar]{"drop": deed.Ruled(drop{}, deed.Rules{Roles: []string{"saver"}}), "shake": shake{}},
+		},
+		deed.Projection[jar]{Name: "open", On: on},
+		deed.Projection[jar]{Name: "books", On: on, Roles: []string{"clerk"}},
+		deed.View[jar]{Name: "vault", Roles: []string{"clerk", "saver"}},
+	}}
+}
+
+// A gate is a server that checks access with keys, and somebody at its door.
+type gate struct {
+	base string
+	keys *auth.Keys
+	log  *diary
+}
+
+func newGate(t testing.TB, s store.Store, rt *deed.Runtime, more ...auth.Authenticator) gate {
+	t.Helper()
+	g := gate{keys: auth.NewKeys(s), log: &diary{}}
+	log := slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	srv := httptest.NewServer(httpapi.New(rt, httpapi.Options{Logger: log, Auth: auth.Chain(append(more, g.keys)...), Keys: g.keys}))
+	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
+	g.base = srv.URL
+	return g
+}
+
+// A diary is a log that can be read while it is written.
+type diary struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (d *diary) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.all.Write(b)
+}
+
+func (d *diary) String() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.all.String()
+}
+
+// key makes a key for somebody with roles.
+func (g gate) key(t testing.TB, actor string, roles ...string) (auth.Key, string) {
+	t.Helper()
+	k, text, err := g.keys.Create(t.Context(), auth.By{Actor: "root"}, auth.NewKey{Actor: actor, Roles: roles})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, text
+}
+
+// ask sends a request with a key, and returns its status and header, and the
+// body of an answer that has an end.
+func ask(t testing.TB, base, method, path, body, key string, headers ...string) (int, http.Header, []byte) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key != "" {
+		r.Header.Set("Authorization", "Bearer "+key)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.Header.Get("Content-Type") == "text/event-stream" {
+		return resp.StatusCode, resp.Header, nil
+	}
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, data
+}
+
+// A sample is a request, and which roles of those in the matrix may ask it.
+type sample struct {
+	target, body string
+	roles        []string
+}
+
+var (
+	nobody    = []string{}
+	reading   = []string{"reader", "operator"}
+	operating = []string{"operator"}
+	all       = []string{"", "none", "reader", "operator", "saver", "clerk"} // "" = without a key
+	known     = all[1:]
+)
+
+// samples has requests for every route. Administrators may ask all of them.
+var samples = map[string][]sample{
+	"POST /v1/{aggregate}/{id}/{command}": {{"/v1/jar/a/drop", `{"N":1}`, []string{"saver"}}, {"/v1/jar/a/shake", "", nobody}},
+	"POST /v1/{aggregate}/{command}":      {{"/v1/jar/drop", `{"N":1}`, []string{"saver"}}, {"/v1/jar/shake", "", nobody}},
+	"GET /v1/{aggregate}/{id}":            {{"/v1/jar/a", "", reading}, {"/v1/jar/a?version=1", "", reading}, {"/v1/none/a", "", reading}},
+	"GET /v1/commands":                    {{"/v1/commands", "", reading}},
+	"GET /v1/commands/{id}":               {{"/v1/commands/c-1", "", reading}, {"/v1/commands/none", "", reading}, {"/v1/commands/c-2", "", append(reading, "saver")}},
+	"GET /v1/commands/{id}/live":          {{"/v1/commands/c-1/live", "", reading}, {"/v1/commands/c-2/live", "", append(reading, "saver")}},
+	"POST /v1/commands/{id}/cancel":       {{"/v1/commands/c-1/cancel", "", operating}, {"/v1/commands/c-2/cancel", "", append(operating, "saver")}},
+	"POST /v1/commands/{id}/resume":       {{"/v1/commands/c-1/resume", "", operating}, {"/v1/commands/c-2/resume", "", append(operating, "saver")}},
+	"POST /v1/commands/{id}/retry":        {{"/v1/commands/c-1/retry", "", operating}, {"/v1/commands/none/retry", "", operating}},
+	"POST /v1/commands/{id}/correct":      {{"/v1/commands/c-1/correct", "", nobody}, {"/v1/commands/c-2/correct", `{"N":1}`, []string{"saver"}}, {"/v1/commands/none/correct", "", known}},
+	"GET /v1/streams/{category}/{id...}":  {{"/v1/streams/jar/a", "", reading}, {"/v1/streams/$audit/keys", "", reading}},
+	"GET /v1/events":                      {{"/v1/events", "", reading}},
+	"GET /v1/events/live":                 {{"/v1/events/live", "", reading}},
+	"GET /v1/views/{view}": {
+		{"/v1/views/open", "", reading}, {"/v1/views/books", "", []string{"clerk"}}, {"/v1/views/vault", "", []string{"clerk", "saver"}}, {"/v1/views/none", "", reading},
+	},
+	"GET /v1/views/{view}/{key}": {
+		{"/v1/views/open/a", "", reading}, {"/v1/views/books/a", "", []string{"clerk"}}, {"/v1/views/books/a?version=1", "", []string{"clerk"}}, {"/v1/views/vault/a", "", []string{"clerk", "saver"}},
+	},
+	"GET /v1/nodes":                      {{"/v1/nodes", "", operating}},
+	"GET /v1/followers":                  {{"/v1/followers", "", operating}},
+	"POST /v1/followers/{name}/pause":    {{"/v1/followers/open/pause", "", operating}},
+	"POST /v1/followers/{name}/resume":   {{"/v1/followers/open/resume", "", operating}},
+	"POST /v1/followers/{name}/rebuild":  {{"/v1/followers/none/rebuild", "", operating}},
+	"GET /v1/dead-letters":               {{"/v1/dead-letters", "", operating}},
+	"GET /v1/dead-letters/{id}":          {{"/v1/dead-letters/open.1", "", operating}},
+	"POST /v1/dead-letters/{id}/redrive": {{"/v1/dead-letters/open.1/redrive", "", operating}},
+	"POST /v1/dead-letters/{id}/discard": {{"/v1/dead-letters/open.1/discard", `{"reason":"r"}`, operating}},
+	"GET /v1/keys":                       {{"/v1/keys", "", nobody}},
+	"POST /v1/keys":                      {{"/v1/keys", `{"actor":"bob","roles":["admin"]}`, nobody}},
+	"POST /v1/keys/{id}/revoke":          {{"/v1/keys/none/revoke", "", nobody}},
+	"POST /v1/keys/{id}/rotate":          {{"/v1/keys/none/rotate", "", nobody}},
+	"GET /v1":                            {{"/v1", "", reading}},
+	"GET /metrics":                       {{"/metrics", "", operating}},
+	"GET /livez":                         {{"/livez", "", all}},
+	"GET /readyz":                        {{"/readyz", "", all}},
+	"/":                                  {{"/nothing", "", known}, {"/v1/none", "", known}},
+}
+
+// Every route takes those whom it should and nobody else. A route that is not
+// in samples fails the test, and so does one that does not say for whom it is.
+func TestAccessMatrix(t *testing.T) {
+	s := mem.New()
+	rt := deedtest.StartOn(t, s, jars())
+	g := newGate(t, s, rt)
+	_, admin := g.key(t, "root", "admin")
+	ask(t, g.base, "POST", "/v1/jar/a/shake", "", admin, "Idempotency-Key", "c-1")
+	keys := map[string]string{"": ""}
+	for _, role := range known {
+		_, keys[role] = g.key(t, role, role)
+	}
+	ask(t, g.base, "POST", "/v1/jar/b/drop", `{"N":1}`, keys["saver"], "Idempotency-Key", "c-2")
+	bad := badKeys(t, g)
+	patterns := httpapi.Patterns(rt)
+	for pattern := range samples {
+		if _, ok := patterns[pattern]; !ok {
+			t.Errorf("there is no route %q any more", pattern)
+		}
+	}
+	asked := 0
+	for pattern, says := range patterns {
+		if !says || len(samples[pattern]) == 0 {
+			t.Errorf("the route %q does not say for whom it is, or has no samples in this test", pattern)
+		}
+		method, _, found := strings.Cut(pattern, " ")
+		if !found {
+			method = "GET"
+		}
+		for _, sm := range samples[pattern] {
+			is := func(who, key string, want int) {
+				t.Helper()
+				asked++
+				status, h, body := ask(t, g.base, method, sm.target, sm.body, key)
+				denied := status == http.StatusUnauthorized || status == http.StatusForbidden
+				if want == 0 && (denied || status >= 500) || want > 0 && status != want || (status == 401) != (h.Get("WWW-Authenticate") != "") {
+					t.Errorf("%s %s as %s: %d, want %d: %s", method, sm.target, who, status, want, body)
+				}
+				var p httpapi.Problem
+				if code := map[int]string{401: httpapi.CodeUnauthenticated, 403: httpapi.CodeForbidden}[status]; denied && (json.Unmarshal(body, &p) != nil || p.Code != code) {
+					t.Errorf("%s %s as %s: %s", method, sm.target, who, body)
+				}
+			}
+			for who, key := range keys {
+				want := http.StatusForbidden
+				if slices.Contains(sm.roles, who) {
+					want = 0
+				} else if who == "" {
+					want = http.StatusUnauthorized
+				}
+				is("role "+who, key, want)
+			}
+			is("admin", admin, 0)
+			for who, key := range bad {
+				want := http.StatusUnauthorized
+				if slices.Contains(sm.roles, "") {
+					want = 0
+				}
+				is(who, key, want)
+			}
+		}
+	}
+	t.Logf("%d routes, %d requests", len(patterns), asked)
+}
+
+// badKeys are keys of an administrator that are good no longer, or never were.
+func badKeys(t *testing.T, g gate) map[string]string {
+	t.Helper()
+	revoked, revokedText := g.key(t, "root", "admin")
+	if _, err := g.keys.Revoke(t.Context(), auth.By{}, revoked.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	soon := time.Now().Add(50 * time.Millisecond)
+	_, expired, err := g.keys.Create(t.Context(), auth.By{}, auth.NewKey{Actor: "root", Roles: []string{"admin"}, Expires: soon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Until(soon))
+	_, other := newGate(t, mem.New(), deedtest.Start(t, jars())).key(t, "root", "admin")
+	return map[string]string{"revoked": revokedText, "expired": expired, "key of another store": other, "garbage": "garbage"}
+}
+
+// What a key does is its actor's, whatever the request says; administrators
+// may act on behalf of others, and that is recorded.
+func TestActors(t *testing.T) {
+	s := mem.New()
+	g := newGate(t, s, deedtest.StartOn(t, s, jars()))
+	_, saver := g.key(t, "ann", "saver")
+	_, operator := g.key(t, "olga", "operator")
+	_, admin := g.key(t, "root", "admin")
+	type circumstances struct{ Actor, Source string }
+	last := func(stream string) (c circumstances) {
+		t.Helper()
+		for rec, err := range s.Read(t.Context(), stream, store.Range{Backward: true, Limit: 1}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal(rec.Meta, &c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return c
+	}
+	for _, c := range []struct {
+		key, path, body, stream string
+		says                    string
+		want                    circumstances
+	}{
+		{saver, "/v1/jar/a/drop", `{"N":1}`, "jar/a", "", circumstances{"ann", "http"}},
+		{saver, "/v1/jar/a/drop", `{"N":1}`, "jar/a", "root", circumstances{"ann", "http"}},
+		{operator, "/v1/followers/open/pause", "", "$audit/followers", "root", circumstances{"olga", "http"}},
+		{admin, "/v1/jar/a/drop", `{"N":1}`, "jar/a", "", circumstances{"root", "http"}},
+		{admin, "/v1/jar/a/drop", `{"N":1}`, "jar/a", "bob", circumstances{"bob", "http by root"}},
+		{admin, "/v1/keys", `{"actor":"x","roles":[]}`, "$audit/keys", "bob", circumstances{"bob", "http by root"}},
+	} {
+		status, _, body := ask(t, g.base, "POST", c.path, c.body, c.key, "X-Actor", c.says)
+		if got := last(c.stream); status >= 300 || got != c.want {
+			t.Errorf("%s as %q: %d %s is recorded as %+v, want %+v", c.path, c.says, status, body, got, c.want)
+		}
+	}
+}
+
+// A key that one node revokes is refused by another, and what it was being
+// told there ends, within five seconds.
+func TestRevocationWithinSeconds(t *testing.T) {
+	s := mem.New()
+	here, there := newGate(t, s, deedtest.StartOn(t, s, jars())), newGate(t, s, deedtest.StartOn(t, s, jars()))
+	k, text := here.key(t, "ann", "reader")
+	_, admin := here.key(t, "root", "admin")
+	r, err := http.NewRequestWithContext(t.Context(), "GET", there.base+"/v1/events/live", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Api-Key", text)
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	}
+	defer resp.Body.Close()
+	if status, _, body := ask(t, here.base, "POST", "/v1/keys/"+k.ID+"/revoke", `{"reason":"leaked"}`, admin); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	start := time.Now()
+	if status, _, body := ask(t, here.base, "GET", "/v1/events", "", text); status != 401 || !strings.Contains(string(body), "revoked") {
+		t.Errorf("here: %d %s", status, body)
+	}
+	for status := 200; status != 401; time.Sleep(20 * time.Millisecond) {
+		if status, _, _ = ask(t, there.base, "GET", "/v1/events", "", text); time.Since(start) > 5*time.Second {
+			t.Fatal("the other node takes the key still")
+		}
+	}
+	refused := time.Since(start)
+	if _, err := io.Copy(io.Discard, bufio.NewReader(resp.Body)); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("the live tail went on for %v", took)
+	} else {
+		t.Logf("refused after %v, the live tail ended after %v", refused.Round(time.Millisecond), took.Round(time.Millisecond))
+	}
+}
+
+// Keys are looked after over the API. No key is ever in an answer again, nor
+// in the log; who asks is.
+func TestKeysOverHTTP(t *testing.T) {
+	s := mem.New()
+	g := newGate(t, s, deedtest.StartOn(t, s, jars()))
+	_, admin := g.key(t, "root", "admin")
+	var made, rotated httpapi.IssuedKey
+	act := func(path, body string, want int, into any) http.Header {
+		t.Helper()
+		status, h, data := ask(t, g.base, "POST", path, body, admin)
+		if status != want {
+			t.Fatalf("%s %s: %d %s", path, body, status, data)
+		}
+		if err := json.Unmarshal(data, into); err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	if h := act("/v1/keys", `{"actor":"ann","roles":["reader"],"expires":"2999-01-01T00:00:00Z","note":"n"}`, 201, &made); h.Get("Cache-Control") != "no-store" {
+		t.Error("an answer with a key in it may be kept")
+	}
+	act("/v1/keys/"+made.ID+"/rotate", `{"overlap":"1h"}`, 200, &rotated)
+	for _, text := range []string{made.Text, rotated.Text} {
+		if status, _, body := ask(t, g.base, "GET", "/v1/views/open", "", text); status != 200 {
+			t.Errorf("%d %s", status, body)
+		}
+	}
+	status, _, list := ask(t, g.base, "GET", "/v1/keys?limit=10", "", admin)
+	var page httpapi.KeyPage
+	if err := json.Unmarshal(list, &page); err != nil || status != 200 || len(page.Keys) != 2 {
+		t.Errorf("%d %s", status, list)
+	}
+	for _, text := range []string{made.Text, rotated.Text, admin} {
+		secret := text[strings.LastIndex(text, "_")+1:]
+		for where, b := range map[string]string{"list": string(list), "log": g.log.String()} {
+			if strings.Contains(b, secret) {
+				t.Errorf("a secret is in the %s", where)
+			}
+		}
+	}
+	for try := 0; !strings.Contains(g.log.String(), "actor=ann"); try++ { // a request is logged after it was answered
+		if time.Sleep(10 * time.Millisecond); try > 200 {
+			t.Fatal("the log does not say who asks")
+		}
+	}
+	for _, c := range []struct {
+		path, body string
+		status     int
+	}{
+		{"/v1/keys", `{}`, 400}, {"/v1/keys", `{"actor":"a","secret":"x"}`, 400}, {"/v1/keys", `{"actor":"a","actor":"b"}`, 400},
+		{"/v1/keys", `[]`, 400}, {"/v1/keys", `{"actor":"a","roles":[""]}`, 400}, {"/v1/keys", `{"actor":"a","expires":"2001-01-01T00:00:00Z"}`, 400},
+		{"/v1/keys", `{"actor":"a","expires":"soon"}`, 400}, {"/v1/keys?x=1", `{"actor":"a"}`, 400},
+		{"/v1/keys", `{"actor":"` + strings.Repeat("x", 2<<20) + `"}`, 413},
+		{"/v1/keys/" + made.ID + "/rotate", `{"overlap":"lots"}`, 400}, {"/v1/keys/" + made.ID + "/rotate", `{"overlap":"-1s"}`, 400},
+		{"/v1/keys/" + made.ID + "/explode", `{}`, 404}, {"/v1/keys/none/revoke", `{}`, 404}, {"/v1/keys/none/rotate", ``, 404},
+		{"/v1/keys/" + made.ID + "/revoke", `{"reason":"r"}`, 200}, {"/v1/keys/" + made.ID + "/revoke", ``, 200}, {"/v1/keys/" + made.ID + "/rotate", ``, 409},
+	} {
+		if status, _, body := ask(t, g.base, "POST", c.path, c.body, admin); status != c.status {
+			t.Errorf("%s %.60s: %d %s, want %d", c.path, c.body, status, body, c.status)
+		}
+	}
+}
+
+// Without an authenticator everything is as it was, and there are no keys.
+func TestAccessIsOff(t *testing.T) {
+	base := deedtest.Serve(t, mem.New(), jars())
+	for target, want := range map[string]int{"/v1/views/books": 200, "/v1/followers": 200, "/metrics": 200, "/v1/keys": 404} {
+		if status, _, body := ask(t, base, "GET", target, "", ""); status != want {
+			t.Errorf("%s: %d %s", target, status, body)
+		}
+	}
+	if status, _, body := ask(t, base, "POST", "/v1/jar/a/shake", "", ""); status != 200 {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, _, _ := ask(t, base, "POST", "/v1/keys", `{"actor":"a","roles":["admin"]}`, ""); status != 404 {
+		t.Errorf("a key is made while nobody is asked who they are: %d", status)
+	}
+}
+
+// brokenDoor cannot find out who asks.
+type brokenDoor struct{ err error }
+
+func (b brokenDoor) Authenticate(*http.Request) (auth.Principal, error) {
+	return auth.Principal{}, b.err
+}
+
+func TestNobodyCanTell(t *testing.T) {
+	for _, err := range []error{fmt.Errorf("%w: down", auth.ErrUnavailable), fmt.Errorf("%w: disk full", store.ErrUnavailable)} {
+		srv := httptest.NewServer(httpapi.New(deedtest.Start(t, jars()), httpapi.Options{Auth: brokenDoor{err}, Logger: slog.New(slog.DiscardHandler)}))
+		status, h, body := ask(t, srv.URL, "GET", "/v1/events", "", "x")
+		if status != 503 || h.Get("Retry-After") == "" {
+			t.Errorf("%v: %d %s", err, status, body)
+		}
+		srv.Close()
+	}
+}
+
+// Whatever stands in the header, the answer is a refusal and no failure.
+func FuzzAuthorization(f *testing.F) {
+	s := mem.New()
+	keys := auth.NewKeys(s)
+	tokens, err := auth.NewTokens(auth.TokenOptions{Issuer: "i", Audience: "a", JWKS: keyFile(f)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	h := httpapi.New(deedtest.StartOn(f, s, jars()), httpapi.Options{Auth: auth.Chain(keys, tokens), Keys: keys, Logger: slog.New(slog.DiscardHandler)})
+	for _, s := range []string{"", "Bearer", "Bearer deed_a_b", "Bearer eyJhbGciOiJub25lIn0.e30.", "Basic YTpi", "Bearer a b", "bearer\tx", "Bearer \xff"} {
+		f.Add(s, "")
+		f.Add("", s)
+	}
+	f.Fuzz(func(t *testing.T, authorization, key string) {
+		r := httptest.NewRequest("GET", "/v1/followers", nil)
+		r.Header.Set("Authorization", authorization)
+		if key != "" {
+			r.Header.Set("X-Api-Key", key)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") == "" {
+			t.Errorf("%q %q: %d %s", authorization, key, w.Code, w.Body)
+		}
+	})
+}
