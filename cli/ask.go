@@ -19,7 +19,7 @@ import (
 )
 
 func (a *app) exec() *cobra.Command {
-	var key, ifVersion, actor string
+	var id, ifVersion, actor string
 	var async bool
 	var wait time.Duration
 	cmd := &cobra.Command{
@@ -33,7 +33,7 @@ A command that is handled in the background is waited for, for --wait; what
 becomes of it later, deed command show tells.`,
 		Example: `  deed exec order o-1 create '{"customer":"ann"}'
   deed exec order o-1 submit --if-version 3
-  deed exec order - create @order.json --key 7f1c
+  deed exec order - create @order.json --command-id 7f1c
   deed exec league Blackrock create @league.json --wait 0s`,
 		Args: args(cobra.RangeArgs(3, 4)),
 		RunE: func(cmd *cobra.Command, given []string) error {
@@ -44,8 +44,11 @@ becomes of it later, deed command show tells.`,
 					return err
 				}
 			}
+			if a.key != "" && a.store == "" && !cmd.Flags().Changed("actor") {
+				actor = "" // the key says who asks
+			}
 			headers := map[string]string{}
-			for name, v := range map[string]string{"Idempotency-Key": key, "If-Match": ifVersion, "X-Actor": actor} {
+			for name, v := range map[string]string{"Idempotency-Key": id, "If-Match": ifVersion, "X-Actor": actor} {
 				if v != "" {
 					headers[name] = v
 				}
@@ -73,9 +76,9 @@ becomes of it later, deed command show tells.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&key, "key", "", "the command's id: asking again with it gives the first answer again")
+	f.StringVar(&id, "command-id", "", "the command's id: asking again with it gives the first answer again")
 	f.StringVar(&ifVersion, "if-version", "", "only if the entity is at this version")
-	f.StringVar(&actor, "actor", os.Getenv("USER"), "who asks")
+	f.StringVar(&actor, "actor", os.Getenv("USER"), "who asks; at a server that checks access, administrators only may say so")
 	f.BoolVar(&async, "async", false, "store the command, and have it handled in the background")
 	f.DurationVar(&wait, "wait", 30*time.Second, "how long to wait for a command that is handled in the background, up to 60s")
 	return cmd

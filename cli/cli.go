@@ -111,7 +111,7 @@ func exitCode(err error) int {
 			return exitNotFound
 		case httpapi.CodeConflict, httpapi.CodeInProgress, httpapi.CodeIdempotencyMismatch:
 			return exitConflict
-		case httpapi.CodeForbidden:
+		case httpapi.CodeForbidden, httpapi.CodeUnauthenticated:
 			return exitDenied
 		case httpapi.CodeUnavailable, httpapi.CodeOutcomeUnknown:
 			return exitUnavailable
@@ -132,7 +132,10 @@ func explain(err error) string {
 		if p.Reason != "" {
 			s += ", " + p.Reason
 		}
-		return s + ")"
+		if s += ")"; p.Code == httpapi.CodeUnauthenticated {
+			s += "\nShow a key with DEED_KEY or --key @FILE; `deed key create` makes one."
+		}
+		return s
 	case errors.As(err, &gone):
 		return err.Error() + "\nStart one with `deed serve`, or name another with --server, or read a file directly with --store sqlite:PATH."
 	}
@@ -151,6 +154,7 @@ type app struct {
 	server  string
 	store   string
 	config  string
+	key     string // of this program's user, at the server
 	verbose bool
 	views   string // DSN of a store for documents; "" = the same
 	node    string
@@ -189,12 +193,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
 	f.StringVar(&a.server, "server", "http://localhost:8080", "the server to talk to")
 	f.StringVar(&a.store, "store", "", "open a store instead of talking to a server: "+dsnHelp)
 	f.StringVar(&a.views, "views", "", "keep views and checkpoints in another store than --store, for example sqlite:views.db")
+	f.StringVar(&a.key, "key", "", "the API key or token to show to the server, or @FILE; better set DEED_KEY, which other users of the machine do not see")
 	f.StringVar(&a.config, "config", "", "file of settings (default deed.json, if there is one)")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log every request")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.demo(), a.serve(), a.exec(), a.streamCommand(), a.eventsCommand(), a.view(),
-		a.command(), a.followers(), a.nodes(), a.deadLetters(), a.backup(), a.check(), a.verify(), a.copy(), a.bench(), a.version(),
+		a.command(), a.followers(), a.nodes(), a.deadLetters(), a.keys(), a.backup(), a.check(), a.verify(), a.copy(), a.bench(), a.version(),
 	)
 	return root
 }

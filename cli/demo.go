@@ -65,7 +65,7 @@ func (d *demo) run(ctx context.Context) error {
 	if dsn == "" {
 		dsn = "sqlite:" + filepath.Join(d.data, "deed.db")
 	}
-	s, err := d.listen(ctx, dsn, d.addr, nil)
+	s, err := d.listen(ctx, dsn, d.addr, nil, access{})
 	if err != nil {
 		return err
 	}
@@ -119,6 +119,7 @@ Ask a command yourself:
 	}
 	d.say("\nCtrl-C stops.\n\n")
 	d.warn(s.store)
+	d.say("%s", unchecked)
 }
 
 // report says now and then what is going on.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/auth"
 	"github.com/deed-dev/deed/httpapi"
 	"github.com/deed-dev/deed/internal/client"
 	"github.com/deed-dev/deed/store"
@@ -73,7 +74,12 @@ func (r *running) stop() error {
 // occasion, and what to do at the end.
 func (a *app) connect(ctx context.Context) (*client.Client, func() error, error) {
 	if a.store == "" {
-		return client.New(a.server), func() error { return nil }, nil
+		c := client.New(a.server)
+		var err error
+		if c.Key, err = a.secret(); err != nil {
+			return nil, nil, err
+		}
+		return c, func() error { return nil }, nil
 	}
 	level := slog.LevelError
 	if a.verbose {
@@ -87,7 +93,9 @@ func (a *app) connect(ctx context.Context) (*client.Client, func() error, error)
 	if err := r.settle(ctx); err != nil {
 		return nil, nil, errors.Join(err, r.stop())
 	}
-	return client.In(httpapi.New(r.rt, httpapi.Options{Logger: log, Version: programVersion()})), r.stop, nil
+	// Whoever can open the store may do anything with it: nothing is checked.
+	h := httpapi.New(r.rt, httpapi.Options{Logger: log, Version: programVersion(), Keys: auth.NewKeys(r.store)})
+	return client.In(h), r.stop, nil
 }
 
 // with calls f with a client.

@@ -21,23 +21,27 @@ const grace = 10 * time.Second
 func (a *app) serve() *cobra.Command {
 	var addr string
 	var hosts []string
+	var who access
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the program's domains over HTTP",
 		Example: `  deed serve
-  deed serve --store sqlite:/var/lib/shop/deed.db --addr :8080`,
+  deed serve --store sqlite:/var/lib/shop/deed.db --addr :8080
+  deed serve --auth keys                   # whoever asks needs a key, see deed key
+  deed serve --oidc-issuer https://id.example.com --oidc-audience shop`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dsn := a.store
 			if dsn == "" {
 				dsn = "sqlite:deed.db"
 			}
-			s, err := a.listen(cmd.Context(), dsn, addr, hosts)
+			s, err := a.listen(cmd.Context(), dsn, addr, hosts, who)
 			if err != nil {
 				return err
 			}
-			a.say("deed serves %s on %s\n", dsn, s.url)
+			a.say("deed serves %s on %s\n", hidden(dsn), s.url)
 			a.warn(s.running.store)
+			a.announce(cmd.Context(), s.guard, dsn)
 			return s.until(cmd.Context())
 		},
 	}
@@ -45,6 +49,7 @@ func (a *app) serve() *cobra.Command {
 	cmd.Flags().StringVar(&a.node, "node", "", "name of this process among those that share the store (default: host, process id and something random)")
 	cmd.Flags().DurationVar(&a.lease, "lease", 6*time.Second, "after which others take over from a node that is silent")
 	cmd.Flags().StringSliceVar(&hosts, "host", nil, "name under which the server is reached, for example through a proxy; may be repeated (default: this machine's only, on a loopback address)")
+	who.flags(cmd.Flags())
 	return cmd
 }
 
@@ -71,20 +76,24 @@ func (a *app) warn(s store.Store) {
 	if reason := store.VolatileReason(s); reason != "" {
 		a.say("NOT DURABLE: %s\n", reason)
 	}
-	a.say("Anybody who reaches the address may ask anything: there are no roles yet. Keep it on a trusted network.\n")
 }
 
 // A server is a runtime behind a listener.
 type server struct {
 	*running
-	url  string
-	http *http.Server
-	done chan error
-	end  context.CancelFunc // of requests without an end, such as the live tail
+	guard guard
+	url   string
+	http  *http.Server
+	done  chan error
+	end   context.CancelFunc // of requests without an end, such as the live tail
 }
 
 // listen starts the domains and serves them.
-func (a *app) listen(ctx context.Context, dsn, addr string, hosts []string) (*server, error) {
+func (a *app) listen(ctx context.Context, dsn, addr string, hosts []string, who access) (*server, error) {
+	tokens, err := who.tokens()
+	if err != nil {
+		return nil, err
+	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("%w; choose another address with --addr HOST:PORT, for example --addr localhost:8081", err)
@@ -93,8 +102,9 @@ func (a *app) listen(ctx context.Context, dsn, addr string, hosts []string) (*se
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
-	s := &server{running: r, url: "http://" + ln.Addr().String(), done: make(chan error, 1)}
-	s.http = httpapi.NewServer(httpapi.New(r.rt, httpapi.Options{Logger: a.logger(), Version: programVersion(), Hosts: names(ln.Addr(), hosts)}))
+	g := who.guard(r.store, tokens)
+	s := &server{running: r, guard: g, url: "http://" + ln.Addr().String(), done: make(chan error, 1)}
+	s.http = httpapi.NewServer(httpapi.New(r.rt, httpapi.Options{Logger: a.logger(), Version: programVersion(), Hosts: names(ln.Addr(), hosts), Auth: g.Authenticator, Keys: g.keys}))
 	base, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.end = end
 	s.http.BaseContext = func(net.Listener) context.Context { return base }

@@ -22,6 +22,7 @@ import (
 // A Client asks one server.
 type Client struct {
 	Base string // for example "http://localhost:8080"
+	Key  string // API key or token; "" = none
 	HTTP *http.Client
 }
 
@@ -76,6 +77,7 @@ func (c *Client) Do(ctx context.Context, method, path string, headers map[string
 		return nil, err
 	}
 	r.Header.Set("Content-Type", "application/json")
+	c.show(r)
 	for k, v := range headers {
 		r.Header.Set(k, v)
 	}
@@ -103,6 +105,13 @@ func (c *Client) Do(ctx context.Context, method, path string, headers map[string
 		return resp.Header, nil
 	}
 	return resp.Header, json.Unmarshal(data, out)
+}
+
+// show shows the client's key.
+func (c *Client) show(r *http.Request) {
+	if c.Key != "" {
+		r.Header.Set("Authorization", "Bearer "+c.Key)
+	}
 }
 
 // Path makes a path of parts, escaping each, and appends a query.
@@ -166,6 +175,7 @@ func (c *Client) tailOnce(ctx context.Context, path string, after *string, failu
 	if err != nil {
 		return err
 	}
+	c.show(r)
 	if *after != "" {
 		r.Header.Set("Last-Event-ID", *after)
 	}
