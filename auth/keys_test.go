@@ -178,7 +178,7 @@ func TestKeysThatCannotBe(t *testing.T) {
 	for name, n := range map[string]NewKey{
 		"no actor": {}, "long actor": {Actor: long}, "line in the actor": {Actor: "a\nb"}, "actor that is no text": {Actor: "\xff"},
 		"no role": {Actor: "a", Roles: []string{""}}, "two roles in one": {Actor: "a", Roles: []string{"admin,reader"}},
-		"many roles": {Actor: "a", Roles: make([]string, 51)}, "long note": {Actor: "a", Note: long}, "expired": {Actor: "a", Expires: time.Now()},
+		"many roles": {Actor: "a", Roles: make([]string, 51)}, "long note": {Actor: "a", Note: long}, "expired": {Actor: "a", Expires: time.Now().Add(-time.Second)},
 	} {
 		if _, text, err := k.Create(t.Context(), By{}, n); !errors.Is(err, ErrInput) || text != "" {
 			t.Errorf("%s: %v", name, err)
