@@ -16,7 +16,8 @@ func (a *app) bench() *cobra.Command {
 machines, the rates cannot. Takes about two minutes.
 
 With --store it measures a store on a server, in an installation of its own that
-is removed afterwards, together with bare inserts or batches on that server.`,
+is removed afterwards, together with bare inserts or batches on that server, and
+what two processes project beside what one does.`,
 		Example: `  deed bench
   deed bench --events 100000 --seconds 1
   deed bench --store postgres://deed@localhost/shop`,
@@ -38,5 +39,6 @@ is removed afterwards, together with bare inserts or batches on that server.`,
 	f.StringVar(&o.Dir, "dir", "", "folder on the disk to measure (default: a fresh one in this folder)")
 	f.Float64Var(&o.Seconds, "seconds", 3, "how long to measure each rate")
 	f.IntVar(&o.Events, "events", 1_000_000, "events in the log that is read, projected and opened")
+	cmd.AddCommand(a.nodeOfBench())
 	return cmd
 }

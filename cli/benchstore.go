@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/deed-dev/deed/internal/bench"
+	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/postgres"
 	"github.com/deed-dev/deed/store/split"
 )
@@ -59,6 +60,11 @@ func (a *app) benchStore(ctx context.Context, o bench.Options) (r bench.Report, 
 		return r, err
 	}
 	defer done()
+	if store.IsShared(s) {
+		server.Node = func(ctx context.Context, name string) (func() error, error) {
+			return a.benchNode(ctx, dsnOf(a.store, in), name)
+		}
+	}
 	return bench.RunServer(ctx, server, o)
 }
 

@@ -23,6 +23,10 @@ type Server struct {
 	What string // Raw does, for people
 	// Single is a target for the ratio to one Raw of 1 after the other; 0 = none.
 	Single float64
+	// Node starts a process of its own that is a node on the store ([RunNode])
+	// and may use one core; the function it returns ends that. Nil if only one
+	// process can use the store.
+	Node func(ctx context.Context, name string) (stop func() error, err error)
 }
 
 // RunServer measures a store on a server as ratios to the server itself.
@@ -38,6 +42,12 @@ func (r *run) server(s Server) error {
 	tell := func(what string) {
 		if r.Progress != nil {
 			fmt.Fprintf(r.Progress, "measuring %s ...\n", what)
+		}
+	}
+	if s.Node != nil { // at first: a server that tidies up after much was written has no core to spare
+		tell("one node, then two")
+		if err := r.nodes(s); err != nil {
+			return err
 		}
 	}
 	tell("the store")
