@@ -51,7 +51,11 @@ func (f *follower) run(ctx context.Context) {
 			continue
 		}
 		failures++
-		f.log.Error("follower waits", "follower", f.Name, "error", err)
+		level := slog.LevelError
+		if isConflict(err) { // nodes that start together make the same documents: one of them is first
+			level = slog.LevelInfo
+		}
+		f.log.Log(ctx, level, "follower waits", "follower", f.Name, "error", err)
 		f.fail(err)
 		select {
 		case <-ctx.Done():

@@ -205,7 +205,9 @@ func (w *worker) measure(now time.Time) {
 }
 
 func (w *worker) fails(err error) {
-	if !errors.Is(err, errFenced) {
+	if errors.Is(err, errFenced) {
+		w.log.Info("follower overtaken: nothing of its last batch was recorded")
+	} else {
 		w.log.Error("follower waits", "error", err)
 	}
 	w.mu.Lock()
