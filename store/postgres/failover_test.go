@@ -3,8 +3,6 @@ package postgres_test
 import (
 	"errors"
 	"flag"
-	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,28 +13,12 @@ import (
 
 var failovers = flag.Int("failovers", 2, "times that the primary is killed under load")
 
-// pair starts a primary and a standby for which its commits wait, and returns an
-// address with both.
-func pair(t *testing.T) (primary, standby *pgtest.Server, dsn string) {
-	t.Helper()
-	primary = run(t)
-	standby, stop, err := primary.Standby(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stop)
-	if err := primary.Synchronous(); err != nil {
-		t.Fatal(err)
-	}
-	one := fmt.Sprintf("127.0.0.1:%d", primary.Port)
-	return primary, standby, strings.Replace(primary.DSN("deed"), one, fmt.Sprintf("%s,127.0.0.1:%d", one, standby.Port), 1) + "&target_session_attrs=read-write"
-}
-
 // The primary is killed under load and the standby takes over. Nothing that was
 // acknowledged is lost, and the store goes on by itself.
 func TestFailover(t *testing.T) {
 	t.Parallel()
-	primary, standby, dsn := pair(t)
+	primary, standby := pgtest.Pair(t)
+	dsn := primary.With(standby, "deed")
 	s := openWith(t, dsn, quick)
 	l := start(t, s, "a")
 	for n := range *failovers {
@@ -50,16 +32,7 @@ func TestFailover(t *testing.T) {
 		before = l.count()
 		eventually(t, 20*time.Second, "the store goes on by itself", func() bool { return l.count() > before })
 		t.Logf("failover %d: appends again after %v", n+1, time.Since(start).Round(time.Millisecond))
-		port := primary.Port
-		next, stop, err := standby.Standby(port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(stop)
-		primary, standby = standby, next
-		if err := primary.Synchronous(); err != nil {
-			t.Fatal(err)
-		}
+		primary, standby = standby, standby.Follow(t, primary.Port)
 	}
 	l.end(t, s)
 	t.Logf("%d acknowledged, %d failures, %d answers lost", len(l.acked), l.failed, len(l.maybe))
@@ -69,7 +42,8 @@ func TestFailover(t *testing.T) {
 // asked for again and is on the primary already: a failover would lose it.
 func TestRepeatedAppendWaitsForStandby(t *testing.T) {
 	t.Parallel()
-	_, standby, dsn := pair(t)
+	primary, standby := pgtest.Pair(t)
+	dsn := primary.With(standby, "deed")
 	s := openWith(t, dsn, &postgres.Options{Timeout: 1500 * time.Millisecond})
 	must[[]store.Written](t)(s.Append(t.Context(), write("a/1", store.None, event(`{}`))))
 	standby.Stop()
