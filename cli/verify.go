@@ -31,8 +31,9 @@ func (a *app) verify() *cobra.Command {
 		Use:   "verify --store DSN",
 		Short: "Prove on your own database that it keeps what deed promises",
 		Long: `Run the suite that every store has to pass against a database of yours: the
-whole contract, races between processes, and random histories over connections
-that stall and break. It works in schemas, folders or streams of its own, and
+whole contract, races between processes, random histories over connections that
+stall and break, and on PostgreSQL late commits, forgotten sessions, a dump and
+its restore (with pg_dump and psql, if they are on the PATH). It works in schemas, folders or streams of its own, and
 removes them afterwards; what is there already it does not touch.
 
 On NATS the leaders of its streams are asked to step down under load. With --kill
@@ -53,8 +54,11 @@ again ({server} is its name): this does touch what else runs on that server.`,
 			if err := f.check(isCluster); err != nil {
 				return err
 			}
-			if isCluster {
+			switch p.(type) {
+			case cluster:
 				o.Extra = f.checks(c)
+			case database:
+				o.Extra = verify.Postgres()
 			}
 			if o.Only, err = regexp.Compile(only); err != nil {
 				return usageError{fmt.Errorf("--only: %w", err)}
@@ -156,6 +160,11 @@ func (s schema) Open(ctx context.Context, net *verify.Net) (store.Store, error) 
 }
 
 func (s schema) Shared() bool { return true }
+
+// Database implements verify.InPostgres.
+func (s schema) Database() verify.Database {
+	return verify.Database{DSN: postgres.WithoutSchema(s.dsn), Schema: s.name, Events: "events"}
+}
 
 func (s schema) Drop(ctx context.Context) error {
 	return postgres.Drop(ctx, s.dsn, &postgres.Options{Schema: s.name})

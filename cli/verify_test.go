@@ -29,7 +29,7 @@ func TestVerify(t *testing.T) {
 				t.Fatalf("%v: %s", err, out.String())
 			}
 			if notHere := map[string]int{"jetstream": 2}[name]; r.NotHere != notHere {
-				t.Errorf("%d checks do not apply, want %d: a single server has no other leader", r.NotHere, notHere)
+				t.Errorf("%d checks do not apply, want %d: a single server has no other leader: %s", r.NotHere, notHere, out.String())
 			}
 			if code != 0 || r.Failed > 0 || r.Passed < 80 || r.Warning != "" {
 				t.Errorf("exit %d, %d passed, %d failed, %q", code, r.Passed, r.Failed, r.Warning)

@@ -1,10 +1,11 @@
 // Package verify is the suite that people run against their own database: the
-// whole contract of stores, races between processes, and random histories over
-// connections that stall and break.
+// whole contract of stores, races between processes, random histories over
+// connections that stall and break, and what only one kind of store has to show.
 package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"

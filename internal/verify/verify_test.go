@@ -16,8 +16,9 @@ import (
 
 // place makes schemas of a server; open opens a store in one.
 type place struct {
-	dsn  string
-	open func(ctx context.Context, dsn, schema string, net *Net) (store.Store, error)
+	dsn    string
+	events string // the table they are in
+	open   func(ctx context.Context, dsn, schema string, net *Net) (store.Store, error)
 }
 
 var made atomic.Int64
@@ -32,6 +33,8 @@ type installation struct {
 }
 
 func (in installation) Shared() bool { return true }
+
+func (in installation) Database() Database { return Database{in.dsn, in.schema, in.events} }
 
 func (in installation) Open(ctx context.Context, net *Net) (store.Store, error) {
 	return in.open(ctx, in.dsn, in.schema, net)
@@ -49,14 +52,15 @@ func proper(ctx context.Context, dsn, schema string, net *Net) (store.Store, err
 	return postgres.Open(ctx, dsn, o)
 }
 
-var hard = regexp.MustCompile("^(races|histories)")
+var hard = regexp.MustCompile("^(races|histories|postgres)")
 
 // The suite passes on the store that is right, and finds each of the mistakes
 // that people make with PostgreSQL.
 func TestMistakesAreFound(t *testing.T) {
 	server := pgtest.Start(t)
-	r, err := Run(t.Context(), "postgres", place{server.DSN(""), proper}, Options{Races: 30, Histories: 4, Only: hard, Progress: t.Output()})
-	if err != nil || r.Failed > 0 || r.Passed != 5 {
+	r, err := Run(t.Context(), "postgres", place{server.DSN(""), "events", proper},
+		Options{Races: 30, Histories: 4, Only: hard, Extra: Postgres(), Progress: t.Output()})
+	if err != nil || r.Failed > 0 || r.Passed != 10 {
 		t.Errorf("the store itself: %+v, %v", r, err)
 	}
 	for name, test := range map[string]struct {
@@ -65,15 +69,21 @@ func TestMistakesAreFound(t *testing.T) {
 		says    string
 	}{
 		"bigserial as the cursor":           {serialCursor, "histories/stalls", ""},
+		"bigserial, a late commit":          {serialCursor, "postgres/late-commit", "has not seen 1 of 3"},
 		"xid as a filter, position as mark": {xidCursor, "histories/stalls", ""},
+		"xid, a late commit":                {xidCursor, "postgres/late-commit", "has not seen 1 of 3"},
+		"xid, a forgotten session":          {xidCursor, "postgres/idle-in-transaction", "has not seen 1 of 1"},
 		"SELECT, then INSERT":               {selectThenInsert, "races/one-expectation", "succeed"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if strings.HasPrefix(test.only, "postgres/") {
+				t.Parallel() // they wait in vain for some seconds
+			}
 			open := func(ctx context.Context, dsn, schema string, net *Net) (store.Store, error) {
 				return openNaive(ctx, dsn, schema, net, test.mistake)
 			}
-			r, err := Run(t.Context(), name, place{server.DSN(""), open},
-				Options{Races: 50, Histories: 40, Only: regexp.MustCompile(test.only), Progress: t.Output()})
+			r, err := Run(t.Context(), name, place{server.DSN(""), "naive", open},
+				Options{Races: 50, Histories: 40, Only: regexp.MustCompile(test.only), Extra: Postgres(), Progress: t.Output()})
 			if err != nil {
 				t.Fatal(err)
 			}
