@@ -118,6 +118,7 @@ const (
 	divisionByZero    = "22012"
 	deadlockDetected  = "40P01"
 	serializationFail = "40001"
+	stoodStill        = "25P03"
 )
 
 // A transaction is two trips to the server: one that begins and looks, one
@@ -232,11 +233,15 @@ func (t *transaction) once(ctx context.Context, write func(b *pgx.Batch)) error 
 
 // lost reports whether an error in a commit leaves open what became of it: the
 // connection broke, or the server or a pooler ended it. If a statement failed,
-// the server has taken the transaction back.
+// the server has taken the transaction back; likewise if it waited in vain for
+// the first of the second trip.
 func lost(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		return !pgconn.SafeToRetry(err) // safe: nothing was sent
+	}
+	if pg.Code == stoodStill {
+		return false
 	}
 	return pg.SeverityUnlocalized != "ERROR" || strings.HasPrefix(pg.Code, "08")
 }

@@ -60,7 +60,10 @@ func (s *Store) EnsureIndexes(ctx context.Context, coll string, fields []string)
 // declare numbers the fields that are new, gives all documents their values,
 // and makes the indexes.
 func (s *Store) declare(ctx context.Context, tx pgx.Tx, coll int64, fields []string) error {
-	_, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', $2, true)", millis(s.opts.LockTimeout), s.commit)
+	// Values are computed here, between two trips: that may take a slow machine
+	// longer than a transaction may usually stand still.
+	_, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', $2, true),
+		set_config('idle_in_transaction_session_timeout', $3, true)`, millis(s.opts.LockTimeout), s.commit, millis(s.opts.Timeout))
 	if err != nil {
 		return err
 	}

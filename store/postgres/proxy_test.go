@@ -81,6 +81,7 @@ func (p *proxy) serve(c net.Conn) {
 func (p *proxy) pass(to, from net.Conn, count, limit *int) {
 	defer to.Close()
 	buf := make([]byte, 32<<10)
+	var due time.Time // when all that came so far is to have passed
 	for {
 		n, err := from.Read(buf)
 		p.mu.Lock()
@@ -101,7 +102,11 @@ func (p *proxy) pass(to, from net.Conn, count, limit *int) {
 			return
 		}
 		if pace > 0 && limit == &p.upTo {
-			time.Sleep(time.Duration(pass) * time.Second / time.Duration(pace))
+			if time.Since(due) > 250*time.Millisecond { // there was nothing to pass; less is a machine that wakes us late
+				due = time.Now()
+			}
+			due = due.Add(time.Duration(pass) * time.Second / time.Duration(pace))
+			time.Sleep(time.Until(due))
 		}
 		if _, e := to.Write(buf[:pass]); e != nil || err != nil {
 			return
