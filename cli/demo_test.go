@@ -77,6 +77,14 @@ func TestDemoSurvivesKills(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Duration(300+150*round) * time.Millisecond)
+		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			mu.Lock()
+			enough := len(acked) > 10*(round+1)
+			mu.Unlock()
+			if enough {
+				break
+			}
+		}
 		cmd.Process.Kill()
 		cmd.Wait()
 		cancel()
