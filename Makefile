@@ -40,3 +40,8 @@ fuzz: ## fuzz every decoder for a minute each
 powercuts: ## 200 power cuts under SQLite, 30 under JetStream (needs root and loop mounts)
 	go test -run TestPowerCut -timeout 30m ./store/sqlite -powercuts 200
 	go test -run TestPowerCut -timeout 30m ./store/jetstream -powercuts 30
+
+.PHONY: outages
+outages: ## nodes killed, frozen and failed over, and no database for 30 s, at 1,000 commands a second
+	go test -v -timeout 30m -run 'TestNodesShareTheWork|TestFrozenNodesAreFenced|TestNodesSurviveFailover|TestDatabaseAway' \
+		./cli -load 1000 -nodekills 20 -freezes 30 -failovers 10 -away 30s

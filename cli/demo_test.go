@@ -116,7 +116,7 @@ func TestDemoSurvivesKills(t *testing.T) {
 // waitForViews returns when every follower has read everything.
 func waitForViews(t *testing.T, c *client.Client) {
 	t.Helper()
-	for range 200 {
+	for range 600 {
 		var list httpapi.FollowerList
 		if _, err := c.Do(t.Context(), http.MethodGet, "/v1/followers", nil, nil, &list); err != nil {
 			t.Fatal(err)
