@@ -86,9 +86,9 @@ func (r *run) nodes(s Server) (err error) {
 	n := &nodeRun{run: r, store: s.Store, looker: looker}
 	var rates [2]float64
 	for i := range rates {
-		stop, err := s.Node(r.ctx, fmt.Sprintf("n%d", i+1))
-		if err != nil {
-			return err
+		stop, failed := s.Node(r.ctx, fmt.Sprintf("n%d", i+1))
+		if failed != nil {
+			return failed
 		}
 		defer func() { err = errors.Join(err, stop()) }()
 		if err := n.settled(i + 1); err != nil {
