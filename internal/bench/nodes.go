@@ -130,12 +130,25 @@ func (n *nodeRun) settled(nodes int) error {
 	return n.until(settleTime, func(held []deed.Node) bool {
 		even := 0
 		for _, node := range held {
-			if len(node.Holds) == jobParts/nodes {
+			if len(ours(node).Holds) == jobParts/nodes {
 				even++
 			}
 		}
 		return even == nodes
 	})
+}
+
+// ours is a node with the partitions of the projection alone: a runtime has
+// followers of its own besides.
+func ours(n deed.Node) deed.Node {
+	held := n.Holds[:0:0]
+	for _, h := range n.Holds {
+		if h.Follower == ground.Name {
+			held = append(held, h)
+		}
+	}
+	n.Holds = held
+	return n
 }
 
 // project records so many events in each of many streams, and returns how many
@@ -150,7 +163,7 @@ func (n *nodeRun) project(each int) (float64, error) {
 	err = n.until(settleTime+time.Duration(total)*10*time.Millisecond, func(held []deed.Node) bool {
 		there := 0
 		for _, node := range held {
-			for _, h := range node.Holds {
+			for _, h := range ours(node).Holds {
 				if h.Cursor.Covers(last[h.Partition]) {
 					there++
 				}
