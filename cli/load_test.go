@@ -25,6 +25,9 @@ var perSecond = flag.Int("load", 150, "commands a second that clients ask while 
 // patience is how long a client waits for an answer before it asks elsewhere.
 const patience = time.Second
 
+// telling is how many answers a test needs to show anything.
+const telling = 500
+
 // An address is where a server is reached. It may move.
 type address struct {
 	at    atomic.Pointer[client.Client]
@@ -198,7 +201,7 @@ func (l *load) end(t *testing.T) {
 // when they ask again, and the views with a fresh fold.
 func (l *load) settles(t *testing.T, s store.Store) {
 	t.Helper()
-	if len(l.acked) < 300 {
+	if len(l.acked) < telling {
 		t.Errorf("only %d commands were acknowledged: that shows nothing", len(l.acked))
 	}
 	seen := map[string]int{}
@@ -213,7 +216,7 @@ func (l *load) settles(t *testing.T, s store.Store) {
 		if got := seen["order/o-"+key]; got != 1 {
 			t.Errorf("order o-%s was acknowledged at %s and is there %d times", key, first.Position, got)
 		}
-		if n++; n > 200 {
+		if n++; n > 300 {
 			continue
 		}
 		again, h, err := create(t.Context(), l.addresses[n%len(l.addresses)].at.Load(), key)
