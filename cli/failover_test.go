@@ -16,7 +16,7 @@ import (
 	"github.com/deed-dev/deed/internal/verify"
 )
 
-var failovers = flag.Int("failovers", 3, "rounds of each kind of failover")
+var stepDowns = flag.Int("stepdowns", 3, "rounds of each kind of failover")
 
 // On a cluster, leaders step down and servers are really stopped and started
 // again, by commands as an operator gives them.
@@ -30,8 +30,8 @@ func TestVerifyFailover(t *testing.T) {
 	if r.Passed != 2 || r.Failed+r.NotHere > 0 {
 		t.Errorf("%+v", r)
 	}
-	if stops := strings.Count(h.did(), "stop"); stops != *failovers {
-		t.Errorf("servers were stopped %d times, want %d: this shows nothing", stops, *failovers)
+	if stops := strings.Count(h.did(), "stop"); stops != *stepDowns {
+		t.Errorf("servers were stopped %d times, want %d: this shows nothing", stops, *stepDowns)
 	}
 }
 
@@ -61,7 +61,7 @@ func TestVerifyFlagsOfFailover(t *testing.T) {
 func verifyFailover(t *testing.T, dsn string, args ...string) (r verify.Report) {
 	t.Helper()
 	var out bytes.Buffer
-	args = append([]string{"verify", "--json", "--store", dsn, "--only", "^failover", "--failovers", fmt.Sprint(*failovers)}, args...)
+	args = append([]string{"verify", "--json", "--store", dsn, "--only", "^failover", "--failovers", fmt.Sprint(*stepDowns)}, args...)
 	cli.Run(t.Context(), args, strings.NewReader(""), &out, t.Output())
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 		t.Fatalf("%v: %s", err, out.String())

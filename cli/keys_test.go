@@ -73,7 +73,7 @@ func background(t *testing.T, args ...string) *heard {
 	return said
 }
 
-const address = `http://127\.0\.0\.1:\d+`
+const printedAddress = `http://127\.0\.0\.1:\d+`
 
 func TestServeChecksAccess(t *testing.T) {
 	dir := t.TempDir()
@@ -91,7 +91,7 @@ func TestServeChecksAccess(t *testing.T) {
 	}
 	server := background(t, "serve", "--store", "sqlite:"+filepath.Join(dir, "deed.db"), "--addr", "127.0.0.1:0", "--config", settings, "--verbose")
 	server.waitFor(t, "Access is checked: API keys")
-	t.Setenv("DEED_SERVER", server.waitFor(t, address))
+	t.Setenv("DEED_SERVER", server.waitFor(t, printedAddress))
 	deed := func(want int, args ...string) string {
 		t.Helper()
 		code, out, talk := runDeed(t, args...)
