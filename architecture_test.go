@@ -39,7 +39,7 @@ func within(pkg string, rooms ...string) bool {
 // import a package of ours.
 func TestImports(t *testing.T) {
 	users := map[string][]string{
-		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench"},
+		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench", "internal/inbox"},
 		"store":                   {"", "internal/engine", "store/...", "auth", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/copylog", "internal/backends"},
 		"store/mem":               {"deedtest", "cli"},
 		"store/sqlite":            {"cli", "internal/bench", "internal/backends"},
@@ -54,13 +54,14 @@ func TestImports(t *testing.T) {
 		"internal/copylog":        {"cli"},
 		"store/split":             {"cli"},
 		"store/jetstream":         {"cli", "internal/backends"},
-		"internal/wire":           {"", "internal/bench", "auth", "httpapi"},
+		"internal/wire":           {"", "internal/bench", "internal/inbox", "auth", "httpapi"},
+		"internal/inbox":          {"cli"},
 		"internal/engine":         {""},
 		"internal/client":         {"cli", "internal/simulate", "internal/bench"},
 		"internal/simulate":       {"cli"},
 		"internal/bench":          {"cli"},
 		"auth":                    {"httpapi", "cli"},
-		"httpapi":                 {"cli", "deedtest", "internal/client", "internal/simulate", "internal/bench"},
+		"httpapi":                 {"cli", "deedtest", "internal/client", "internal/simulate", "internal/bench", "internal/inbox"},
 		"deedtest":                {},
 		"cli":                     {"cmd/deed"},
 		"examples/money":          {"examples/..."},
