@@ -21,12 +21,14 @@ const grace = 10 * time.Second
 func (a *app) serve() *cobra.Command {
 	var addr string
 	var hosts []string
+	var inboxDir string
 	var who access
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the program's domains over HTTP",
 		Example: `  deed serve
   deed serve --store sqlite:/var/lib/shop/deed.db --addr :8080
+  deed serve --inbox /var/spool/shop       # take commands in as files, too
   deed serve --auth keys                   # whoever asks needs a key, see deed key
   deed serve --oidc-issuer https://id.example.com --oidc-audience shop`,
 		Args: args(cobra.NoArgs),
@@ -42,10 +44,11 @@ func (a *app) serve() *cobra.Command {
 			a.say("deed serves %s on %s\n", hidden(dsn), s.url)
 			a.warn(s.running.store)
 			a.announce(cmd.Context(), s.guard, dsn)
-			return s.until(cmd.Context())
+			return a.withInbox(cmd.Context(), s, inboxDir)
 		},
 	}
 	cmd.Flags().StringVar(&addr, "addr", "localhost:8080", "address to listen on")
+	cmd.Flags().StringVar(&inboxDir, "inbox", "", "folder to take commands in from: DIR/<aggregate>.<command>/<command id>.json")
 	cmd.Flags().StringVar(&a.node, "node", "", "name of this process among those that share the store (default: host, process id and something random)")
 	cmd.Flags().DurationVar(&a.lease, "lease", 6*time.Second, "after which others take over from a node that is silent")
 	cmd.Flags().StringSliceVar(&hosts, "host", nil, "name under which the server is reached, for example through a proxy; may be repeated (default: this machine's only, on a loopback address)")
