@@ -39,8 +39,9 @@ type folder struct {
 	wake    chan struct{}
 	later   queue
 	noted   notes
-	trouble atomic.Bool // the store cannot serve: it is no use to ask for other files
-	moved   atomic.Int64
+	moved   atomic.Int64 // files, in this reading
+	failing atomic.Int64 // files that the store could not serve, in this reading
+	warned  atomic.Int64 // when, as Unix nanoseconds, the log was last told so
 }
 
 func newFolder(in *Inbox, c Command) *folder {
@@ -62,23 +63,28 @@ func (f *folder) run(ctx context.Context, h *hints) {
 	var backoff time.Duration
 	for ctx.Err() == nil {
 		h.watch(f.command.String())
-		f.trouble.Store(false)
+		f.failing.Store(0)
 		f.moved.Store(0)
 		if err := f.scan(ctx); err != nil && ctx.Err() == nil {
 			f.log().Error("inbox: the folder cannot be read; trying again", slog.Any("error", err))
-			f.trouble.Store(true)
+			f.failing.Add(1)
 		}
 		switch {
-		case f.trouble.Load():
+		case f.moved.Load() > 0: // there may be more
+			backoff = 0
+		case f.failing.Load() > 0:
 			backoff = min(max(2*backoff, firstBackoff), lastBackoff)
 			sleep(ctx, backoff/2+rand.N(backoff/2))
-			continue
-		case f.moved.Load() == 0:
+		default:
+			backoff = 0
 			f.rest(ctx, min(f.in.opts.Poll, f.later.next()))
 		}
-		backoff = 0
 	}
 }
+
+// hopeless reports whether so many files could not be served that it is no use
+// to ask for others. One is no proof: the fault may lie with its entity.
+func (f *folder) hopeless() bool { return f.failing.Load() >= int64(cap(f.in.slots)) }
 
 // rest waits for a hint, and for what comes with it.
 func (f *folder) rest(ctx context.Context, most time.Duration) {
@@ -105,7 +111,7 @@ func (f *folder) scan(ctx context.Context) error {
 	}
 	defer dir.Close()
 	f.later.begin()
-	for ctx.Err() == nil && !f.trouble.Load() {
+	for ctx.Err() == nil && !f.hopeless() {
 		entries, err := dir.ReadDir(chunk)
 		f.handleAll(ctx, root, entries)
 		if errors.Is(err, io.EOF) {
@@ -139,30 +145,46 @@ func (f *folder) open() (*os.Root, error) {
 	return f.in.root.OpenRoot(name)
 }
 
-// handleAll handles files side by side, and makes their new places durable.
+// handleAll asks the commands of some files side by side, and moves the files
+// after, together: a disk that has renames to write between the syncs of the
+// store makes each of those several times as slow.
 func (f *folder) handleAll(ctx context.Context, root *os.Root, entries []fs.DirEntry) {
-	before := f.moved.Load()
-	var all sync.WaitGroup
-	for _, e := range entries {
-		if !f.wanted(e) || !f.later.due(e.Name()) {
-			continue
+	var mu sync.Mutex
+	var settled []verdict
+	f.sideBySide(ctx, len(entries), func(i int) {
+		if e := entries[i]; !f.hopeless() && f.wanted(e) && f.later.due(e.Name()) {
+			if v := f.handle(ctx, root, e.Name()); v != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				settled = append(settled, *v)
+			}
 		}
+	})
+	if len(settled) == 0 {
+		return
+	}
+	// What is settled is moved, even if this is the end.
+	f.sideBySide(context.WithoutCancel(ctx), len(settled), func(i int) { f.end(root, settled[i]) })
+	syncDirs(root)
+}
+
+// sideBySide calls do for 0 to n-1, some at the same time, until ctx is done.
+func (f *folder) sideBySide(ctx context.Context, n int, do func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
 		select {
 		case <-ctx.Done():
 		case f.in.slots <- struct{}{}:
 			all.Go(func() {
 				defer func() { <-f.in.slots }()
-				f.handle(ctx, root, e.Name())
+				do(i)
 			})
 		}
-		if ctx.Err() != nil || f.trouble.Load() {
+		if ctx.Err() != nil {
 			break
 		}
 	}
 	all.Wait()
-	if f.moved.Load() > before {
-		syncDirs(root)
-	}
 }
 
 // wanted reports whether a name is that of a command's file, and tells of

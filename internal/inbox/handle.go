@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/httpapi"
@@ -23,32 +25,43 @@ type arrival struct {
 	name string
 	info fs.FileInfo
 	data []byte // nil = it was too large to be read
+	sum  [sha256.Size]byte
+}
+
+// A verdict says what is to become of a file: refused with a problem, or nil.
+type verdict struct {
+	arrival
+	problem *httpapi.Problem
 }
 
 // id returns the id of the command that the file asks.
 func (a arrival) id() string { return strings.TrimSuffix(a.name, suffix) }
 
-// handle does with a file what is to be done with it.
-func (f *folder) handle(ctx context.Context, root *os.Root, name string) {
+// handle asks the command of a file. It returns nil if the file has to stay
+// where it is.
+func (f *folder) handle(ctx context.Context, root *os.Root, name string) *verdict {
 	a, err := f.read(root, name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // another process was faster
-		return
+		return nil
 	case errors.Is(err, errSpecial):
 		f.ignore(name, err.Error())
-		return
+		return nil
 	case err != nil:
 		f.postpone(name, err)
-		return
+		return nil
 	}
 	if !json.Valid(a.data) && !f.later.settled(name, a.info, f.in.opts.Settle) {
-		return // somebody is still writing it, perhaps
+		return nil // somebody is still writing it, perhaps
 	}
 	if a.data == nil {
-		f.end(root, a, tooLarge(f.in.opts.MaxBytes))
-		return
+		return &verdict{a, tooLarge(f.in.opts.MaxBytes)}
 	}
-	f.ask(ctx, root, a)
+	v := f.ask(ctx, a)
+	if v != nil {
+		v.data = nil // many wait to be moved
+	}
+	return v
 }
 
 var errSpecial = errors.New("only plain files are read, no links, folders or devices")
@@ -77,30 +90,29 @@ func (f *folder) read(root *os.Root, name string) (a arrival, err error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(file, f.in.opts.MaxBytes+1))
 	if err == nil && int64(len(data)) <= f.in.opts.MaxBytes {
-		a.data = data
+		a.data, a.sum = data, sha256.Sum256(data)
 	}
 	return a, err
 }
 
-// ask asks the command of a file, and moves the file if that is settled.
-func (f *folder) ask(ctx context.Context, root *os.Root, a arrival) {
+// ask asks the command of a file, and returns nil if that settled nothing.
+func (f *folder) ask(ctx context.Context, a arrival) *verdict {
 	err := f.put(ctx, a)
 	if err == nil {
-		f.end(root, a, nil)
-		return
+		return &verdict{a, nil}
 	}
 	p := problemOf(err)
 	switch {
 	case p.Code == httpapi.CodeUnavailable, p.Code == httpapi.CodeOutcomeUnknown:
-		f.wait(ctx, err)
-		return
+		f.wait(ctx, a.name, err)
+		return nil
 	case p.Code == httpapi.CodeInProgress, overtaken(err):
 		f.later.put(a.name)
-		return
+		return nil
 	case p.Status >= http.StatusInternalServerError:
 		f.log().Error("inbox: command failed", slog.String("name", a.name), slog.Any("error", err))
 	}
-	f.end(root, a, &p)
+	return &verdict{a, &p}
 }
 
 // put puts the command that a file contains to the asker. A defect in a
@@ -127,12 +139,17 @@ func overtaken(err error) bool {
 	return ok
 }
 
-// wait makes the folder wait: what hinders this file hinders all.
-func (f *folder) wait(ctx context.Context, err error) {
-	if f.trouble.Swap(true) || ctx.Err() != nil {
-		return
+// quiet is how long the log is not told again that the store cannot serve.
+const quiet = 5 * time.Second
+
+// wait leaves a file for later that the store could not serve.
+func (f *folder) wait(ctx context.Context, name string, err error) {
+	f.later.put(name) // others come first
+	f.failing.Add(1)
+	last, now := f.warned.Load(), time.Now().UnixNano()
+	if ctx.Err() == nil && now-last > int64(quiet) && f.warned.CompareAndSwap(last, now) {
+		f.log().Warn("inbox: waiting, because the store cannot serve", slog.Any("error", err))
 	}
-	f.log().Warn("inbox: waiting, because the store cannot serve", slog.Any("error", err))
 }
 
 // postpone leaves a file for later that could not be read or moved.

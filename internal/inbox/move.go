@@ -1,7 +1,6 @@
 package inbox
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,9 +17,9 @@ import (
 
 const problemSuffix = ".problem" + suffix
 
-// end moves a file to where it belongs: p says why it was refused, nil = it
-// was handled.
-func (f *folder) end(root *os.Root, a arrival, p *httpapi.Problem) {
+// end moves a file to where it belongs.
+func (f *folder) end(root *os.Root, v verdict) {
+	a, p := v.arrival, v.problem
 	var err error
 	if p == nil {
 		err = move(root, a, doneDir+"/"+a.name)
@@ -136,11 +135,11 @@ func taken(root *os.Root, path string, a arrival) bool {
 	if err != nil {
 		return false
 	}
-	if !info.Mode().IsRegular() || a.data == nil || info.Size() != int64(len(a.data)) {
+	if !info.Mode().IsRegular() || info.Size() != a.info.Size() || a.sum == [sha256.Size]byte{} {
 		return true
 	}
 	data, err := root.ReadFile(path)
-	return err != nil || !bytes.Equal(data, a.data)
+	return err != nil || sha256.Sum256(data) != a.sum
 }
 
 // writeProblem writes the whole problem or nothing, whatever happens.
