@@ -61,6 +61,12 @@ func (u Unreachable) Unwrap() error { return u.Err }
 // goes into out, unless that is nil. An answer that is no success is returned
 // as an httpapi.Problem.
 func (c *Client) Do(ctx context.Context, method, path string, headers map[string]string, body, out any) (http.Header, error) {
+	_, h, err := c.Send(ctx, method, path, headers, body, out)
+	return h, err
+}
+
+// Send is Do that also returns the status of the answer; 0 = there was none.
+func (c *Client) Send(ctx context.Context, method, path string, headers map[string]string, body, out any) (int, http.Header, error) {
 	var b []byte
 	switch x := body.(type) {
 	case nil:
@@ -69,12 +75,12 @@ func (c *Client) Do(ctx context.Context, method, path string, headers map[string
 	default:
 		var err error
 		if b, err = json.Marshal(body); err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 	}
 	r, err := http.NewRequestWithContext(ctx, method, c.Base+path, bytes.NewReader(b))
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	r.Header.Set("Content-Type", "application/json")
 	c.show(r)
@@ -83,28 +89,28 @@ func (c *Client) Do(ctx context.Context, method, path string, headers map[string
 	}
 	resp, err := c.HTTP.Do(r)
 	if err != nil {
-		return nil, Unreachable{err}
+		return 0, nil, Unreachable{err}
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, Unreachable{err}
+		return 0, nil, Unreachable{err}
 	}
 	if resp.StatusCode >= 400 {
 		var p httpapi.Problem
 		if err := json.Unmarshal(data, &p); err != nil || p.Code == "" {
-			return resp.Header, fmt.Errorf("%s %s: %s", method, path, resp.Status)
+			return resp.StatusCode, resp.Header, fmt.Errorf("%s %s: %s", method, path, resp.Status)
 		}
-		return resp.Header, p
+		return resp.StatusCode, resp.Header, p
 	}
 	if out == nil || len(data) == 0 {
-		return resp.Header, nil
+		return resp.StatusCode, resp.Header, nil
 	}
 	if raw, ok := out.(*json.RawMessage); ok {
 		*raw = data
-		return resp.Header, nil
+		return resp.StatusCode, resp.Header, nil
 	}
-	return resp.Header, json.Unmarshal(data, out)
+	return resp.StatusCode, resp.Header, json.Unmarshal(data, out)
 }
 
 // show shows the client's key.
