@@ -27,16 +27,24 @@ type ViewInfo struct {
 	Roles    []string `json:"roles,omitempty"`    // who may read it, when access is checked; none = readers
 }
 
+// A StepwiseInfo describes a command that is handled in steps.
+type StepwiseInfo struct {
+	Name  string   `json:"name"` // for example "league.create"
+	Doc   string   `json:"doc,omitempty"`
+	Steps []string `json:"steps"`
+}
+
 // Info describes what a runtime runs.
 type Info struct {
 	Aggregates []AggregateInfo `json:"aggregates"`
+	Stepwise   []StepwiseInfo  `json:"stepwise"`
 	Views      []ViewInfo      `json:"views"`
 	Followers  []string        `json:"followers"`
 }
 
 // Describe lists what the runtime runs, everything in the order of names.
 func (rt *Runtime) Describe() Info {
-	info := Info{Aggregates: []AggregateInfo{}, Views: []ViewInfo{}, Followers: []string{}}
+	info := Info{Aggregates: []AggregateInfo{}, Stepwise: []StepwiseInfo{}, Views: []ViewInfo{}, Followers: []string{}}
 	for _, name := range slices.Sorted(maps.Keys(rt.kinds)) {
 		info.Aggregates = append(info.Aggregates, rt.kinds[name].(untyped).describe(rt))
 	}
@@ -47,6 +55,14 @@ func (rt *Runtime) Describe() Info {
 		info.Followers = append(info.Followers, f.Name)
 	}
 	slices.Sort(info.Followers)
+	for _, name := range slices.Sorted(maps.Keys(rt.stepwise)) {
+		p := rt.stepwise[name]
+		s := StepwiseInfo{Name: name, Doc: p.doc}
+		for _, st := range p.steps {
+			s.Steps = append(s.Steps, st.name)
+		}
+		info.Stepwise = append(info.Stepwise, s)
+	}
 	return info
 }
 

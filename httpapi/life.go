@@ -95,9 +95,19 @@ func (a *api) stored(w http.ResponseWriter, r *http.Request, receipt deed.Receip
 	if p.wait > 0 {
 		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(p.wait/time.Second)))
 	}
-	switch s.State {
-	case deed.CommandCompleted:
+	if s.State == deed.CommandCompleted {
 		return answer(w, http.StatusOK, s)
+	}
+	if err := Outcome(s); err != nil {
+		return err
+	}
+	return answer(w, http.StatusAccepted, s)
+}
+
+// Outcome is the problem that became of a stored command; nil if it is
+// completed, or nobody knows yet.
+func Outcome(s deed.CommandStatus) error {
+	switch s.State {
 	case deed.CommandRejected:
 		p := problem(http.StatusUnprocessableEntity, CodeRejected, s.Reason)
 		p.Reason = s.Code
@@ -111,7 +121,7 @@ func (a *api) stored(w http.ResponseWriter, r *http.Request, receipt deed.Receip
 	case deed.CommandCancelled:
 		return problem(http.StatusConflict, CodeConflict, "the command was cancelled: "+s.Reason)
 	}
-	return answer(w, http.StatusAccepted, s)
+	return nil
 }
 
 // preference is what a Prefer header asks for (RFC 7240).

@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +41,10 @@ func Commands(info deed.Info) []Command {
 		for _, name := range a.Commands {
 			all = append(all, Command{a.Name, name})
 		}
+	}
+	for _, s := range info.Stepwise {
+		noun, verb, _ := strings.Cut(s.Name, ".")
+		all = append(all, Command{noun, verb})
 	}
 	return all
 }

@@ -69,7 +69,13 @@ type rig struct {
 
 func run(t *testing.T, dir string, asker Asker, opts Options) *rig {
 	t.Helper()
-	in, err := New(dir, openTicket, asker, opts)
+	return runFor(t, dir, openTicket, asker, opts)
+}
+
+// runFor looks after the folders of commands; the rig is for the first.
+func runFor(t *testing.T, dir string, commands []Command, asker Asker, opts Options) *rig {
+	t.Helper()
+	in, err := New(dir, commands, asker, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +89,7 @@ func run(t *testing.T, dir string, asker Asker, opts Options) *rig {
 		}
 	})
 	t.Cleanup(stop)
-	return &rig{t, filepath.Join(dir, "ticket.open"), in, stop}
+	return &rig{t, filepath.Join(dir, commands[0].String()), in, stop}
 }
 
 // drop lets a file arrive as it should: written under another name first.
