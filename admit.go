@@ -86,23 +86,14 @@ func (rt *Runtime) rulesOf(name string) Rules {
 	return Rules{}
 }
 
-// poisoned is the data of the one event of a stream "$poison/<id>".
-type poisoned struct {
-	Command string   `json:"command"` // its name
-	Stream  string   `json:"stream"`
-	Code    string   `json:"code"` // forbidden or quota_exceeded
-	Reason  string   `json:"reason"`
-	Roles   []string `json:"roles,omitempty"` // the actor's
-}
-
 // poison records a command that was refused because of who asked it. If that
 // cannot be recorded it is logged; the command is refused all the same.
 func (rt *Runtime) poison(ctx context.Context, a *asked, code string, why error) {
 	data, err := wire.Marshal(poisoned{a.name, a.stream, code, why.Error(), a.Roles})
 	if err == nil {
 		_, err = rt.append(ctx, store.Write{
-			Stream: "$poison/" + uuid.Must(uuid.NewV7()).String(), Expect: store.None,
-			Events: []store.Event{{ID: newEventID(), Type: "refused", Data: data, Meta: a.meta}},
+			Stream: poisonCategory + "/" + uuid.Must(uuid.NewV7()).String(), Expect: store.None,
+			Events: []store.Event{{ID: newEventID(), Type: typeRefused, Data: data, Meta: a.meta}},
 		})
 	}
 	if err != nil {

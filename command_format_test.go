@@ -23,21 +23,21 @@ func TestCommandEventsAreForEver(t *testing.T) {
 	at := time.Date(2026, 2, 3, 4, 5, 6, 7000, time.UTC)
 	findings := []Finding{{Field: "name", Text: "is blank", Fatal: true}, {Text: "that is little"}}
 	o := outcome{Command: "league.create", Stream: "league/b", Hash: "h", Version: 2, Events: []EventRef{{"formed", 1}, {"named", 2}}, Entities: []string{"league/b"}}
-	no := outcome{Command: "league.create", Stream: "league/b", Hash: "h", Code: "taken", Reason: "the name is taken"}
+	no := outcome{Command: "league.create", Stream: "league/b", Hash: "h", Code: "taken", Reason: "the name is taken", Step: "form", Attempts: 2}
 	examples := map[string]any{
 		typeReceived:      commandReceived{Command: "league.create", Stream: "league/b", Hash: "h", Body: json.RawMessage(`{"name":"b"}`)},
 		typeCorrected:     commandCorrected{Hash: "h2", Body: json.RawMessage(`{"name":"c"}`)},
 		"validated":       commandValidated{findings[1:]},
-		typeInvalid:       commandInvalid{findings},
+		typeInvalid:       commandInvalid{"league.create", "league/b", findings},
 		"step-started":    stepStarted{Step: "form", Attempt: 2, Undo: true},
 		"step-progressed": stepProgressed{Step: "form", Entities: []string{"league/b"}},
 		"step-completed":  stepCompleted{Step: "form", Entities: []string{"league/b"}, Output: json.RawMessage(`7`), Undo: true},
 		"step-failed":     stepFailed{Step: "form", Attempt: 2, Error: "the line is dead", Next: at, No: true, Undo: true},
-		"undoing":         commandUndoing{Code: "cancelled", Reason: "changed my mind"},
+		"undoing":         commandUndoing{Code: "taken", Reason: "the name is taken", Step: "form", Attempts: 2},
 		typeRequeued:      commandRequeued{},
 		typeCancel:        cancelRequested{"changed my mind"},
 		typeCancelled:     commandCancelled{"changed my mind", true},
-		typeFailed:        commandFailed{"form", "the line is dead"},
+		typeFailed:        commandFailed{"league.create", "league/b", "form", 2, "the line is dead"},
 		typeAccepted:      commandAccepted{o},
 		typeCompleted:     commandCompleted{o},
 		typeRejected:      commandRejected{no},

@@ -98,6 +98,8 @@ type (
 		Warnings []Finding `json:"warnings,omitempty"`
 	}
 	commandInvalid struct {
+		Command  string    `json:"command,omitempty"`
+		Stream   string    `json:"stream,omitempty"`
 		Findings []Finding `json:"findings"`
 	}
 	stepStarted struct {
@@ -124,8 +126,10 @@ type (
 		Undo    bool      `json:"undo,omitzero"`
 	}
 	commandUndoing struct {
-		Code   string `json:"code"` // cancelled, or why it is rejected
-		Reason string `json:"reason,omitempty"`
+		Code     string `json:"code"` // cancelled, or why it is rejected
+		Reason   string `json:"reason,omitempty"`
+		Step     string `json:"step,omitempty"`    // the one that was refused
+		Attempts int    `json:"attempts,omitzero"` // at it
 	}
 	commandRequeued struct{}
 	cancelRequested struct {
@@ -136,8 +140,11 @@ type (
 		Undone bool   `json:"undone"` // what was done had to be undone, and was
 	}
 	commandFailed struct {
-		Step   string `json:"step,omitempty"`
-		Reason string `json:"reason"`
+		Command  string `json:"command,omitempty"`
+		Stream   string `json:"stream,omitempty"`
+		Step     string `json:"step,omitempty"`
+		Attempts int    `json:"attempts,omitzero"`
+		Reason   string `json:"reason"`
 	}
 	// commandAccepted is the only record of a command that was not stored first.
 	// Those who look after stored commands need not see it.
@@ -175,14 +182,15 @@ func commandEvents() map[string]any {
 	}
 }
 
-// declareCommandEvents makes the codec know the events of command streams.
+// declareCommandEvents makes the codec know the events of command streams, and
+// of the poison log.
 func declareCommandEvents(c *wire.Codec) error {
 	for name, proto := range commandEvents() {
 		if err := c.Declare(wire.Name{Category: commandCategory, Type: name}, proto); err != nil {
 			return err
 		}
 	}
-	return nil
+	return declareRefusal(c)
 }
 
 // take folds an event of the command's stream into the status.

@@ -175,7 +175,7 @@ func (x *execution) run(ctx context.Context) (time.Time, error) {
 	case x.cancel == nil && s.Next.After(x.rt.cfg.Now()):
 		return s.Next, nil
 	case x.def == nil && x.cancel != nil:
-		return time.Time{}, x.record(ctx, commandCancelled{Reason: *x.cancel})
+		return time.Time{}, x.record(ctx, commandCancelled{Reason: clip(*x.cancel)})
 	case x.def == nil:
 		return x.perform(ctx)
 	}
@@ -187,7 +187,7 @@ func (x *execution) run(ctx context.Context) (time.Time, error) {
 	case x.cause != nil:
 		return x.undo(ctx)
 	case x.cancel != nil:
-		return x.turnBack(ctx, Reason{typeCancelled, *x.cancel})
+		return x.turnBack(ctx, commandUndoing{Code: typeCancelled, Reason: clip(*x.cancel)})
 	}
 	return x.steps(ctx)
 }
@@ -219,7 +219,7 @@ func (x *execution) perform(ctx context.Context) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	if inv, ok := errors.AsType[Invalid](err); ok {
-		return time.Time{}, x.record(ctx, commandInvalid{[]Finding{{Field: inv.Field, Text: inv.Detail, Fatal: true}}})
+		return time.Time{}, x.record(ctx, x.invalid(Finding{Field: inv.Field, Text: inv.Detail, Fatal: true}))
 	}
 	if errors.Is(err, ErrInProgress) || errors.Is(err, ErrMismatch) {
 		return time.Time{}, errOvertaken
@@ -257,7 +257,12 @@ func (x *execution) failure(st step, undo bool, err error) ([]any, time.Time) {
 		f.Next = x.rt.cfg.Now().Add(retry.Wait(f.Attempt)).UTC()
 		return []any{f}, f.Next
 	}
-	return []any{f, commandFailed{Step: st.name, Reason: f.Error}}, time.Time{}
+	return []any{f, commandFailed{Command: x.status.Command, Stream: x.status.Stream, Step: st.name, Attempts: f.Attempt, Reason: f.Error}}, time.Time{}
+}
+
+// invalid is what is recorded of a command that cannot be done as it is.
+func (x *execution) invalid(found ...Finding) commandInvalid {
+	return commandInvalid{Command: x.status.Command, Stream: x.status.Stream, Findings: found}
 }
 
 // maxReason is how much of an error is recorded.

@@ -38,7 +38,7 @@ func (rt *Runtime) addRunner() error {
 	}
 	statuses := commandStatuses()
 	statuses.Partitions = partitions
-	if err := statuses.register(rt); err != nil {
+	if err := errors.Join(statuses.register(rt), commandErrors().register(rt), refusals().register(rt)); err != nil {
 		return err
 	}
 	return rt.addFollower(engine.Follower{

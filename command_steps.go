@@ -26,7 +26,7 @@ func (x *execution) steps(ctx context.Context) (time.Time, error) {
 		case err != nil:
 			return x.stuck(ctx, checking, err)
 		case slices.ContainsFunc(found, func(f Finding) bool { return f.Fatal || x.def.strict }):
-			return time.Time{}, x.record(ctx, commandInvalid{found})
+			return time.Time{}, x.record(ctx, x.invalid(found...))
 		}
 		first = []any{commandValidated{found}}
 	}
@@ -41,7 +41,7 @@ func (x *execution) steps(ctx context.Context) (time.Time, error) {
 	}
 	for {
 		if x.cancel != nil {
-			return x.turnBack(ctx, Reason{typeCancelled, *x.cancel})
+			return x.turnBack(ctx, commandUndoing{Code: typeCancelled, Reason: clip(*x.cancel)})
 		}
 		stuck, err := x.together(ctx, next)
 		switch {
@@ -167,7 +167,7 @@ func (x *execution) after(ctx context.Context, r result) (time.Time, error) {
 	if err := x.record(ctx, f); err != nil {
 		return time.Time{}, err
 	}
-	return x.turnBack(ctx, reason)
+	return x.turnBack(ctx, commandUndoing{reason.Code, clip(reason.Text), f.Step, f.Attempt})
 }
 
 // attempt does a step, or undoes it, once.
@@ -218,11 +218,11 @@ func (r result) completed(undo bool) stepCompleted {
 
 // turnBack begins to undo what the steps did, because the command is cancelled
 // or the domain said no. If there is nothing to undo the command is over.
-func (x *execution) turnBack(ctx context.Context, why Reason) (time.Time, error) {
+func (x *execution) turnBack(ctx context.Context, why commandUndoing) (time.Time, error) {
 	if len(x.undoable()) == 0 {
 		return time.Time{}, x.record(ctx, x.ending(why, false))
 	}
-	if err := x.record(ctx, commandUndoing{why.Code, clip(why.Text)}); err != nil {
+	if err := x.record(ctx, why); err != nil {
 		return time.Time{}, err
 	}
 	return x.undo(ctx)
@@ -262,15 +262,18 @@ func (x *execution) undo(ctx context.Context) (time.Time, error) {
 			return next, x.record(ctx, events...)
 		}
 	}
-	return time.Time{}, x.record(ctx, x.ending(Reason{x.cause.Code, x.cause.Reason}, true))
+	return time.Time{}, x.record(ctx, x.ending(*x.cause, true))
 }
 
 // ending is the last record of a command that was turned back.
-func (x *execution) ending(why Reason, undone bool) any {
+func (x *execution) ending(why commandUndoing, undone bool) any {
 	if why.Code == typeCancelled {
-		return commandCancelled{Reason: why.Text, Undone: undone}
+		return commandCancelled{Reason: why.Reason, Undone: undone}
 	}
-	return commandRejected{outcome{Command: x.status.Command, Stream: x.status.Stream, Hash: x.hash, Code: why.Code, Reason: clip(why.Text)}}
+	return commandRejected{outcome{
+		Command: x.status.Command, Stream: x.status.Stream, Hash: x.hash,
+		Code: why.Code, Reason: why.Reason, Step: why.Step, Attempts: why.Attempts,
+	}}
 }
 
 func (r Retry) engine() engine.Retry {

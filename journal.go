@@ -34,6 +34,8 @@ type outcome struct {
 	Entities []string `json:"entities,omitempty"`
 	Code     string   `json:"code,omitempty"` // why a rejected command was
 	Reason   string   `json:"reason,omitempty"`
+	Step     string   `json:"step,omitempty"`    // of a rejected command in steps: the one that was refused
+	Attempts int      `json:"attempts,omitzero"` // at it
 }
 
 // hashOf identifies what is asked: the same command, with the same contents,

@@ -35,6 +35,7 @@ type Handler[V any] struct {
 	key   func(Meta, any) string // nil = the entity's id
 	apply func(*V, Meta, any)    // nil = drop the document
 	meta  bool                   // key or apply look at the Meta
+	later bool                   // only if there is a document, which the first event of a stream never finds
 }
 
 // On handles events of type E. If E is a [Recorded], the handler also learns
@@ -169,7 +170,7 @@ func (p *projection[V]) touches(rec store.Record, into []touch[V]) ([]touch[V], 
 	into = into[:0]
 	category := store.Category(rec.Stream)
 	handlers := p.handlers[wire.Name{Category: category, Type: rec.Type}]
-	if len(handlers) == 0 {
+	if len(handlers) == 0 || rec.Version == 1 && !slices.ContainsFunc(handlers, func(h Handler[V]) bool { return !h.later }) {
 		return into, Meta{}, nil, nil
 	}
 	e, err := p.rt.decode(rec)
@@ -217,6 +218,9 @@ func (p *projection[V]) past(ctx context.Context, r Reader, key string) (iter.Se
 				continue
 			}
 			v := docs[t.key]
+			if v == nil && t.later {
+				continue
+			}
 			if v == nil {
 				v = new(V)
 				docs[t.key] = v
@@ -326,6 +330,9 @@ func (w *projector[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Reco
 		d, err := w.hold(ctx, tx, t.key)
 		if err != nil {
 			return err
+		}
+		if t.later && !d.exists {
+			continue
 		}
 		if !d.dirty {
 			d.dirty = true
