@@ -54,6 +54,10 @@ type Call struct {
 	Source      string // where the command comes from, for example "http"
 	Async       bool   // store the command first and handle it in the background
 
+	// Callbacks are told what becomes of the command, as far as the program
+	// allows it, see Config.Callbacks. A command that has any is stored first.
+	Callbacks []Callback
+
 	// Restricted commands are checked: the caller must have one of the roles
 	// that the command takes, see Rules. Go code is trusted by default.
 	Restricted bool

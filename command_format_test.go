@@ -25,7 +25,7 @@ func TestCommandEventsAreForEver(t *testing.T) {
 	o := outcome{Command: "league.create", Stream: "league/b", Hash: "h", Version: 2, Events: []EventRef{{"formed", 1}, {"named", 2}}, Entities: []string{"league/b"}}
 	no := outcome{Command: "league.create", Stream: "league/b", Hash: "h", Code: "taken", Reason: "the name is taken", Step: "form", Attempts: 2}
 	examples := map[string]any{
-		typeReceived:      commandReceived{Command: "league.create", Stream: "league/b", Hash: "h", Body: json.RawMessage(`{"name":"b"}`)},
+		typeReceived:      commandReceived{Command: "league.create", Stream: "league/b", Hash: "h", Body: json.RawMessage(`{"name":"b"}`), Callbacks: []Callback{{"https://h/p", []string{"error", "step"}}}},
 		typeCorrected:     commandCorrected{Hash: "h2", Body: json.RawMessage(`{"name":"c"}`)},
 		"validated":       commandValidated{findings[1:]},
 		typeInvalid:       commandInvalid{"league.create", "league/b", findings},

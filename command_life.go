@@ -85,10 +85,11 @@ const maxNamed = 100
 // The events of a command's stream, "$command/<id>".
 type (
 	commandReceived struct {
-		Command string          `json:"command"`
-		Stream  string          `json:"stream,omitempty"`
-		Hash    string          `json:"hash"`
-		Body    json.RawMessage `json:"body"`
+		Command   string          `json:"command"`
+		Stream    string          `json:"stream,omitempty"`
+		Hash      string          `json:"hash"`
+		Body      json.RawMessage `json:"body"`
+		Callbacks []Callback      `json:"callbacks,omitempty"`
 	}
 	commandCorrected struct {
 		Hash string          `json:"hash"`

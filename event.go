@@ -41,6 +41,8 @@ type Meta struct {
 	Correlation string         // id of the flow it belongs to
 	Causation   string         // id of what led directly to this
 	Source      string         // where the command came from, for example "http"
+
+	callbacks int // of the command
 }
 
 // Recorded is an event of type E together with the circumstances in which it
@@ -58,6 +60,7 @@ type meta struct {
 	Causation   string    `json:"causation,omitempty"`
 	Source      string    `json:"source,omitempty"`
 	Effective   time.Time `json:"effective,omitzero"`
+	Callbacks   int       `json:"callbacks,omitzero"` // that the command has: most have none, and need not be looked at by who calls back
 }
 
 // metaOf returns the circumstances of a record. A record written by other
@@ -75,7 +78,7 @@ func metaOf(rec store.Record) (Meta, error) {
 	if err := wire.Unmarshal(rec.Meta, &stored); err != nil {
 		return m, err
 	}
-	m.Actor, m.Command = stored.Actor, stored.Command
+	m.Actor, m.Command, m.callbacks = stored.Actor, stored.Command, stored.Callbacks
 	m.Correlation, m.Causation, m.Source = stored.Correlation, stored.Causation, stored.Source
 	if !stored.Effective.IsZero() {
 		m.Effective = stored.Effective

@@ -120,10 +120,13 @@ func (rt *Runtime) ask(ctx context.Context, name string, rules Rules, stream str
 		a.Correlation = a.ID
 	}
 	var err error
-	if a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source}); err != nil {
+	if a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source, Callbacks: len(a.Callbacks)}); err != nil {
 		return nil, err
 	}
 	if err := rt.authorise(ctx, a); err != nil {
+		return nil, err
+	}
+	if err := rt.checkCallbacks(a.Callbacks); err != nil {
 		return nil, err
 	}
 	if v, ok := cmd.(validator); ok {
@@ -131,7 +134,7 @@ func (rt *Runtime) ask(ctx context.Context, name string, rules Rules, stream str
 			return nil, asInvalid(err)
 		}
 	}
-	a.stored = a.Async || rules.Async
+	a.stored = a.Async || rules.Async || len(a.Callbacks) > 0
 	a.journal = a.stored || rt.cfg.Journal == JournalAll || rt.cfg.Journal == JournalKeyed && a.keyed
 	if a.journal || a.rules.Window > 0 {
 		if a.hash, err = hashOf(name, stream, cmd); err != nil {

@@ -22,6 +22,7 @@ type EventHandler struct {
 	On         []Reaction
 	Partitions int   // so many workers share the streams; default 1
 	Retry      Retry // of a reaction that returned an error
+	FromNow    bool  // it sees only what is recorded after it was first run; default: everything
 }
 
 // A Retry says how often and when a reaction that failed is tried again,
@@ -38,6 +39,9 @@ type Reaction struct {
 	event reflect.Type
 	meta  bool
 	run   func(ctx context.Context, tx *Tx, m Meta, e any) error
+
+	command func(ctx context.Context, tx *Tx, e CommandEvent) error // else: it handles what happens to commands
+	types   []string                                                // such events
 }
 
 // Handle reacts to events of type E, or [Recorded] of such. An error makes
@@ -67,9 +71,9 @@ func (h EventHandler) register(rt *Runtime) error {
 	w := &reactor{rt: rt, reactions: map[wire.Name][]Reaction{}}
 	categories, types := []string{}, []string{}
 	for _, r := range h.On {
-		names := rt.codec.NamesOf(r.event)
-		if len(names) == 0 {
-			return fmt.Errorf("event handler %s handles %v, which no aggregate declares", h.Name, r.event)
+		names, err := r.names(rt.codec)
+		if err != nil {
+			return fmt.Errorf("event handler %s %w", h.Name, err)
 		}
 		for _, n := range names {
 			w.reactions[n] = append(w.reactions[n], r)
@@ -77,7 +81,7 @@ func (h EventHandler) register(rt *Runtime) error {
 		}
 	}
 	return rt.addFollower(engine.Follower{
-		Name: h.Name, Kind: "handler", Partitions: h.Partitions,
+		Name: h.Name, Kind: "handler", Partitions: h.Partitions, FromNow: h.FromNow,
 		Filter: store.Filter{Categories: unique(categories), Types: unique(types)},
 		Retry:  engine.Retry{Attempts: h.Retry.Attempts, First: h.Retry.First, Max: h.Retry.Max},
 		New:    func(uint64) engine.Handler { return w },
@@ -109,11 +113,18 @@ func (w *reactor) Handle(ctx context.Context, tx *engine.Tx, rec store.Record) e
 	// Commands that a reaction asks belong to the same flow.
 	ctx = With(ctx, Call{Actor: m.Actor, Correlation: m.Correlation, Causation: rec.ID.String(), Source: "handler"})
 	for _, r := range reactions {
-		if err := r.run(ctx, &Tx{w.rt, tx}, m, e); err != nil {
+		if err := r.react(ctx, &Tx{w.rt, tx}, m, e, rec); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (r Reaction) react(ctx context.Context, tx *Tx, m Meta, e any, rec store.Record) error {
+	if r.command == nil {
+		return r.run(ctx, tx, m, e)
+	}
+	return r.command(ctx, tx, CommandEvent{Meta: m, Type: rec.Type, Data: rec.Data, Callbacks: m.callbacks, rt: tx.rt})
 }
 
 func (w *reactor) Flush(context.Context, *engine.Tx) error { return nil }

@@ -25,6 +25,10 @@ type Config struct {
 	Poll         time.Duration    // how often followers look for themselves, should a wake-up be lost; default 1 s, 5 s on a shared store
 	Now          func() time.Time // the clock that commands are stamped with; default: time.Now
 
+	// Callbacks says which callbacks a caller may name; nil = none. Whoever
+	// allows some has to call them back, with HandleCommand.
+	Callbacks func(Callback) error
+
 	// Node names this process among those that share the store, see
 	// [Runtime.Nodes]. Default: host, process id and something random.
 	Node  string

@@ -145,6 +145,10 @@ func repartition(ctx context.Context, s store.Docs, f *follower, gen uint64) err
 	if old.Partitions > 0 {
 		fresh.Cursor = least(old.Cursors)
 		fresh.Past = remaining(append(old.pasts, old.past), fresh.Cursor)
+	} else if f.FromNow {
+		if fresh.Cursor, err = f.store.Head(ctx); err != nil {
+			return err
+		}
 	}
 	for _, d := range old.docs {
 		changes = append(changes, store.Change{Coll: cursorColl, Key: d.Key, Rev: d.Rev})
