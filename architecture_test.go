@@ -39,7 +39,7 @@ func within(pkg string, rooms ...string) bool {
 // import a package of ours.
 func TestImports(t *testing.T) {
 	users := map[string][]string{
-		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench", "internal/inbox"},
+		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench", "internal/inbox", "internal/sinks"},
 		"store":                   {"", "internal/engine", "store/...", "auth", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/copylog", "internal/backends"},
 		"store/mem":               {"deedtest", "cli"},
 		"store/sqlite":            {"cli", "internal/bench", "internal/backends"},
@@ -59,6 +59,7 @@ func TestImports(t *testing.T) {
 		"internal/bulk":           {"cli"},
 		"internal/engine":         {""},
 		"internal/client":         {"cli", "internal/simulate", "internal/bench"},
+		"internal/sinks":          {"cli"},
 		"internal/simulate":       {"cli"},
 		"internal/bench":          {"cli"},
 		"auth":                    {"httpapi", "cli"},
