@@ -159,7 +159,8 @@ type app struct {
 	views   string // DSN of a store for documents; "" = the same
 	node    string
 	lease   time.Duration
-	creates bool // a store that is not there is made
+	tell    telling // of a server
+	creates bool    // a store that is not there is made
 }
 
 func (a *app) root() *cobra.Command {

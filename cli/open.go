@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/auth"
@@ -27,7 +28,11 @@ func (a *app) start(ctx context.Context, dsn string, mustExist bool, log *slog.L
 	if err != nil {
 		return nil, err
 	}
-	rt, err := deed.New(s, deed.Config{Domains: a.domains, Logger: log, Node: a.node, Lease: a.lease})
+	tell, allowed, err := a.tell.domain()
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	rt, err := deed.New(s, deed.Config{Domains: append(slices.Clip(a.domains), tell), Logger: log, Node: a.node, Lease: a.lease, Callbacks: allowed})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

@@ -48,6 +48,7 @@ func (a *app) serve() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&addr, "addr", "localhost:8080", "address to listen on")
+	a.tell.flags(cmd)
 	cmd.Flags().StringVar(&inboxDir, "inbox", "", "folder to take commands in from: DIR/<aggregate>.<command>/<command id>.json")
 	cmd.Flags().StringVar(&a.node, "node", "", "name of this process among those that share the store (default: host, process id and something random)")
 	cmd.Flags().DurationVar(&a.lease, "lease", 6*time.Second, "after which others take over from a node that is silent")

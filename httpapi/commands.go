@@ -26,6 +26,9 @@ func (a *api) command(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	call.Async = prefer.async
+	if call.Callbacks, err = callbacksOf(r.Header); err != nil {
+		return err
+	}
 	body, err := a.body(w, r)
 	if err != nil {
 		return err
