@@ -123,7 +123,7 @@ type (
 		Attempt int       `json:"attempt"`
 		Error   string    `json:"error"`
 		Next    time.Time `json:"next_at,omitzero"` // zero: it is not tried again
-		No      bool      `json:"no,omitzero"`      // the domain refused it: nothing was done
+		No      bool      `json:"no,omitzero"`      // the domain refused it, and nothing was done
 		Undo    bool      `json:"undo,omitzero"`
 	}
 	commandUndoing struct {

@@ -163,7 +163,7 @@ func (x *execution) after(ctx context.Context, r result) (time.Time, error) {
 	if !no {
 		return x.stuck(ctx, r.step, r.err)
 	}
-	f := stepFailed{Step: r.step.name, Attempt: x.attempts[r.step.name], Error: clip(reason.Text), No: true}
+	f := stepFailed{Step: r.step.name, Attempt: x.attempts[r.step.name], Error: clip(reason.Text), No: r.work.nothingDone()}
 	if err := x.record(ctx, f); err != nil {
 		return time.Time{}, err
 	}

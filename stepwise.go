@@ -47,8 +47,8 @@ type Step[C any] struct {
 
 	// Undo makes what Do did undone, in the reverse order of the steps, if the
 	// command is cancelled or rejected later. Nil: there is nothing to undo. It
-	// is also called if nobody knows what Do did, see Work.Unclear; but not if Do
-	// was refused by the domain.
+	// is also called if nobody knows what Do did, see Work.Unclear; but not if the
+	// one thing that Do asked was refused by the domain.
 	Undo func(ctx context.Context, w *Work, c C) error
 
 	Beside  bool          // it is done at the same time as the step before it

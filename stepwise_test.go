@@ -155,10 +155,10 @@ func (p *trip) moves() deed.Stepwise[move] {
 	}
 }
 
-func newTrip(t *testing.T) *trip {
+func newTrip(t *testing.T, more ...deed.Part) *trip {
 	p := &trip{T: t, store: mem.New(), fail: map[string]error{}, times: map[string]int{}}
 	p.def = p.moves()
-	p.rt = deedtest.StartOn(t, p.store, deed.Domain{Name: "d", Parts: []deed.Part{vaults, p.def}})
+	p.rt = deedtest.StartOn(t, p.store, deed.Domain{Name: "d", Parts: append(more, vaults, p.def)})
 	for _, id := range []string{"a", "b", "c"} {
 		if _, err := vaults.Execute(t.Context(), p.rt, id, drop{100}); err != nil {
 			t.Fatal(err)
@@ -392,4 +392,51 @@ func TestAsync(t *testing.T) {
 			p.want(fmt.Sprint(i), j.Coins, 10)
 		}
 	})
+}
+
+// A step that asks several things, of which one is refused, has done a part: it
+// is undone, and the refusal says who refused.
+func TestRefusedHalfWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		def := halfWay("half.ask", func(ctx context.Context, w *deed.Work) error {
+			if err := w.Ask(ctx, deed.Send(vaults, "a", drop{5})); err != nil {
+				return err
+			}
+			return w.Ask(ctx, deed.Send(vaults, "b", take{500}))
+		})
+		one := halfWay("half.one", func(ctx context.Context, w *deed.Work) error {
+			return w.Ask(ctx, deed.Send(vaults, "b", take{500}))
+		})
+		group := halfWay("half.group", func(ctx context.Context, w *deed.Work) error {
+			return w.AskTogether(ctx, deed.Send(vaults, "a", drop{5}), deed.Send(vaults, "b", take{500}))
+		})
+		p := newTrip(t, def, one, group)
+		for _, c := range []struct {
+			def   deed.Stepwise[move]
+			state string
+		}{{def, "rejected true cancelled"}, {one, "rejected false rejected"}, {group, "rejected false rejected"}} {
+			r, err := c.def.Submit(t.Context(), p.rt, "h", move{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := p.wait(r.Command)
+			p.want(c.def.Name, fmt.Sprint(s.State, " ", s.Undone, " ", s.Steps[0].State), c.state)
+			p.want("who", s.Reason, "vault/b: there are not that many coins")
+			p.want("coins", p.coins(), "100 100 100")
+		}
+	})
+}
+
+// halfWay has one step, which is undone by taking back what a got.
+func halfWay(name string, do func(context.Context, *deed.Work) error) deed.Stepwise[move] {
+	return deed.Stepwise[move]{Name: name, Steps: []deed.Step[move]{{
+		Name: "give",
+		Do:   func(ctx context.Context, w *deed.Work, _ move) error { return do(ctx, w) },
+		Undo: func(ctx context.Context, w *deed.Work, _ move) error {
+			if !w.Unclear {
+				return errors.New("it is not clear what was done")
+			}
+			return w.Ask(ctx, deed.Send(vaults, "a", take{5}))
+		},
+	}}}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/google/uuid"
@@ -23,7 +24,7 @@ type Work struct {
 	ID      string // of what the command is about
 	Command string // the command's id
 	Actor   string // who asked; "" = nobody said
-	Unclear bool   // in Undo: Do was interrupted, or failed for another reason than a no of the domain, and may have done all, a part or nothing
+	Unclear bool   // in Undo: Do was interrupted or failed, or was refused after it had asked several things, and may have done all, a part or nothing
 
 	x    *execution
 	step string
@@ -32,6 +33,7 @@ type Work struct {
 	mu      sync.Mutex
 	touched []string
 	sent    map[string]int // how often each command was asked of each entity
+	asked   int            // commands and groups of commands, so far
 	output  json.RawMessage
 }
 
@@ -117,6 +119,9 @@ func (w *Work) AskTogether(ctx context.Context, commands ...Sending) error {
 	if len(commands) == 0 {
 		return nil
 	}
+	w.mu.Lock()
+	w.asked++
+	w.mu.Unlock()
 	rt := w.x.rt
 	a, err := rt.ask(w.with(ctx, w.derive("together "+commands[0].stream)), w.x.def.name+"."+w.step, Rules{}, w.x.def.noun+"/"+w.ID, struct{}{})
 	if err != nil {
@@ -149,6 +154,7 @@ func (w *Work) idFor(s Sending) string {
 	defer w.mu.Unlock()
 	what := s.name + " " + s.stream
 	w.sent[what]++
+	w.asked++
 	return w.derive(fmt.Sprintf("%s %d", what, w.sent[what]))
 }
 
@@ -161,6 +167,14 @@ func (w *Work) derive(what string) string {
 		kind = "undo"
 	}
 	return uuid.NewSHA1(stepSpace, []byte(w.Command+"\x00"+w.step+"\x00"+kind+"\x00"+what)).String()
+}
+
+// nothingDone reports whether a step that the domain refused has done nothing
+// before: then it asked one thing at most, and that was refused.
+func (w *Work) nothingDone() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked <= 1 && len(w.touched) == 0
 }
 
 // note remembers an entity that was dealt with, and says so from time to time.
@@ -182,7 +196,11 @@ func (w *Work) note(ctx context.Context, stream string) error {
 // error means.
 func saysNo(err error) (Reason, bool) {
 	if rejected, ok := errors.AsType[Rejected](err); ok {
-		return rejected.Reason(), true
+		reason := rejected.Reason()
+		if !strings.Contains(reason.Text, rejected.Stream) { // of many, which one
+			reason.Text = rejected.Stream + ": " + reason.Text
+		}
+		return reason, true
 	}
 	if reason, ok := errors.AsType[Reason](err); ok {
 		return Reason{reason.Code, err.Error()}, true
