@@ -69,6 +69,7 @@ func TestImports(t *testing.T) {
 		"examples/money":          {"examples/..."},
 		"examples/orders":         {"cmd/deed"},
 		"examples/conference":     {"cmd/deed"},
+		"examples/farm":           {"cmd/deed"},
 		"cmd/deed":                {},
 	}
 	for pkg, imports := range packages(t) {
