@@ -70,6 +70,7 @@ func TestImports(t *testing.T) {
 		"examples/orders":         {"cmd/deed"},
 		"examples/conference":     {"cmd/deed"},
 		"examples/farm":           {"cmd/deed"},
+		"examples/league":         {"cmd/deed"},
 		"cmd/deed":                {},
 	}
 	for pkg, imports := range packages(t) {
