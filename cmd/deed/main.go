@@ -5,7 +5,9 @@ package main
 import (
 	"github.com/deed-dev/deed/cli"
 	"github.com/deed-dev/deed/examples/conference"
+	"github.com/deed-dev/deed/examples/farm"
+	"github.com/deed-dev/deed/examples/league"
 	"github.com/deed-dev/deed/examples/orders"
 )
 
-func main() { cli.Main(orders.Domain, conference.Domain) }
+func main() { cli.Main(orders.Domain, conference.Domain, farm.Domain, league.Domain) }

@@ -7,10 +7,13 @@ import (
 	crand "crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,7 +98,7 @@ func (s *Simulator) visit(ctx context.Context, pace func(*rand.Rand) error) {
 	v := &visitor{sim: s, rand: rand.New(rand.NewChaCha8(seed)), pace: pace}
 	for ctx.Err() == nil {
 		sc := s.Scenarios[v.rand.IntN(len(s.Scenarios))]
-		v.position = ""
+		v.position, v.actor = "", fmt.Sprintf("visitor-%08x", v.rand.Uint32())
 		if err := sc.Play(ctx, v); err != nil && ctx.Err() == nil {
 			s.failed.Add(1)
 			s.Logger.Warn("a visitor gave up", "scenario", sc.Name, "error", err)
@@ -110,6 +113,7 @@ type visitor struct {
 	sim      *Simulator
 	rand     *rand.Rand
 	pace     func(*rand.Rand) error
+	actor    string // somebody else in each visit: quotas are for people
 	position string // of the last command
 }
 
@@ -117,30 +121,70 @@ type visitor struct {
 func (v *visitor) Rand() *rand.Rand { return v.rand }
 
 // Ask implements deed.Visitor. A lost answer is asked for again, with the
-// same key.
+// same key. A command that is handled in the background is waited for.
 func (v *visitor) Ask(ctx context.Context, aggregate, id, command string, body any) error {
 	if err := v.pace(v.rand); err != nil {
 		return err
 	}
-	headers := map[string]string{"Idempotency-Key": crand.Text(), "X-Actor": "simulator"}
+	headers := map[string]string{"Idempotency-Key": crand.Text(), "X-Actor": v.actor, "Prefer": "wait=30"}
 	var receipt deed.Receipt
 	for try := 0; ; try++ {
-		_, err := v.sim.Client.Do(ctx, http.MethodPost, client.Path(nil, "v1", aggregate, id, command), headers, body, &receipt)
+		h, err := v.sim.Client.Do(ctx, http.MethodPost, client.Path(nil, "v1", aggregate, id, command), headers, body, &receipt)
 		var p httpapi.Problem
-		switch {
+		stored := isStored(h)
+		switch known := errors.As(err, &p); {
+		case stored && (err == nil || known && p.Status < 500):
+			return v.await(ctx, headers["Idempotency-Key"])
 		case err == nil:
 			v.sim.asked.Add(1)
 			v.position = receipt.Position
 			return nil
-		case errors.As(err, &p) && (p.Code == httpapi.CodeRejected || p.Code == httpapi.CodeNotFound || p.Code == httpapi.CodeConflict):
+		case known && slices.Contains(refusals, p.Code):
 			v.sim.asked.Add(1)
 			v.sim.refused.Add(1)
 			return nil
-		case errors.As(err, &p) && p.Status < 500 && p.Code != httpapi.CodeInProgress, try == 5:
+		case known && p.Status < 500 && p.Code != httpapi.CodeInProgress, try == 5:
 			return err
 		}
 		if err := sleep(ctx, 200*time.Millisecond<<try); err != nil {
 			return err
+		}
+	}
+}
+
+// refusals are the codes of answers that are part of life.
+var refusals = []string{httpapi.CodeRejected, httpapi.CodeNotFound, httpapi.CodeConflict, httpapi.CodeQuotaExceeded}
+
+// isStored reports whether an answer is about a command that is handled in the
+// background: it says where to look.
+func isStored(h http.Header) bool { return strings.HasPrefix(h.Get("Location"), "/v1/commands/") }
+
+// await waits until a stored command stays as it is. What it found wrong with
+// what it was asked is part of life, too; that it failed is not.
+func (v *visitor) await(ctx context.Context, id string) error {
+	q := url.Values{"wait": {"30s"}}
+	for try := 0; ; {
+		var s httpapi.CommandStatus
+		_, err := v.sim.Client.Do(ctx, http.MethodGet, client.Path(q, "v1", "commands", id), nil, nil, &s)
+		switch {
+		case err != nil && try == 5:
+			return err
+		case err != nil:
+			if err := sleep(ctx, 200*time.Millisecond<<try); err != nil {
+				return err
+			}
+			try++
+		case s.State == deed.CommandFailed:
+			return fmt.Errorf("command %s failed: %s", id, s.Reason)
+		case s.State.Over() || s.State == deed.CommandInvalid:
+			v.sim.asked.Add(1)
+			if s.State != deed.CommandCompleted {
+				v.sim.refused.Add(1)
+			}
+			if n := len(s.History); n > 0 { // all that it did is recorded before the last of these
+				v.position = s.History[n-1].Position
+			}
+			return nil
 		}
 	}
 }
