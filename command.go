@@ -120,7 +120,7 @@ type Receipt struct {
 	Version  uint64     `json:"version"`            // of the stream, after the command
 	Position string     `json:"position,omitempty"` // in the log; pass it to WaitFor to read your own write
 	Events   []EventRef `json:"events"`             // what happened
-	Pending  bool       `json:"-"`                  // the command is stored, and handled in the background: see [Commands]
+	Pending  bool       `json:"-"`                  // the command is stored, and handled in the background: [Commands] tells what becomes of it
 	Replay   bool       `json:"-"`                  // the answer is an earlier one: the command id was used before
 
 	streams []string // of the entities, if it was a group of commands

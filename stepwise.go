@@ -162,7 +162,11 @@ func (p *stepwise) submit(ctx context.Context, rt *Runtime, id string, c any) (R
 	if err != nil {
 		return Receipt{}, err
 	}
-	return rt.receive(ctx, a, c)
+	r, err := rt.receive(ctx, a, c)
+	// Once it is over it is still a command to ask [Commands] about: there need
+	// not be an entity that it is about.
+	r.Pending = err == nil
+	return r, err
 }
 
 // decode makes a command of JSON, strictly.

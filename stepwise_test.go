@@ -241,7 +241,7 @@ func TestStepwise(t *testing.T) {
 		p.want("story begins", strings.HasPrefix(p.story("k"), "received validated step-started step-completed step-started step-started"), true)
 		p.want("story ends", strings.HasSuffix(p.story("k"), "step-completed step-completed completed"), true)
 		again, err := p.def.Submit(deed.With(p.Context(), deed.Call{ID: "k", Actor: "ann"}), p.rt, again0(p, "k"), ab)
-		p.want("again", fmt.Sprint(again.Replay, err), "true <nil>")
+		p.want("again", fmt.Sprint(again.Replay, again.Pending, err), "true true <nil>")
 		other := ab
 		other.N = 11
 		_, err = p.def.Submit(deed.With(p.Context(), deed.Call{ID: "k"}), p.rt, again0(p, "k"), other)
