@@ -94,6 +94,22 @@ func TestReadmeProgram(t *testing.T) {
 	}
 }
 
+func TestGuideToCommands(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds a program")
+	}
+	guide, err := os.ReadFile("docs/guide-commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := scaffold(t, "example.com/payments", map[string]string{"main.go": block(t, string(guide), "go")})
+	got := command(t, dir, "run", ".")
+	want := block(t, string(guide), "text")
+	if got != want {
+		t.Errorf("the program prints\n%sand the guide says\n%s", got, want)
+	}
+}
+
 func TestTutorial(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds a program")
