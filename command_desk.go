@@ -92,6 +92,13 @@ func (d *desk) failed(id string) time.Duration {
 	return trouble.Wait(e.failures)
 }
 
+// failing reports whether the errand failed the last time.
+func (d *desk) failing(id string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state[id].failures > 0
+}
+
 // done puts an errand down; it comes back at a certain time, unless that is
 // zero, or at once if it was put on the desk meanwhile.
 func (d *desk) done(id string, next time.Time, well bool) {

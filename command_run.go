@@ -23,6 +23,7 @@ type execution struct {
 	call    Call      // the circumstances of the commands it asks
 	def     *stepwise // nil: a command of one entity
 	command any       // the command of def
+	again   bool      // the store has kept this process from going on before
 
 	mu       sync.Mutex // guards what follows while steps run beside each other
 	status   CommandStatus

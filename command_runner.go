@@ -232,6 +232,7 @@ func (r *runner) handle(ctx context.Context, id string) {
 	next := time.Time{}
 	x, err := r.open(ctx, id)
 	if err == nil {
+		x.again = r.desk.failing(id)
 		next, err = x.run(ctx)
 	}
 	switch {

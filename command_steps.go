@@ -31,13 +31,16 @@ func (x *execution) steps(ctx context.Context) (time.Time, error) {
 		first = []any{commandValidated{found}}
 	}
 	next := x.ahead(nil)
-	for _, st := range next {
+	begins := slices.DeleteFunc(slices.Clone(next), func(st step) bool { return x.goesOn(st, CommandRunning) })
+	for _, st := range begins {
 		if limit := st.retry.engine().Limit(); x.attempts[st.name] >= limit {
 			return x.stuck(ctx, st, Permanent(fmt.Errorf("the program ended in the middle of the step, %d times", limit)))
 		}
 	}
-	if err := x.record(ctx, append(first, x.starting(next)...)...); err != nil {
-		return time.Time{}, err
+	if events := append(first, x.starting(begins)...); len(events) > 0 {
+		if err := x.record(ctx, events...); err != nil {
+			return time.Time{}, err
+		}
 	}
 	for {
 		if x.cancel != nil {
@@ -46,7 +49,7 @@ func (x *execution) steps(ctx context.Context) (time.Time, error) {
 		stuck, err := x.together(ctx, next)
 		switch {
 		case err != nil:
-			return time.Time{}, err
+			return time.Time{}, x.interrupted(ctx, next, CommandRunning, err)
 		case stuck != nil:
 			return x.after(ctx, *stuck)
 		case x.status.State.Over():
@@ -54,6 +57,40 @@ func (x *execution) steps(ctx context.Context) (time.Time, error) {
 		}
 		next = x.ahead(nil)
 	}
+}
+
+// goesOn reports whether an attempt at a step was broken off by the store, in
+// this process: then it is the same attempt that goes on, and none is used up.
+func (x *execution) goesOn(st step, state CommandState) bool {
+	p := x.status.step(st.name)
+	return x.again && p != nil && p.State == state && x.attempts[st.name] > 0
+}
+
+// farewell is how long a process that stops may take to say so of a command.
+const farewell = 2 * time.Second
+
+// interrupted gives back the attempts at steps that are in a state, if they end
+// because this process is told to stop: that is nothing to do with the steps. It
+// returns the error.
+func (x *execution) interrupted(ctx context.Context, steps []step, state CommandState, err error) error {
+	if ctx.Err() == nil || errors.Is(err, errOvertaken) {
+		return err
+	}
+	var events []any
+	for _, st := range steps {
+		if p := x.status.step(st.name); p != nil && p.State == state {
+			events = append(events, stepFailed{
+				Step: st.name, Attempt: x.attempts[st.name] - 1, Error: "the program was stopped in the middle of the step",
+				Next: x.rt.cfg.Now().UTC(), Undo: state == CommandUndoing,
+			})
+		}
+	}
+	if len(events) == 0 {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	return errors.Join(err, x.record(ctx, events...))
 }
 
 // look checks the command.
@@ -243,8 +280,10 @@ func (x *execution) undoable() (steps []step) {
 // undo undoes steps until none is left or one gets stuck.
 func (x *execution) undo(ctx context.Context) (time.Time, error) {
 	for _, st := range x.undoable() {
-		if err := x.record(ctx, stepStarted{Step: st.name, Attempt: x.attempts[st.name] + 1, Undo: true}); err != nil {
-			return time.Time{}, err
+		if !x.goesOn(st, CommandUndoing) {
+			if err := x.record(ctx, stepStarted{Step: st.name, Attempt: x.attempts[st.name] + 1, Undo: true}); err != nil {
+				return time.Time{}, err
+			}
 		}
 		r := x.attempt(ctx, st, true)
 		switch {
@@ -253,7 +292,7 @@ func (x *execution) undo(ctx context.Context) (time.Time, error) {
 				return time.Time{}, err
 			}
 		case isOurs(ctx, r.err):
-			return time.Time{}, r.err
+			return time.Time{}, x.interrupted(ctx, []step{st}, CommandUndoing, r.err)
 		default:
 			if _, no := saysNo(r.err); no {
 				r.err = Permanent(r.err)

@@ -440,3 +440,55 @@ func halfWay(name string, do func(context.Context, *deed.Work) error) deed.Stepw
 		},
 	}}}
 }
+
+// A program that is stopped in order, however often, uses up no attempt.
+func TestStoppedInTheMiddle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, open := mem.New(), false
+		wait := func(ctx context.Context) error {
+			if open {
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		def := deed.Stepwise[move]{Name: "long.walk", Rules: deed.Rules{Retry: deed.Retry{Attempts: 2}}, Steps: []deed.Step[move]{{
+			Name: "walk", Timeout: time.Hour,
+			Do: func(ctx context.Context, _ *deed.Work, _ move) error { return wait(ctx) },
+		}}}
+		run := func(f func(rt *deed.Runtime)) {
+			rt, err := deed.New(s, deed.Config{Domains: []deed.Domain{{Name: "d", Parts: []deed.Part{vaults, def}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- rt.Run(ctx) }()
+			f(rt)
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		ctx := deed.With(t.Context(), deed.Call{ID: "k"})
+		for i := range 4 {
+			run(func(rt *deed.Runtime) {
+				if i == 0 {
+					if _, err := def.Submit(ctx, rt, "l", move{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(time.Second)
+				if st, err := rt.Commands().Get(ctx, "k"); err != nil || st.State != deed.CommandRunning || st.Attempts != 1 {
+					t.Errorf("start %d: %s, attempt %d, %v", i, st.State, st.Attempts, err)
+				}
+			})
+		}
+		open = true
+		run(func(rt *deed.Runtime) {
+			if st, err := rt.Commands().Wait(ctx, "k"); err != nil || st.State != deed.CommandCompleted {
+				t.Errorf("%s %s, %v", st.State, st.Reason, err)
+			}
+		})
+	})
+}
