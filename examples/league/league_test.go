@@ -1,6 +1,7 @@
 package league
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -192,16 +193,42 @@ func TestFailsAndIsResumed(t *testing.T) {
 	})
 }
 
+// While the store cannot serve, no attempt counts: the command goes on by itself
+// when it can.
+func TestStoreIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := &broken{Store: mem.New(), why: store.ErrUnavailable}
+		ctx, rt := t.Context(), deedtest.StartOn(t, broken, Domain)
+		broken.yes.Store(true)
+		r, err := CreateLeague.Submit(ctx, rt, "", Create{Name: "B", DateIncorporated: "1999-04-01"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		if s, err := rt.Commands().Get(ctx, r.Command); err != nil || s.State != deed.CommandRunning {
+			t.Errorf("while it is away: %s, %v", s.State, err)
+		}
+		broken.yes.Store(false)
+		if s, err := rt.Commands().Wait(ctx, r.Command); err != nil || s.State != deed.CommandCompleted {
+			t.Errorf("%s %v", s.State, err)
+		}
+		if _, version, err := Leagues.Load(ctx, rt, "B"); err != nil || version != 1 {
+			t.Errorf("%d events, %v", version, err)
+		}
+	})
+}
+
 // broken is a store that does not take what happens to leagues.
 type broken struct {
 	store.Store
 	yes atomic.Bool
+	why error // nil: that the disk is full
 }
 
 func (b *broken) Append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
 	for _, w := range writes {
 		if b.yes.Load() && strings.HasPrefix(w.Stream, "league/") {
-			return nil, fmt.Errorf("the disk of %s is full", w.Stream)
+			return nil, cmp.Or(b.why, fmt.Errorf("the disk of %s is full", w.Stream))
 		}
 	}
 	return b.Store.Append(ctx, writes...)
