@@ -24,6 +24,8 @@ func (w *worker) holds(ctx context.Context) bool {
 	switch {
 	case !m.sane():
 		w.lose() // others may have taken it: it must not be given up, but taken anew
+	case m.overtaken(cursorKey(w.f.Name, w.gen, w.part, w.f.Partitions), w.epoch):
+		w.lose()
 	case w.hasTask() || m.ought(w.f.Name, w.part) == m.self.Node:
 		return true
 	default:

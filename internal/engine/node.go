@@ -56,6 +56,7 @@ type membership struct {
 	heard  time.Time // when it was last written
 	peers  map[string]*peer
 	joined bool
+	epochs map[string]uint64 // of each checkpoint, as it was at the last beat
 }
 
 func newMembership(cfg Config, followers []*follower) *membership {
@@ -117,8 +118,17 @@ func (m *membership) beat(ctx context.Context) error {
 			gone = append(gone, m.see(d, now)...)
 		}
 	}
+	epochs := map[string]uint64{}
+	for d, err := range m.store.List(ctx, cursorColl, "", "") {
+		if err != nil {
+			return err
+		}
+		if c, err := parseCheckpoint(d); err == nil {
+			epochs[d.Key] = c.Epoch
+		}
+	}
 	m.mu.Lock()
-	m.heard, m.joined = now, true
+	m.heard, m.joined, m.epochs = now, true, epochs
 	maps.DeleteFunc(m.peers, func(name string, _ *peer) bool { return !seen[name] })
 	m.mu.Unlock()
 	for _, c := range gone {
@@ -157,6 +167,14 @@ func (m *membership) part(ctx context.Context) {
 	if err := m.store.Write(ctx, store.Change{Coll: nodeColl, Key: m.self.Node, Rev: store.AnyRev}); err != nil {
 		m.log.Debug("node could not say goodbye", "error", err)
 	}
+}
+
+// overtaken reports whether somebody has taken a partition since this node did.
+// One that has nothing to record would not notice by itself.
+func (m *membership) overtaken(key string, epoch uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.epochs[key] > epoch
 }
 
 // sane reports whether others know that this node is alive. One that could

@@ -321,3 +321,35 @@ func TestNodesAtRandom(t *testing.T) {
 		})
 	}
 }
+
+// A node whose partition was taken, and given up again, by one that did not
+// know of it notices, also if it has nothing to record.
+func TestIdleHolderNotices(t *testing.T) {
+	within(t, func(t *testing.T) {
+		s := newShelf()
+		a := join(t, s, "a", split(1))
+		defer a.stop()
+		time.Sleep(2 * testLease)
+		key := cursorKey("ledger", 1, 0, 1)
+		d, err := s.Get(t.Context(), cursorColl, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := parseCheckpoint(d)
+		if err != nil || c.Node != "a" {
+			t.Fatalf("%+v, %v", c, err)
+		}
+		c.Node, c.Epoch = "", c.Epoch+1
+		data, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Write(t.Context(), store.Change{Coll: cursorColl, Key: key, Rev: d.Rev, Data: data}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(testLease)
+		if got := a.holders(t); got["a"] != 1 {
+			t.Errorf("it holds %v", got)
+		}
+	})
+}
