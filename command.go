@@ -84,6 +84,9 @@ func (c Call) check() error {
 		if len(v) > MaxKey {
 			return Invalid{Detail: fmt.Sprintf("the %s is longer than %d bytes", name, MaxKey)}
 		}
+		if name == "command id" && (v == "." || v == "..") {
+			return Invalid{Detail: "the command id must not be . or .."}
+		}
 		if !printable(v) {
 			return Invalid{Detail: fmt.Sprintf("the %s must be printable UTF-8 without control characters", name)}
 		}

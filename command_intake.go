@@ -41,7 +41,7 @@ func (rt *Runtime) receive(ctx context.Context, a *asked, cmd any) (Receipt, err
 	if err != nil {
 		return Receipt{}, err
 	}
-	data, err := wire.Marshal(commandReceived{Command: a.name, Stream: a.stream, Hash: a.hash, Body: raw, Callbacks: a.Callbacks})
+	data, err := wire.Marshal(commandReceived{Command: a.name, Stream: a.stream, Hash: a.hash, Body: raw, Callbacks: a.Callbacks, IfVersion: a.IfVersion})
 	if err != nil {
 		return Receipt{}, err
 	}

@@ -60,12 +60,13 @@ type CommandStatus struct {
 	State       CommandState    `json:"state"`
 	Step        string          `json:"step,omitempty"` // the one it is at
 	Steps       []StepStatus    `json:"steps,omitempty"`
-	Findings    []Finding       `json:"findings,omitempty"` // what is wrong with an invalid one, and warnings
-	Attempts    int             `json:"attempts,omitzero"`  // of the step it is at
-	Code        string          `json:"code,omitempty"`     // why a rejected or failed one is
-	Reason      string          `json:"reason,omitempty"`   // the same in a sentence; of a cancelled one, what was said
-	Undone      bool            `json:"undone,omitzero"`    // what its steps had done was undone, or is being
-	Entities    []string        `json:"entities,omitempty"` // streams it wrote to, the first hundred
+	Findings    []Finding       `json:"findings,omitempty"`  // what is wrong with an invalid one, and warnings
+	Attempts    int             `json:"attempts,omitzero"`   // of the step it is at
+	Code        string          `json:"code,omitempty"`      // why a rejected or failed one is
+	Reason      string          `json:"reason,omitempty"`    // the same in a sentence; of a cancelled one, what was said
+	Cancelling  bool            `json:"cancelling,omitzero"` // somebody wants it called off
+	Undone      bool            `json:"undone,omitzero"`     // what its steps had done was undone, or is being
+	Entities    []string        `json:"entities,omitempty"`  // streams it wrote to, the first hundred
 	EntityCount int             `json:"entity_count,omitzero"`
 	Events      []EventRef      `json:"events,omitempty"` // what happened to the entity, if it is a command of one
 	Version     uint64          `json:"version,omitzero"`
@@ -90,6 +91,7 @@ type (
 		Hash      string          `json:"hash"`
 		Body      json.RawMessage `json:"body"`
 		Callbacks []Callback      `json:"callbacks,omitempty"`
+		IfVersion *uint64         `json:"if_version,omitempty"` // of the entity that it is for; nil = any
 	}
 	commandCorrected struct {
 		Hash string          `json:"hash"`
@@ -226,6 +228,7 @@ func (s *CommandStatus) take(m Meta, e any) {
 	case commandRequeued:
 		s.requeue()
 	case cancelRequested:
+		s.Cancelling = true
 		s.Reason = e.Reason
 	case commandCancelled:
 		s.finish(m, CommandCancelled)

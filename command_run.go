@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,16 +26,18 @@ type execution struct {
 	command any       // the command of def
 	again   bool      // the store has kept this process from going on before
 
-	mu       sync.Mutex // guards what follows while steps run beside each other
-	status   CommandStatus
-	version  uint64 // of the command's stream
-	hash     string
-	meta     []byte
-	checked  bool            // nothing fatal was found since it was received or corrected
-	cancel   *string         // why somebody wants it cancelled
-	cause    *commandUndoing // why its steps are being undone
-	outputs  map[string]json.RawMessage
-	attempts map[string]int // of a step, since the command was received or resumed, or began to be undone
+	mu        sync.Mutex // guards what follows while steps run beside each other
+	status    CommandStatus
+	version   uint64 // of the command's stream
+	hash      string
+	foreign   int     // records that were read and are no requests to cancel
+	ifVersion *uint64 // of the entity that the command is for; nil = any
+	meta      []byte
+	checked   bool            // nothing fatal was found since it was received or corrected
+	cancel    *string         // why somebody wants it cancelled
+	cause     *commandUndoing // why its steps are being undone
+	outputs   map[string]json.RawMessage
+	attempts  map[string]int // of a step, since the command was received or resumed, or began to be undone
 }
 
 // errOvertaken reports that another process has recorded something about the
@@ -98,6 +101,9 @@ func (x *execution) takeRecord(rec store.Record) error {
 	}
 	x.take(m, e)
 	x.version = rec.Version
+	if rec.Type != typeCancel {
+		x.foreign++
+	}
 	return nil
 }
 
@@ -106,7 +112,7 @@ func (x *execution) take(m Meta, e any) {
 	x.status.take(m, e)
 	switch e := e.(type) {
 	case commandReceived:
-		x.hash = e.Hash
+		x.hash, x.ifVersion = e.Hash, e.IfVersion
 	case commandCorrected:
 		x.checked = false
 	case commandValidated:
@@ -131,6 +137,12 @@ func (x *execution) take(m Meta, e any) {
 
 // record appends events to the command's stream, and folds them.
 func (x *execution) record(ctx context.Context, events ...any) error {
+	return x.recordAll(ctx, events, 0)
+}
+
+// recordAll is record for events of which the last so many do not happen if
+// somebody wants the command cancelled.
+func (x *execution) recordAll(ctx context.Context, events []any, follow int) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	w := store.Write{Stream: commandStream(x.id)}
@@ -156,13 +168,16 @@ func (x *execution) record(ctx context.Context, events ...any) error {
 		}
 		// A request to cancel may come at any time, and changes nothing about
 		// what was done. Anything else means that somebody else does it.
-		before := x.version
+		before := x.foreign
 		if err := x.read(ctx); err != nil {
 			return err
 		}
-		if x.cancel == nil || x.version != before+1 || x.status.State.stands() {
+		if x.foreign != before || x.status.State.stands() {
 			return errOvertaken
 		}
+		w.Events = w.Events[:len(w.Events)-follow]
+		events = events[:len(events)-follow]
+		follow = 0
 	}
 }
 
@@ -175,12 +190,15 @@ func (x *execution) run(ctx context.Context) (time.Time, error) {
 		return time.Time{}, nil
 	case x.cancel == nil && s.Next.After(x.rt.cfg.Now()):
 		return s.Next, nil
-	case x.def == nil && x.cancel != nil:
+	case x.def == nil && x.cancel != nil && len(s.Steps) == 0: // nothing was done
 		return time.Time{}, x.record(ctx, commandCancelled{Reason: clip(*x.cancel)})
 	case x.def == nil:
 		return x.perform(ctx)
 	}
 	var err error
+	if name, ok := x.stranger(); ok {
+		return x.stuck(ctx, checking, fmt.Errorf("this program's %s has no step %s, which the command has begun: give it that name again", s.Command, name))
+	}
 	if x.command, err = x.def.decode(s.Parameters); err != nil {
 		return x.stuck(ctx, checking, fmt.Errorf("the stored parameters are not those of this program's %s: %w", s.Command, err))
 	}
@@ -193,6 +211,16 @@ func (x *execution) run(ctx context.Context) (time.Time, error) {
 	return x.steps(ctx)
 }
 
+// stranger returns a step that was begun and that the program does not have.
+func (x *execution) stranger() (string, bool) {
+	for _, p := range x.status.Steps {
+		if !slices.ContainsFunc(x.def.steps, func(st step) bool { return st.name == p.Name }) {
+			return p.Name, true
+		}
+	}
+	return "", false
+}
+
 // perform asks the command of its one entity.
 func (x *execution) perform(ctx context.Context) (time.Time, error) {
 	s := &x.status
@@ -202,7 +230,7 @@ func (x *execution) perform(ctx context.Context) (time.Time, error) {
 		return x.stuck(ctx, step{}, fmt.Errorf("this program has no command %s", s.Command))
 	}
 	a := &asked{
-		Call: Call{ID: s.ID, Actor: s.Actor, Correlation: s.Correlation, Causation: s.Causation, Source: s.Source},
+		Call: Call{ID: s.ID, Actor: s.Actor, Correlation: s.Correlation, Causation: s.Causation, Source: s.Source, IfVersion: x.ifVersion},
 		name: s.Command, stream: s.Stream, hash: x.hash, keyed: true, journal: true, meta: x.meta, recorded: x.version,
 	}
 	r, err := k.handle(ctx, x.rt, x.entity, verb, s.Parameters, a)
@@ -218,6 +246,10 @@ func (x *execution) perform(ctx context.Context) (time.Time, error) {
 		o.Code, o.Reason = rejected.Reason().Code, rejected.Reason().Text
 		x.take(Meta{ID: x.id, Time: x.rt.cfg.Now().UTC()}, commandRejected{o})
 		return time.Time{}, nil
+	}
+	if conflict, ok := errors.AsType[Conflict](err); ok && x.ifVersion != nil {
+		o.Code, o.Reason, o.Hash = codeConflict, conflict.reason(*x.ifVersion), x.hash
+		return time.Time{}, x.record(ctx, commandRejected{o})
 	}
 	if inv, ok := errors.AsType[Invalid](err); ok {
 		return time.Time{}, x.record(ctx, x.invalid(Finding{Field: inv.Field, Text: inv.Detail, Fatal: true}))

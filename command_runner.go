@@ -41,6 +41,9 @@ func (rt *Runtime) addRunner() error {
 	if err := errors.Join(statuses.register(rt), commandErrors().register(rt), refusals().register(rt)); err != nil {
 		return err
 	}
+	if rt.cfg.LeaveStored {
+		return nil
+	}
 	return rt.addFollower(engine.Follower{
 		Name: runnerName, Kind: "runner", Partitions: partitions, Pure: true, Fixed: true,
 		Filter: store.Filter{Categories: []string{commandCategory}, Types: []string{

@@ -152,11 +152,11 @@ func (x *execution) together(ctx context.Context, steps []step) (*result, error)
 		r := <-results
 		switch {
 		case r.err == nil && ours == nil:
-			events := []any{r.completed(false)}
+			var follow []any
 			if i == len(steps)-1 && worst == nil {
-				events = append(events, x.follow(steps)...)
+				follow = x.follow(steps)
 			}
-			ours = x.record(ctx, events...)
+			ours = x.recordAll(ctx, append([]any{r.completed(false)}, follow...), len(follow))
 		case r.err != nil && isOurs(ctx, r.err):
 			ours = cmp.Or(ours, r.err)
 		case r.err != nil && (worst == nil || gravity(r.err) > gravity(worst.err)):
@@ -188,6 +188,9 @@ func gravity(err error) int {
 func (x *execution) follow(done []step) []any {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.cancel != nil {
+		return nil
+	}
 	if next := x.ahead(done); len(next) > 0 {
 		return x.starting(next)
 	}

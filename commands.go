@@ -91,6 +91,9 @@ func (c Commands) Wait(ctx context.Context, id string) (CommandStatus, error) {
 // Cancel asks for a command to be called off, for a reason. What its steps did
 // is undone as far as they say how.
 func (c Commands) Cancel(ctx context.Context, id, reason string) error {
+	if s, err := c.Get(ctx, id); err != nil || s.Cancelling && !s.State.Over() {
+		return err // asking twice is asking once
+	}
 	return c.ask(ctx, id, cancelRequested{reason}, func(s CommandStatus) bool { return !s.State.Over() })
 }
 

@@ -77,6 +77,7 @@ func (r Rejected) Reason() Reason {
 const (
 	codeNotFound = "not_found"
 	codeExists   = "exists"
+	codeConflict = "conflict" // a stored command's version of the entity had passed
 )
 
 // Invalid is the error of a command, filter or name that is malformed: it
@@ -111,6 +112,11 @@ type Conflict struct {
 
 func (c Conflict) Error() string {
 	return fmt.Sprintf("deed: %s is at version %d by now", c.Stream, c.Version)
+}
+
+// reason says the same of a command that was stored.
+func (c Conflict) reason(want uint64) string {
+	return fmt.Sprintf("the command is for version %d of %s, which is at version %d", want, c.Stream, c.Version)
 }
 
 func invalid(err error) error {

@@ -22,6 +22,7 @@ type Config struct {
 	Journal      Journal          // which outcomes of commands are recorded; default: all
 	Retries      int              // of a command that other writers overtook; default 10
 	CachedStates int              // states of entities kept in memory, per aggregate; default 10,000
+	LeaveStored  bool             // stored commands are left for other processes to handle
 	Poll         time.Duration    // how often followers look for themselves, should a wake-up be lost; default 1 s, 5 s on a shared store
 	Now          func() time.Time // the clock that commands are stamped with; default: time.Now
 

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/deed-dev/deed"
-	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/mem"
 )
@@ -60,6 +59,8 @@ type trip struct {
 
 	mu    sync.Mutex
 	calls []string         // what was done outside, with its key
+	hold  string           // the step that waits as long as it is named here
+	stop  func()           // ends the runtime
 	fail  map[string]error // by step: what it returns instead of being done
 	times map[string]int   // by step: for so many attempts; 0 = always
 }
@@ -67,6 +68,11 @@ type trip struct {
 func (p *trip) outside(step string, undo bool, key string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for p.hold == step {
+		p.mu.Unlock()
+		time.Sleep(time.Second)
+		p.mu.Lock()
+	}
 	name := step
 	if undo {
 		name = "undo " + step
@@ -158,7 +164,9 @@ func (p *trip) moves() deed.Stepwise[move] {
 func newTrip(t *testing.T, more ...deed.Part) *trip {
 	p := &trip{T: t, store: mem.New(), fail: map[string]error{}, times: map[string]int{}}
 	p.def = p.moves()
-	p.rt = deedtest.StartOn(t, p.store, deed.Domain{Name: "d", Parts: append(more, vaults, p.def)})
+	p.rt, p.stop = runOn(t, p.store.(*mem.Store), deed.Domain{Name: "d", Parts: append(more, vaults, p.def)})
+	p.stop = sync.OnceFunc(p.stop)
+	t.Cleanup(func() { p.stop() })
 	for _, id := range []string{"a", "b", "c"} {
 		if _, err := vaults.Execute(t.Context(), p.rt, id, drop{100}); err != nil {
 			t.Fatal(err)
@@ -490,5 +498,75 @@ func TestStoppedInTheMiddle(t *testing.T) {
 				t.Errorf("%s %s, %v", st.State, st.Reason, err)
 			}
 		})
+	})
+}
+
+// A command that is stored first is for a version of its entity too.
+func TestAsyncForAVersion(t *testing.T) {
+	onTrip(t, "passed", func(p *trip) {
+		for version, want := range map[uint64]string{0: "rejected conflict", 1: "completed "} {
+			call := deed.Call{ID: fmt.Sprint("k", version), IfVersion: &version}
+			if _, err := vaults.Submit(deed.With(p.Context(), call), p.rt, "a", drop{1}); err != nil {
+				p.Fatal(err)
+			}
+			s := p.wait(call.ID)
+			p.want(call.ID, fmt.Sprint(s.State, " ", s.Code), want)
+		}
+	})
+}
+
+// A program that does not have what a command has begun leaves it alone, and
+// says so; one that has it again goes on.
+func TestAnotherProgram(t *testing.T) {
+	ab := move{From: "a", To: []string{"b", "c"}, N: 10}
+	for name, change := range map[string]func(*deed.Stepwise[move]) []deed.Part{
+		"renamed step":    func(d *deed.Stepwise[move]) []deed.Part { d.Steps[0].Name = "grab"; return []deed.Part{vaults, *d} },
+		"removed command": func(*deed.Stepwise[move]) []deed.Part { return []deed.Part{vaults} },
+	} {
+		onTrip(t, name, func(p *trip) {
+			p.fail["announce"] = deed.Permanent(errors.New("the line is dead"))
+			p.wait(p.submit("k", ab))
+			p.stop()
+			other := p.moves()
+			rt, stop := runOn(p.T, p.store.(*mem.Store), deed.Domain{Name: "d", Parts: change(&other)})
+			p.want("cancel", rt.Commands().Cancel(p.Context(), "k", "no more"), nil)
+			time.Sleep(10 * time.Minute)
+			s, err := rt.Commands().Get(p.Context(), "k")
+			p.want("left alone", fmt.Sprint(s.State, s.Undone, err), "failedfalse <nil>")
+			p.want("reason", strings.Contains(s.Reason, "this program"), true)
+			stop()
+			p.rt, stop = runOn(p.T, p.store.(*mem.Store), deed.Domain{Name: "d", Parts: []deed.Part{vaults, p.moves()}})
+			defer stop()
+			p.want("resume", p.rt.Commands().Resume(p.Context(), "k"), nil)
+			time.Sleep(time.Minute)
+			s = p.wait("k")
+			p.want("state", fmt.Sprint(s.State, s.Undone), "cancelledtrue")
+			a, _, _ := vaults.Load(p.Context(), p.rt, "a")
+			p.want("coins of a", a.Coins, 100)
+		})
+	}
+}
+
+// Asking to cancel twice while a step runs loses nothing of what the step does.
+func TestCancelledTwiceMeanwhile(t *testing.T) {
+	onTrip(t, "twice", func(p *trip) {
+		p.mu.Lock()
+		p.hold = "announce"
+		p.mu.Unlock()
+		p.submit("k", move{From: "a", To: []string{"b", "c"}, N: 10})
+		time.Sleep(time.Second)
+		for range 3 {
+			p.want("cancel", p.rt.Commands().Cancel(p.Context(), "k", "no"), nil)
+		}
+		p.mu.Lock()
+		p.hold = ""
+		p.mu.Unlock()
+		time.Sleep(time.Minute)
+		s := p.wait("k")
+		p.want("state", fmt.Sprint(s.State, s.Undone), "cancelledtrue")
+		p.want("requests", strings.Count(p.story("k"), "cancel-requested"), 1)
+		p.want("completed", strings.Contains(p.story("k"), "completed"), true)
+		a, _, _ := vaults.Load(p.Context(), p.rt, "a")
+		p.want("coins of a", a.Coins, 100)
 	})
 }

@@ -61,7 +61,7 @@ becomes of it later, deed command show tells.`,
 			if given[1] == "-" {
 				parts = []string{"v1", given[0], given[2]}
 			}
-			a.creates = true
+			a.creates, a.asks = true, true
 			return a.with(cmd.Context(), func(c *client.Client) error {
 				var answer json.RawMessage
 				h, err := c.Do(cmd.Context(), http.MethodPost, client.Path(nil, parts...), headers, body, &answer)
@@ -103,6 +103,9 @@ func (a *app) showStored(answer []byte) error {
 	var s httpapi.CommandStatus
 	if err := json.Unmarshal(answer, &s); err != nil {
 		return err
+	}
+	if s.State == deed.CommandFailed {
+		a.code = exitFailed
 	}
 	return a.show(s.CommandStatus, func() {
 		a.printCommand(s)

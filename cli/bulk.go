@@ -76,7 +76,7 @@ is not over then has the status 202. The exit code is 7 if a line was refused.`,
 			if a.key != "" && a.store == "" && !cmd.Flags().Changed("actor") {
 				j.actor = "" // the key says who asks
 			}
-			a.creates = true
+			a.creates, a.asks = true, true
 			return a.with(cmd.Context(), func(c *client.Client) error { return j.ask(cmd.Context(), c) })
 		},
 	}
@@ -209,6 +209,9 @@ func (j *bulkJob) exists(ctx context.Context, c *client.Client) error {
 		for _, name := range a.Commands {
 			all = append(all, a.Name+"."+name)
 		}
+	}
+	for _, s := range info.Stepwise {
+		all = append(all, s.Name)
 	}
 	if !slices.Contains(all, j.command) {
 		return usageError{fmt.Errorf("there is no command %s; there is %s", j.command, strings.Join(all, ", "))}

@@ -161,6 +161,7 @@ type app struct {
 	lease   time.Duration
 	tell    telling // of a server
 	creates bool    // a store that is not there is made
+	asks    bool    // commands are asked: stored ones are handled meanwhile
 }
 
 func (a *app) root() *cobra.Command {
@@ -183,6 +184,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
 5 denied, 6 unavailable, 7 rejected or invalid.`,
 		Example: `  deed demo
   deed exec order o-1 create '{"customer":"ann"}'
+  deed exec league Striders create '{"name":"Striders","date_incorporated":"2016-04-01"}' --actor ann
+  deed command list --state failed
   deed stream order/o-1
   deed events --follow --category order
   deed view order-summaries --where status=Draft --sort -created_at`,

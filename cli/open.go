@@ -22,8 +22,9 @@ type running struct {
 	ended  chan error
 }
 
-// start opens a store and runs the program's domains on it.
-func (a *app) start(ctx context.Context, dsn string, mustExist bool, log *slog.Logger) (*running, error) {
+// start opens a store and runs the program's domains on it. Who only looks
+// leaves stored commands alone.
+func (a *app) start(ctx context.Context, dsn string, mustExist, leave bool, log *slog.Logger) (*running, error) {
 	s, err := a.openBoth(ctx, dsn, mustExist)
 	if err != nil {
 		return nil, err
@@ -32,7 +33,7 @@ func (a *app) start(ctx context.Context, dsn string, mustExist bool, log *slog.L
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	rt, err := deed.New(s, deed.Config{Domains: append(slices.Clip(a.domains), tell), Logger: log, Node: a.node, Lease: a.lease, Callbacks: allowed})
+	rt, err := deed.New(s, deed.Config{Domains: append(slices.Clip(a.domains), tell), Logger: log, Node: a.node, Lease: a.lease, Callbacks: allowed, LeaveStored: leave})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -91,7 +92,7 @@ func (a *app) connect(ctx context.Context) (*client.Client, func() error, error)
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(a.talk, &slog.HandlerOptions{Level: level}))
-	r, err := a.start(ctx, a.store, !a.creates, log)
+	r, err := a.start(ctx, a.store, !a.creates, !a.asks, log)
 	if err != nil {
 		return nil, nil, err
 	}

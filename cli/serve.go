@@ -102,7 +102,7 @@ func (a *app) listen(ctx context.Context, dsn, addr string, hosts []string, who 
 	if err != nil {
 		return nil, fmt.Errorf("%w; choose another address with --addr HOST:PORT, for example --addr localhost:8081", err)
 	}
-	r, err := a.start(ctx, dsn, false, a.logger())
+	r, err := a.start(ctx, dsn, false, false, a.logger())
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}

@@ -152,7 +152,7 @@ var samples = map[string][]sample{
 	"POST /v1/commands/{id}/cancel":       {{"/v1/commands/c-1/cancel", "", operating}, {"/v1/commands/c-2/cancel", "", append(operating, "saver")}},
 	"POST /v1/commands/{id}/resume":       {{"/v1/commands/c-1/resume", "", operating}, {"/v1/commands/c-2/resume", "", append(operating, "saver")}},
 	"POST /v1/commands/{id}/retry":        {{"/v1/commands/c-1/retry", "", operating}, {"/v1/commands/none/retry", "", operating}},
-	"POST /v1/commands/{id}/correct":      {{"/v1/commands/c-1/correct", "", nobody}, {"/v1/commands/c-2/correct", `{"N":1}`, []string{"saver"}}, {"/v1/commands/none/correct", "", known}},
+	"POST /v1/commands/{id}/correct":      {{"/v1/commands/c-1/correct", "", nobody}, {"/v1/commands/c-2/correct", `{"N":1}`, []string{"saver"}}, {"/v1/commands/none/correct", "", nobody}},
 	"GET /v1/streams/{category}/{id...}":  {{"/v1/streams/jar/a", "", reading}, {"/v1/streams/$audit/keys", "", reading}},
 	"GET /v1/events":                      {{"/v1/events", "", reading}},
 	"GET /v1/events/live":                 {{"/v1/events/live", "", reading}},

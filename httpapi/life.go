@@ -109,6 +109,9 @@ func (a *api) stored(w http.ResponseWriter, r *http.Request, receipt deed.Receip
 func Outcome(s deed.CommandStatus) error {
 	switch s.State {
 	case deed.CommandRejected:
+		if s.Code == CodeConflict {
+			return problem(http.StatusConflict, CodeConflict, s.Reason)
+		}
 		p := problem(http.StatusUnprocessableEntity, CodeRejected, s.Reason)
 		p.Reason = s.Code
 		return p
@@ -236,7 +239,8 @@ func (a *api) liveCommand(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	id := r.PathValue("id")
-	if _, err := a.rt.Commands().Get(r.Context(), id); err != nil {
+	status, err := a.rt.Commands().Get(r.Context(), id)
+	if err != nil {
 		return noCommand(err)
 	}
 	from := uint64(0)
@@ -264,6 +268,10 @@ func (a *api) liveCommand(w http.ResponseWriter, r *http.Request) error {
 			var next uint64
 			next, over, err = t.commandEvents(r.Context(), a, id, from)
 			if over {
+				return nil
+			}
+			if err == nil && status.State.Over() { // the reader knows all there is
+				t.send("event: over\ndata: {}\n\n") // the connection ends in any case
 				return nil
 			}
 			if next > from {

@@ -38,7 +38,7 @@ func (a *api) routes() []route {
 		{pattern: "POST /v1/commands/{id}/cancel", access: operators, own: true, serve: a.cancelCommand},
 		{pattern: "POST /v1/commands/{id}/resume", access: operators, own: true, serve: a.resumeCommand},
 		{pattern: "POST /v1/commands/{id}/retry", access: operators, own: true, serve: a.resumeCommand},
-		{pattern: "POST /v1/commands/{id}/correct", access: ruled, serve: a.correctCommand},
+		{pattern: "POST /v1/commands/{id}/correct", access: admins, own: true, serve: a.correctCommand},
 
 		{pattern: "GET /v1/streams/{category}/{id...}", access: readers, serve: a.stream},
 		{pattern: "GET /v1/events", access: readers, serve: a.events},
