@@ -62,6 +62,8 @@ type Call struct {
 	// that the command takes, see Rules. Go code is trusted by default.
 	Restricted bool
 	Roles      []string // the caller's
+
+	direct bool // a step asks, and needs the answer: it is not stored first, whatever its rules say
 }
 
 type callKey struct{}

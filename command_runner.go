@@ -170,7 +170,7 @@ func (r *runner) Keep(ctx context.Context, mine func(stream string) bool) {
 		select {
 		case hands <- struct{}{}:
 		case <-ctx.Done():
-			r.desk.done(id, time.Time{}, false)
+			r.desk.done(id, time.Now(), false) // it is not: it stays on the desk, so that Flush notes it
 			return
 		}
 		all.Go(func() {
@@ -239,7 +239,8 @@ func (r *runner) handle(ctx context.Context, id string) {
 		next, err = x.run(ctx)
 	}
 	switch {
-	case ctx.Err() != nil: // whoever takes the partition goes on
+	case ctx.Err() != nil: // whoever takes the partition goes on: it stays on the desk, so that Flush notes it
+		next = time.Now()
 	case err == nil:
 		r.rt.waiters.settled(x.status)
 	case errors.Is(err, ErrNotFound):

@@ -134,7 +134,7 @@ func (rt *Runtime) ask(ctx context.Context, name string, rules Rules, stream str
 			return nil, asInvalid(err)
 		}
 	}
-	a.stored = a.Async || rules.Async || len(a.Callbacks) > 0
+	a.stored = !a.direct && (a.Async || rules.Async || len(a.Callbacks) > 0)
 	a.journal = a.stored || rt.cfg.Journal == JournalAll || rt.cfg.Journal == JournalKeyed && a.keyed
 	if a.journal || a.rules.Window > 0 {
 		if a.hash, err = hashOf(name, stream, cmd); err != nil {

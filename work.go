@@ -96,8 +96,8 @@ func (w *Work) Ask(ctx context.Context, commands ...Sending) error {
 				return ctx.Err()
 			}
 			r, err := s.ask(w.with(ctx, ids[i]), w.x.rt)
-			if err == nil && r.Pending {
-				_, err = w.x.rt.Commands().Wait(ctx, r.Command)
+			if err == nil && r.Pending { // an earlier program has stored it
+				err = ErrInProgress
 			}
 			if err != nil {
 				stop()
@@ -144,7 +144,7 @@ func (w *Work) AskTogether(ctx context.Context, commands ...Sending) error {
 // with are the circumstances of a command that the step asks.
 func (w *Work) with(ctx context.Context, id string) context.Context {
 	call := w.x.call
-	call.ID = id
+	call.ID, call.direct = id, true
 	return With(ctx, call)
 }
 
