@@ -15,7 +15,7 @@ type desk struct {
 
 	mu    sync.Mutex
 	ready []string // in the order of their coming
-	later timers
+	later delays
 	state map[string]errand
 }
 
@@ -42,7 +42,7 @@ func (d *desk) put(id string, at time.Time) {
 		d.ready = append(d.ready, id)
 	default:
 		e.at = at
-		heap.Push(&d.later, timer{at, id})
+		heap.Push(&d.later, delay{at, id})
 	}
 	d.state[id] = e
 	poke(d.wake)
@@ -60,7 +60,7 @@ func (d *desk) take(now time.Time) (string, time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for len(d.later) > 0 && !d.later[0].at.After(now) {
-		t := heap.Pop(&d.later).(timer)
+		t := heap.Pop(&d.later).(delay)
 		if e, ok := d.state[t.id]; ok && !e.taken && e.at.Equal(t.at) { // else it was moved
 			e.at = time.Time{}
 			d.state[t.id] = e
@@ -114,7 +114,7 @@ func (d *desk) done(id string, next time.Time, well bool) {
 		d.ready = append(d.ready, id)
 	case !next.IsZero():
 		e.at = next
-		heap.Push(&d.later, timer{next, id})
+		heap.Push(&d.later, delay{next, id})
 	default:
 		delete(d.state, id)
 		poke(d.ended)
@@ -135,20 +135,20 @@ func (d *desk) forgetDone(ids map[string]bool) {
 	}
 }
 
-// A timer is an errand that waits.
-type timer struct {
+// A delay is an errand that waits until a certain time.
+type delay struct {
 	at time.Time
 	id string
 }
 
-// timers is a heap, the earliest first.
-type timers []timer
+// delays is a heap, the earliest first.
+type delays []delay
 
-func (t timers) Len() int           { return len(t) }
-func (t timers) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
-func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
-func (t *timers) Push(x any)        { *t = append(*t, x.(timer)) }
-func (t *timers) Pop() any {
+func (t delays) Len() int           { return len(t) }
+func (t delays) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
+func (t delays) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+func (t *delays) Push(x any)        { *t = append(*t, x.(delay)) }
+func (t *delays) Pop() any {
 	old := *t
 	last := old[len(old)-1]
 	*t = old[:len(old)-1]

@@ -2,10 +2,8 @@ package httpapi_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -15,6 +13,7 @@ import (
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/internal/backends"
+	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/store"
 )
 
@@ -178,34 +177,8 @@ type bank struct {
 
 func (b *bank) ask(t *testing.T, method, path, body string, headers ...string) (int, http.Header, map[string]any) {
 	t.Helper()
-	r, err := http.NewRequest(method, b.base+"/v1/"+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out map[string]any
-	if err := json.Unmarshal(data, &out); err != nil {
-		t.Fatalf("%s %s: %q: %v", method, path, data, err)
-	}
-	return resp.StatusCode, resp.Header, out
-}
-
-func wanted(t *testing.T, what string, got, want any) {
-	t.Helper()
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("%s: got %v, want %v", what, got, want)
-	}
+	a := httptry.Ask(t, method, b.base+"/v1/"+path, body, headers...)
+	return a.Status, a.Header, a.Body
 }
 
 // pair opens two accounts and returns a transfer from the one to the other.
@@ -214,7 +187,7 @@ func (b *bank) pair(t *testing.T, balance, amount int64) (from, to, body string)
 	b.n++
 	from, to = fmt.Sprintf("a%d", b.n), fmt.Sprintf("b%d", b.n)
 	status, _, _ := b.ask(t, "POST", "account/"+from+"/deposit", fmt.Sprintf(`{"amount":%d}`, balance))
-	wanted(t, "open", status, 200)
+	httptry.Want(t, "open", status, 200)
 	return from, to, fmt.Sprintf(`{"from":%q,"to":%q,"amount":%d}`, from, to, amount)
 }
 
@@ -238,24 +211,24 @@ func (b *bank) duplicate(t *testing.T) {
 	from, to, body := b.pair(t, 10000, 3000)
 	b.house.close(0)
 	status, h, first := b.ask(t, "POST", "transfer/make", body, "Idempotency-Key", "r-1")
-	wanted(t, "stored", []any{status, h.Get("Location"), first["id"]}, []any{202, "/v1/commands/r-1", "r-1"})
+	httptry.Want(t, "stored", []any{status, h.Get("Location"), first["id"]}, []any{202, "/v1/commands/r-1", "r-1"})
 	_, _, done := b.ask(t, "GET", "commands/r-1?wait=30s", "")
-	wanted(t, "done", []any{done["state"], b.balances(t, from, to)}, []any{"completed", "7000@2 3000@1"})
+	httptry.Want(t, "done", []any{done["state"], b.balances(t, from, to)}, []any{"completed", "7000@2 3000@1"})
 	status, h, again := b.ask(t, "POST", "transfer/make", body, "Idempotency-Key", "r-1", "Prefer", "wait=30")
-	wanted(t, "again", []any{status, h.Get("Idempotent-Replay"), b.balances(t, from, to)}, []any{200, "true", "7000@2 3000@1"})
-	wanted(t, "the first one", []any{again["id"], again["state"], h.Get("Location")}, []any{"r-1", "completed", "/v1/commands/r-1"})
+	httptry.Want(t, "again", []any{status, h.Get("Idempotent-Replay"), b.balances(t, from, to)}, []any{200, "true", "7000@2 3000@1"})
+	httptry.Want(t, "the first one", []any{again["id"], again["state"], h.Get("Location")}, []any{"r-1", "completed", "/v1/commands/r-1"})
 	status, _, _ = b.ask(t, "POST", "transfer/make", body, "Idempotency-Key", "r-2", "Prefer", "wait=30")
-	wanted(t, "a second one", []any{status, b.balances(t, from, to)}, []any{200, "4000@3 6000@2"})
+	httptry.Want(t, "a second one", []any{status, b.balances(t, from, to)}, []any{200, "4000@3 6000@2"})
 }
 
 // C3: who has too little is told so, and no money moves.
 func (b *bank) insufficient(t *testing.T) {
 	from, to, body := b.pair(t, 2000, 3000)
 	status, _, s := b.ask(t, "POST", "transfer/make", body)
-	wanted(t, "stored", status, 202)
+	httptry.Want(t, "stored", status, 202)
 	_, _, s = b.ask(t, "GET", fmt.Sprintf("commands/%v?wait=30s", s["id"]), "")
-	wanted(t, "state", []any{s["state"], s["code"], strings.Contains(fmt.Sprint(s["reason"]), "insufficient balance")}, []any{"rejected", "insufficient_balance", true})
-	wanted(t, "balances", b.balances(t, from, to), "2000@1 none")
+	httptry.Want(t, "state", []any{s["state"], s["code"], strings.Contains(fmt.Sprint(s["reason"]), "insufficient balance")}, []any{"rejected", "insufficient_balance", true})
+	httptry.Want(t, "balances", b.balances(t, from, to), "2000@1 none")
 }
 
 // C4: what is malformed is not stored.
@@ -275,7 +248,7 @@ func (b *bank) structure(t *testing.T) {
 			t.Errorf("%s: %d %v", body, status, p)
 		}
 	}
-	wanted(t, "events of commands", count(), before)
+	httptry.Want(t, "events of commands", count(), before)
 }
 
 // C9: a handler that fails twice and then works does so once.
@@ -283,9 +256,9 @@ func (b *bank) failsTwice(t *testing.T) {
 	from, to, body := b.pair(t, 10000, 3000)
 	b.house.close(2)
 	status, _, s := b.ask(t, "POST", "transfer/make", body, "Prefer", "wait=30")
-	wanted(t, "done", []any{status, s["state"]}, []any{200, "completed"})
-	wanted(t, "attempts", []any{b.house.attempts(), s["steps"].([]any)[0].(map[string]any)["attempts"]}, []any{3, 3})
-	wanted(t, "one debit", b.balances(t, from, to), "7000@2 3000@1")
+	httptry.Want(t, "done", []any{status, s["state"]}, []any{200, "completed"})
+	httptry.Want(t, "attempts", []any{b.house.attempts(), s["steps"].([]any)[0].(map[string]any)["attempts"]}, []any{3, 3})
+	httptry.Want(t, "one debit", b.balances(t, from, to), "7000@2 3000@1")
 }
 
 // C9: one that keeps failing is set aside, and once it is repaired and resumed
@@ -294,19 +267,19 @@ func (b *bank) failsUntilRepaired(t *testing.T) {
 	from, to, body := b.pair(t, 10000, 3000)
 	b.house.close(-1)
 	status, h, s := b.ask(t, "POST", "transfer/make", body, "Prefer", "wait=30")
-	wanted(t, "failed", []any{status, s["state"], s["reason"]}, []any{202, "failed", "the clearing house is closed"})
+	httptry.Want(t, "failed", []any{status, s["state"], s["reason"]}, []any{202, "failed", "the clearing house is closed"})
 	at := strings.TrimPrefix(h.Get("Location"), "/v1/")
-	wanted(t, "attempts", b.house.attempts(), 3)
-	wanted(t, "half done", b.balances(t, from, to), "7000@2 none")
+	httptry.Want(t, "attempts", b.house.attempts(), 3)
+	httptry.Want(t, "half done", b.balances(t, from, to), "7000@2 none")
 	_, _, page := b.ask(t, "GET", "commands?state=failed&wait=10s&min-position="+b.head(t), "")
 	listed := fmt.Sprint(page["commands"])
-	wanted(t, "listed", strings.Contains(listed, fmt.Sprint(s["id"])), true)
+	httptry.Want(t, "listed", strings.Contains(listed, fmt.Sprint(s["id"])), true)
 
 	b.house.close(0)
 	status, _, _ = b.ask(t, "POST", at+"/resume", "")
-	wanted(t, "resume", status, 202)
+	httptry.Want(t, "resume", status, 202)
 	b.settles(t, at, "completed")
-	wanted(t, "one debit", b.balances(t, from, to), "7000@2 3000@1")
+	httptry.Want(t, "one debit", b.balances(t, from, to), "7000@2 3000@1")
 }
 
 // One that keeps failing can be cancelled: nobody knows what the step has done,
@@ -315,13 +288,13 @@ func (b *bank) failsAndIsCancelled(t *testing.T) {
 	from, to, body := b.pair(t, 10000, 3000)
 	b.house.close(-1)
 	_, h, s := b.ask(t, "POST", "transfer/make", body, "Prefer", "wait=30")
-	wanted(t, "failed", s["state"], "failed")
+	httptry.Want(t, "failed", s["state"], "failed")
 	at := strings.TrimPrefix(h.Get("Location"), "/v1/")
 	status, _, _ := b.ask(t, "POST", at+"/cancel", `{"reason":"too slow"}`)
-	wanted(t, "cancel", status, 202)
+	httptry.Want(t, "cancel", status, 202)
 	s = b.settles(t, at, "cancelled")
-	wanted(t, "undone", []any{s["undone"], s["reason"]}, []any{true, "too slow"})
-	wanted(t, "given back", b.balances(t, from, to), "10000@3 none")
+	httptry.Want(t, "undone", []any{s["undone"], s["reason"]}, []any{true, "too slow"})
+	httptry.Want(t, "given back", b.balances(t, from, to), "10000@3 none")
 }
 
 // head is the position of the last event.

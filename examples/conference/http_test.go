@@ -1,10 +1,7 @@
 package conference_test
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +11,7 @@ import (
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/examples/conference"
 	"github.com/deed-dev/deed/internal/backends"
+	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/store"
 )
 
@@ -30,100 +28,57 @@ func TestOverHTTP(t *testing.T) {
 	})
 }
 
-type answer struct {
-	status int
-	body   map[string]any
-}
-
-func (a answer) get(path ...string) any {
-	var v any = a.body
-	for _, p := range path {
-		m, _ := v.(map[string]any)
-		v = m[p]
-	}
-	return v
-}
-
-func ask(t testing.TB, method, url, body string) answer {
-	t.Helper()
-	r, err := http.NewRequest(method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := answer{status: resp.StatusCode}
-	if err := json.Unmarshal(data, &a.body); err != nil {
-		t.Fatalf("%s %s: %q: %v", method, url, data, err)
-	}
-	return a
-}
-
-func want(t *testing.T, what string, got, want any) {
-	t.Helper()
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("%s: got %v, want %v", what, got, want)
-	}
-}
-
 // Scenarios A1 to A5 of the specification.
 func conferenceOverHTTP(t *testing.T, base string) {
 	g1 := base + "/v1/attendee/g1"
 	// look reads a view as soon as it shows what an answer says.
-	look := func(view, key string, a answer) answer {
-		return ask(t, "GET", fmt.Sprintf("%s/v1/views/%s/%s?min-position=%v&wait=5s", base, view, key, a.get("position")), "")
+	look := func(view, key string, a httptry.Answer) httptry.Answer {
+		return httptry.Ask(t, "GET", fmt.Sprintf("%s/v1/views/%s/%s?min-position=%v&wait=5s", base, view, key, a.Get("position")), "")
 	}
 	// A1
-	a := ask(t, "POST", g1+"/register", `{"email":"a@x.org"}`)
-	want(t, "register", a.status, 200)
-	want(t, "view", look("attendees", "g1", a).get("value", "email"), "a@x.org")
-	want(t, "same id again", ask(t, "POST", g1+"/register", `{"email":"b@x.org"}`).status, 409)
-	want(t, "blank address", ask(t, "POST", base+"/v1/attendee/g2/register", `{"email":" "}`).status, 400)
-	want(t, "no body", ask(t, "POST", base+"/v1/attendee/g2/register", ``).status, 400)
-	taken := ask(t, "POST", base+"/v1/attendee/g2/register", `{"email":"A@X.org"}`)
-	want(t, "somebody else's address", []any{taken.status, taken.get("reason")}, []any{422, "email_taken"})
+	a := httptry.Ask(t, "POST", g1+"/register", `{"email":"a@x.org"}`)
+	httptry.Want(t, "register", a.Status, 200)
+	httptry.Want(t, "view", look("attendees", "g1", a).Get("value", "email"), "a@x.org")
+	httptry.Want(t, "same id again", httptry.Ask(t, "POST", g1+"/register", `{"email":"b@x.org"}`).Status, 409)
+	httptry.Want(t, "blank address", httptry.Ask(t, "POST", base+"/v1/attendee/g2/register", `{"email":" "}`).Status, 400)
+	httptry.Want(t, "no body", httptry.Ask(t, "POST", base+"/v1/attendee/g2/register", ``).Status, 400)
+	taken := httptry.Ask(t, "POST", base+"/v1/attendee/g2/register", `{"email":"A@X.org"}`)
+	httptry.Want(t, "somebody else's address", []any{taken.Status, taken.Get("reason")}, []any{422, "email_taken"})
 
 	// A2: a change is pending.
-	a = ask(t, "POST", g1+"/change-email", `{"email":"  new@x.org "}`)
-	want(t, "change", a.status, 200)
-	want(t, "view", look("attendees", "g1", a).get("value", "email"), "a@x.org")
+	a = httptry.Ask(t, "POST", g1+"/change-email", `{"email":"  new@x.org "}`)
+	httptry.Want(t, "change", a.Status, 200)
+	httptry.Want(t, "view", look("attendees", "g1", a).Get("value", "email"), "a@x.org")
 	mail := look("outbox", "g1", a)
-	want(t, "mail to", mail.get("value", "to"), "new@x.org")
-	want(t, "the state keeps the secret", strings.Contains(fmt.Sprint(ask(t, "GET", g1, "").body), fmt.Sprint(mail.get("value", "confirmation"))), false)
+	httptry.Want(t, "mail to", mail.Get("value", "to"), "new@x.org")
+	httptry.Want(t, "the state keeps the secret", strings.Contains(fmt.Sprint(httptry.Ask(t, "GET", g1, "").Body), fmt.Sprint(mail.Get("value", "confirmation"))), false)
 
 	// A3: confirm.
-	wrong := ask(t, "POST", g1+"/confirm-email", `{"confirmation":"wrong"}`)
-	want(t, "wrong id", []any{wrong.status, wrong.get("reason")}, []any{422, "wrong_confirmation"})
-	confirm := fmt.Sprintf(`{"confirmation":%q}`, mail.get("value", "confirmation"))
-	a = ask(t, "POST", g1+"/confirm-email", confirm)
-	want(t, "confirm", a.status, 200)
-	want(t, "view", look("attendees", "g1", a).get("value", "email"), "new@x.org")
-	want(t, "confirm again", ask(t, "POST", g1+"/confirm-email", confirm).status, 422)
-	want(t, "the old address is free", ask(t, "POST", base+"/v1/attendee/g3/register", `{"email":"a@x.org"}`).status, 200)
-	want(t, "the new one is not", ask(t, "POST", base+"/v1/attendee/g4/register", `{"email":"new@x.org"}`).status, 422)
+	wrong := httptry.Ask(t, "POST", g1+"/confirm-email", `{"confirmation":"wrong"}`)
+	httptry.Want(t, "wrong id", []any{wrong.Status, wrong.Get("reason")}, []any{422, "wrong_confirmation"})
+	confirm := fmt.Sprintf(`{"confirmation":%q}`, mail.Get("value", "confirmation"))
+	a = httptry.Ask(t, "POST", g1+"/confirm-email", confirm)
+	httptry.Want(t, "confirm", a.Status, 200)
+	httptry.Want(t, "view", look("attendees", "g1", a).Get("value", "email"), "new@x.org")
+	httptry.Want(t, "confirm again", httptry.Ask(t, "POST", g1+"/confirm-email", confirm).Status, 422)
+	httptry.Want(t, "the old address is free", httptry.Ask(t, "POST", base+"/v1/attendee/g3/register", `{"email":"a@x.org"}`).Status, 200)
+	httptry.Want(t, "the new one is not", httptry.Ask(t, "POST", base+"/v1/attendee/g4/register", `{"email":"new@x.org"}`).Status, 422)
 
 	// Only the latest confirmation counts.
-	first := look("outbox", "g3", ask(t, "POST", base+"/v1/attendee/g3/change-email", `{"email":"c1@x.org"}`))
-	second := look("outbox", "g3", ask(t, "POST", base+"/v1/attendee/g3/change-email", `{"email":"c2@x.org"}`))
-	want(t, "the first id", ask(t, "POST", base+"/v1/attendee/g3/confirm-email", fmt.Sprintf(`{"confirmation":%q}`, first.get("value", "confirmation"))).status, 422)
-	want(t, "the latest id", ask(t, "POST", base+"/v1/attendee/g3/confirm-email", fmt.Sprintf(`{"confirmation":%q}`, second.get("value", "confirmation"))).status, 200)
+	first := look("outbox", "g3", httptry.Ask(t, "POST", base+"/v1/attendee/g3/change-email", `{"email":"c1@x.org"}`))
+	second := look("outbox", "g3", httptry.Ask(t, "POST", base+"/v1/attendee/g3/change-email", `{"email":"c2@x.org"}`))
+	httptry.Want(t, "the first id", httptry.Ask(t, "POST", base+"/v1/attendee/g3/confirm-email", fmt.Sprintf(`{"confirmation":%q}`, first.Get("value", "confirmation"))).Status, 422)
+	httptry.Want(t, "the latest id", httptry.Ask(t, "POST", base+"/v1/attendee/g3/confirm-email", fmt.Sprintf(`{"confirmation":%q}`, second.Get("value", "confirmation"))).Status, 200)
 
 	// A5: unregister.
-	a = ask(t, "POST", g1+"/unregister", `{"reason":"ill"}`)
-	want(t, "unregister", a.status, 200)
+	a = httptry.Ask(t, "POST", g1+"/unregister", `{"reason":"ill"}`)
+	httptry.Want(t, "unregister", a.Status, 200)
 	doc := look("attendees", "g1", a)
-	want(t, "view", []any{doc.get("value", "active"), doc.get("value", "reason")}, []any{false, "ill"})
-	want(t, "again", ask(t, "POST", g1+"/unregister", `{"reason":"ill"}`).status, 422)
-	want(t, "unknown id", ask(t, "POST", base+"/v1/attendee/nobody/unregister", `{"reason":"ill"}`).status, 404)
-	want(t, "change afterwards", ask(t, "POST", g1+"/change-email", `{"email":"z@x.org"}`).status, 422)
-	want(t, "the address is free", ask(t, "POST", base+"/v1/attendee/g5/register", `{"email":"new@x.org"}`).status, 200)
+	httptry.Want(t, "view", []any{doc.Get("value", "active"), doc.Get("value", "reason")}, []any{false, "ill"})
+	httptry.Want(t, "again", httptry.Ask(t, "POST", g1+"/unregister", `{"reason":"ill"}`).Status, 422)
+	httptry.Want(t, "unknown id", httptry.Ask(t, "POST", base+"/v1/attendee/nobody/unregister", `{"reason":"ill"}`).Status, 404)
+	httptry.Want(t, "change afterwards", httptry.Ask(t, "POST", g1+"/change-email", `{"email":"z@x.org"}`).Status, 422)
+	httptry.Want(t, "the address is free", httptry.Ask(t, "POST", base+"/v1/attendee/g5/register", `{"email":"new@x.org"}`).Status, 200)
 }
 
 // Twenty clients of two servers want the same address at once; one gets it.
@@ -131,13 +86,13 @@ func oneAddressOneAttendee(t *testing.T, s store.Store) {
 	// Two runtimes on one store know nothing of each other, as two processes would.
 	servers := []string{deedtest.Serve(t, s, conference.Domain), deedtest.Serve(t, s, conference.Domain)}
 	for round := range 100 {
-		answers := make([]answer, 20)
+		answers := make([]httptry.Answer, 20)
 		var all sync.WaitGroup
 		begin := make(chan struct{})
 		for i := range answers {
 			all.Go(func() {
 				<-begin
-				answers[i] = ask(t, "POST", fmt.Sprintf("%s/v1/attendee/r%d-%d/register", servers[i%2], round, i), fmt.Sprintf(`{"email":"guest%d@x.org"}`, round))
+				answers[i] = httptry.Ask(t, "POST", fmt.Sprintf("%s/v1/attendee/r%d-%d/register", servers[i%2], round, i), fmt.Sprintf(`{"email":"guest%d@x.org"}`, round))
 			})
 		}
 		close(begin)
@@ -145,10 +100,10 @@ func oneAddressOneAttendee(t *testing.T, s store.Store) {
 		won := 0
 		for _, a := range answers {
 			switch {
-			case a.status == 200:
+			case a.Status == 200:
 				won++
-			case a.status != 422 || a.get("reason") != "email_taken":
-				t.Errorf("round %d: %d %v", round, a.status, a.body)
+			case a.Status != 422 || a.Get("reason") != "email_taken":
+				t.Errorf("round %d: %d %v", round, a.Status, a.Body)
 			}
 		}
 		if won != 1 {
@@ -169,28 +124,28 @@ func troubleWithViews(t *testing.T, s store.Store) {
 		*v = e.Email
 	})}}
 	base := deedtest.Serve(t, s, conference.Domain, deed.Domain{Name: "badges", Parts: []deed.Part{badges}})
-	view := func(name, key string, after any) answer {
-		return ask(t, "GET", fmt.Sprintf("%s/v1/views/%s/%s?min-position=%v&wait=10s", base, name, key, after), "")
+	view := func(name, key string, after any) httptry.Answer {
+		return httptry.Ask(t, "GET", fmt.Sprintf("%s/v1/views/%s/%s?min-position=%v&wait=10s", base, name, key, after), "")
 	}
 	// A7
-	want(t, "pause", ask(t, "POST", base+"/v1/followers/attendees/pause", "").status, 200)
-	g1 := ask(t, "POST", base+"/v1/attendee/g1/register", `{"email":"g1@x.org"}`)
-	want(t, "register", g1.status, 200)
-	want(t, "not yet", ask(t, "GET", base+"/v1/views/attendees/g1", "").status, 404)
-	want(t, "resume", ask(t, "POST", base+"/v1/followers/attendees/resume", "").status, 200)
-	want(t, "now", view("attendees", "g1", g1.get("position")).get("value", "email"), "g1@x.org")
+	httptry.Want(t, "pause", httptry.Ask(t, "POST", base+"/v1/followers/attendees/pause", "").Status, 200)
+	g1 := httptry.Ask(t, "POST", base+"/v1/attendee/g1/register", `{"email":"g1@x.org"}`)
+	httptry.Want(t, "register", g1.Status, 200)
+	httptry.Want(t, "not yet", httptry.Ask(t, "GET", base+"/v1/views/attendees/g1", "").Status, 404)
+	httptry.Want(t, "resume", httptry.Ask(t, "POST", base+"/v1/followers/attendees/resume", "").Status, 200)
+	httptry.Want(t, "now", view("attendees", "g1", g1.Get("position")).Get("value", "email"), "g1@x.org")
 	// A8
-	ask(t, "POST", base+"/v1/attendee/g2/register", `{"email":"g2@x.org"}`)
-	g3 := ask(t, "POST", base+"/v1/attendee/g3/register", `{"email":"g3@x.org"}`)
-	want(t, "another", view("badges", "g3", g3.get("position")).get("value"), "g3@x.org")
-	want(t, "the one in question", view("badges", "g2", g3.get("position")).status, 404)
-	letters, _ := ask(t, "GET", base+"/v1/dead-letters?follower=badges", "").get("dead_letters").([]any)
+	httptry.Ask(t, "POST", base+"/v1/attendee/g2/register", `{"email":"g2@x.org"}`)
+	g3 := httptry.Ask(t, "POST", base+"/v1/attendee/g3/register", `{"email":"g3@x.org"}`)
+	httptry.Want(t, "another", view("badges", "g3", g3.Get("position")).Get("value"), "g3@x.org")
+	httptry.Want(t, "the one in question", view("badges", "g2", g3.Get("position")).Status, 404)
+	letters, _ := httptry.Ask(t, "GET", base+"/v1/dead-letters?follower=badges", "").Get("dead_letters").([]any)
 	if len(letters) != 1 {
 		t.Fatalf("dead letters: %v", letters)
 	}
 	letter, _ := letters[0].(map[string]any)
-	want(t, "handler and stream", []any{letter["follower"], letter["stream"]}, []any{"badges", "attendee/g2"})
+	httptry.Want(t, "handler and stream", []any{letter["follower"], letter["stream"]}, []any{"badges", "attendee/g2"})
 	broken.Store(false)
-	want(t, "redrive", ask(t, "POST", fmt.Sprintf("%s/v1/dead-letters/%v/redrive", base, letter["id"]), "").status, 200)
-	want(t, "repaired", view("badges", "g2", g3.get("position")).get("value"), "g2@x.org")
+	httptry.Want(t, "redrive", httptry.Ask(t, "POST", fmt.Sprintf("%s/v1/dead-letters/%v/redrive", base, letter["id"]), "").Status, 200)
+	httptry.Want(t, "repaired", view("badges", "g2", g3.Get("position")).Get("value"), "g2@x.org")
 }

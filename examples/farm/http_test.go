@@ -3,14 +3,13 @@ package farm_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/examples/farm"
 	"github.com/deed-dev/deed/internal/backends"
+	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/store"
 )
 
@@ -29,68 +28,26 @@ func TestOverHTTP(t *testing.T) {
 // site is a farm that is served at an address.
 type site struct{ base string }
 
-type answer struct {
-	status int
-	header http.Header
-	body   map[string]any
-}
-
-func (a answer) get(path ...string) any {
-	var v any = a.body
-	for _, p := range path {
-		m, _ := v.(map[string]any)
-		v = m[p]
-	}
-	return v
-}
-
-func (s site) ask(t *testing.T, method, path, body string, headers ...string) answer {
+func (s site) ask(t *testing.T, method, path, body string, headers ...string) httptry.Answer {
 	t.Helper()
-	r, err := http.NewRequest(method, s.base+"/v1/"+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := answer{resp.StatusCode, resp.Header, nil}
-	if err := json.Unmarshal(data, &a.body); err != nil {
-		t.Fatalf("%s %s: %q: %v", method, path, data, err)
-	}
-	return a
+	return httptry.Ask(t, method, s.base+"/v1/"+path, body, headers...)
 }
 
 // do asks a command, waits for it if it is stored, and wants a status.
-func (s site) do(t *testing.T, status int, path, body string) answer {
+func (s site) do(t *testing.T, status int, path, body string) httptry.Answer {
 	t.Helper()
 	a := s.ask(t, "POST", path, body, "Prefer", "wait=30")
-	if a.status != status {
-		t.Fatalf("%s: %d %v, want %d", path, a.status, a.body, status)
+	if a.Status != status {
+		t.Fatalf("%s: %d %v, want %d", path, a.Status, a.Body, status)
 	}
 	return a
-}
-
-func want(t *testing.T, what string, got, want any) {
-	t.Helper()
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("%s: got %v, want %v", what, got, want)
-	}
 }
 
 // types lists the types of the events of a stream.
 func (s site) types(t *testing.T, stream string) string {
 	t.Helper()
 	var out []string
-	events, _ := s.ask(t, "GET", "streams/"+stream, "").get("events").([]any)
+	events, _ := s.ask(t, "GET", "streams/"+stream, "").Get("events").([]any)
 	for _, e := range events {
 		out = append(out, fmt.Sprint(e.(map[string]any)["type"]))
 	}
@@ -104,22 +61,22 @@ func (s site) buy(t *testing.T, id string) {
 
 // Scenario F1 of the specification, without the notifications.
 func (s site) inAndOut(t *testing.T) {
-	look := func(view string, a answer) answer {
-		return s.ask(t, "GET", fmt.Sprintf("views/%s/IE-123-0042?min-position=%v&wait=10s", view, a.get("position")), "")
+	look := func(view string, a httptry.Answer) httptry.Answer {
+		return s.ask(t, "GET", fmt.Sprintf("views/%s/IE-123-0042?min-position=%v&wait=10s", view, a.Get("position")), "")
 	}
 	a := s.do(t, 200, "cow/IE-123-0042/buy", `{"from":"mart","price":{"amount":90000,"currency":"EUR"},"breed":"Angus","place":"barn/b"}`)
 	in := look("animals", a)
-	want(t, "in", []any{in.get("value", "on_farm"), in.get("value", "herd"), in.get("value", "tag"), in.get("value", "how")}, []any{true, "IE-123", "0042", "bought"})
+	httptry.Want(t, "in", []any{in.Get("value", "on_farm"), in.Get("value", "herd"), in.Get("value", "tag"), in.Get("value", "how")}, []any{true, "IE-123", "0042", "bought"})
 	a = s.do(t, 200, "cow/IE-123-0042/ai-visit", `{"date":"2026-02-03","technician":"t","sire":"s"}`)
-	want(t, "a visit changes nothing", look("animals", a).body["value"], in.body["value"])
+	httptry.Want(t, "a visit changes nothing", look("animals", a).Body["value"], in.Body["value"])
 	a = s.do(t, 200, "cow/IE-123-0042/relocate", `{"to":"field/hill"}`)
-	want(t, "place", look("whereabouts", a).get("value", "place"), "field/hill")
+	httptry.Want(t, "place", look("whereabouts", a).Get("value", "place"), "field/hill")
 	a = s.do(t, 200, "cow/IE-123-0042/sell", `{"to":"x","price":{"amount":1,"currency":"EUR"}}`)
 	out := look("animals", a)
-	want(t, "out", []any{out.get("value", "on_farm"), out.get("value", "how"), out.get("value", "since") == in.get("value", "since")}, []any{false, "sold", false})
-	want(t, "nowhere", look("whereabouts", a).status, 404)
+	httptry.Want(t, "out", []any{out.Get("value", "on_farm"), out.Get("value", "how"), out.Get("value", "since") == in.Get("value", "since")}, []any{false, "sold", false})
+	httptry.Want(t, "nowhere", look("whereabouts", a).Status, 404)
 	p := s.do(t, 422, "cow/IE-123-0042/relocate", `{"to":"field/hill"}`)
-	want(t, "relocate what is gone", p.get("reason"), "not_on_farm")
+	httptry.Want(t, "relocate what is gone", p.Get("reason"), "not_on_farm")
 }
 
 // Scenario F2.
@@ -129,26 +86,26 @@ func (s site) group(t *testing.T) {
 	}
 	inspection := `{"cows":["IE-7-0042","IE-7-0043","IE-7-%s"],"date":"2026-02-03","inspector":"vet","reactors":["IE-7-0043"]}`
 	bad := s.do(t, 400, "herd/IE-7/tb-inspection", fmt.Sprintf(inspection, "9999"))
-	found, _ := json.Marshal(bad.get("errors"))
-	want(t, "what is wrong", string(found), `[{"detail":"there is no cow IE-7-9999","field":"cows.2"}]`)
-	status := s.ask(t, "GET", strings.TrimPrefix(bad.header.Get("Location"), "/v1/"), "")
-	want(t, "state", []any{status.get("state"), status.get("entities")}, []any{"invalid", nil})
+	found, _ := json.Marshal(bad.Get("errors"))
+	httptry.Want(t, "what is wrong", string(found), `[{"detail":"there is no cow IE-7-9999","field":"cows.2"}]`)
+	status := s.ask(t, "GET", strings.TrimPrefix(bad.Header.Get("Location"), "/v1/"), "")
+	httptry.Want(t, "state", []any{status.Get("state"), status.Get("entities")}, []any{"invalid", nil})
 	for _, tag := range []string{"0042", "0043", "0044"} {
-		want(t, "events of "+tag, s.types(t, "cow/IE-7-"+tag), "bought")
+		httptry.Want(t, "events of "+tag, s.types(t, "cow/IE-7-"+tag), "bought")
 	}
-	want(t, "events of 9999", s.ask(t, "GET", "streams/cow/IE-7-9999", "").status, 404)
+	httptry.Want(t, "events of 9999", s.ask(t, "GET", "streams/cow/IE-7-9999", "").Status, 404)
 
 	good := s.do(t, 200, "herd/IE-7/tb-inspection", fmt.Sprintf(inspection, "0044"))
-	want(t, "entities", []any{good.get("state"), good.get("entity_count"), good.get("entities")}, []any{"completed", 3, []any{"cow/IE-7-0042", "cow/IE-7-0043", "cow/IE-7-0044"}})
+	httptry.Want(t, "entities", []any{good.Get("state"), good.Get("entity_count"), good.Get("entities")}, []any{"completed", 3, []any{"cow/IE-7-0042", "cow/IE-7-0043", "cow/IE-7-0044"}})
 	for _, tag := range []string{"0042", "0043", "0044"} {
-		want(t, "events of "+tag, s.types(t, "cow/IE-7-"+tag), "bought tb-inspected")
+		httptry.Want(t, "events of "+tag, s.types(t, "cow/IE-7-"+tag), "bought tb-inspected")
 	}
-	want(t, "a reactor stays", s.do(t, 422, "cow/IE-7-0043/transfer", `{"herd":"IE-8"}`).get("reason"), "tb_reactor")
+	httptry.Want(t, "a reactor stays", s.do(t, 422, "cow/IE-7-0043/transfer", `{"herd":"IE-8"}`).Get("reason"), "tb_reactor")
 
 	s.do(t, 200, "field/hill/register", `{"name":"Hill","area_m2":5}`)
 	s.do(t, 200, "herd/IE-7/relocate", `{"cows":["IE-7-0042","IE-7-0044"],"to":"field/hill"}`)
-	want(t, "moved", s.types(t, "cow/IE-7-0044"), "bought tb-inspected relocated")
-	want(t, "to nowhere", s.do(t, 400, "herd/IE-7/relocate", `{"cows":["IE-7-0042"],"to":"barn/none"}`).get("errors").([]any)[0].(map[string]any)["field"], "to")
+	httptry.Want(t, "moved", s.types(t, "cow/IE-7-0044"), "bought tb-inspected relocated")
+	httptry.Want(t, "to nowhere", s.do(t, 400, "herd/IE-7/relocate", `{"cows":["IE-7-0042"],"to":"barn/none"}`).Get("errors").([]any)[0].(map[string]any)["field"], "to")
 }
 
 // A loan is secured by tractors, fields and cattle together.
@@ -160,19 +117,19 @@ func (s site) loan(t *testing.T) {
 	on := func(cow string) string {
 		return `{"lender":"bank","amount":{"amount":5000,"currency":"EUR"},"tractors":["CH1"],"fields":["home"],"cows":["IE-9-` + cow + `"]}`
 	}
-	want(t, "unknown", s.do(t, 400, "loan/l1/collateralise", on("0009")).get("errors").([]any)[0].(map[string]any)["field"], "cows.0")
+	httptry.Want(t, "unknown", s.do(t, 400, "loan/l1/collateralise", on("0009")).Get("errors").([]any)[0].(map[string]any)["field"], "cows.0")
 	done := s.do(t, 200, "loan/l1/collateralise", on("0001"))
-	want(t, "entities", done.get("entity_count"), 4)
-	want(t, "the field is pledged", s.types(t, "field/home"), "registered pledged")
+	httptry.Want(t, "entities", done.Get("entity_count"), 4)
+	httptry.Want(t, "the field is pledged", s.types(t, "field/home"), "registered pledged")
 	taken := s.do(t, 422, "loan/l2/collateralise", on("0002"))
-	want(t, "taken", taken.get("reason"), "secures_a_loan")
-	want(t, "nothing of the second loan", []any{s.types(t, "cow/IE-9-0002"), s.ask(t, "GET", "loan/l2", "").status}, []any{"bought", 404})
-	want(t, "sell", s.do(t, 422, "tractor/CH1/sell", `{"to":"x","price":{"amount":1,"currency":"EUR"}}`).get("reason"), "secures_a_loan")
-	want(t, "repay nothing", s.do(t, 422, "loan/l3/repay", `{}`).get("reason"), "not_found")
+	httptry.Want(t, "taken", taken.Get("reason"), "secures_a_loan")
+	httptry.Want(t, "nothing of the second loan", []any{s.types(t, "cow/IE-9-0002"), s.ask(t, "GET", "loan/l2", "").Status}, []any{"bought", 404})
+	httptry.Want(t, "sell", s.do(t, 422, "tractor/CH1/sell", `{"to":"x","price":{"amount":1,"currency":"EUR"}}`).Get("reason"), "secures_a_loan")
+	httptry.Want(t, "repay nothing", s.do(t, 422, "loan/l3/repay", `{}`).Get("reason"), "not_found")
 	s.do(t, 200, "loan/l1/repay", `{"notes":"at last"}`)
-	want(t, "repay again", s.do(t, 422, "loan/l1/repay", `{}`).get("reason"), "loan_repaid")
+	httptry.Want(t, "repay again", s.do(t, 422, "loan/l1/repay", `{}`).Get("reason"), "loan_repaid")
 	free := s.do(t, 200, "loan/l2/collateralise", on("0002"))
-	want(t, "free again", free.get("state"), "completed")
+	httptry.Want(t, "free again", free.Get("state"), "completed")
 	s.eventually(t, "views/loans/l1", true, "value", "repaid")
 	s.eventually(t, "views/loans/l2", "[IE-9-0002]", "value", "cows")
 }
@@ -180,33 +137,33 @@ func (s site) loan(t *testing.T) {
 // eventually waits for a field of a document.
 func (s site) eventually(t *testing.T, path string, value any, field ...string) {
 	t.Helper()
-	head, _ := s.ask(t, "GET", "events?limit=1000", "").get("next").(string)
+	head, _ := s.ask(t, "GET", "events?limit=1000", "").Get("next").(string)
 	a := s.ask(t, "GET", path+"?min-position="+head+"&wait=10s", "")
-	want(t, path, a.get(field...), value)
+	httptry.Want(t, path, a.Get(field...), value)
 }
 
 func (s site) services(t *testing.T) {
 	s.do(t, 200, "tractor/CH7/buy", `{"make":"Green","model":"T","from":"dealer","price":{"amount":1,"currency":"EUR"}}`)
 	s.do(t, 200, "tractor/CH7/service", `{"date":"2026-01-05","text":"oil"}`)
 	a := s.do(t, 200, "tractor/CH7/service", `{"date":"2026-02-05","text":"tyres"}`)
-	page := s.ask(t, "GET", fmt.Sprintf("views/services?where=tractor=CH7&sort=-date&min-position=%v&wait=10s", a.get("position")), "")
-	data, _ := json.Marshal(page.body)
+	page := s.ask(t, "GET", fmt.Sprintf("views/services?where=tractor=CH7&sort=-date&min-position=%v&wait=10s", a.Get("position")), "")
+	data, _ := json.Marshal(page.Body)
 	if i, j := strings.Index(string(data), "tyres"), strings.Index(string(data), "oil"); i < 0 || j < i {
 		t.Errorf("%s", data)
 	}
-	event := s.ask(t, "GET", "streams/tractor/CH7?from=2&limit=1", "").get("events").([]any)[0].(map[string]any)
-	want(t, "effective", event["meta"].(map[string]any)["effective"], "2026-01-05T00:00:00Z")
+	event := s.ask(t, "GET", "streams/tractor/CH7?from=2&limit=1", "").Get("events").([]any)[0].(map[string]any)
+	httptry.Want(t, "effective", event["meta"].(map[string]any)["effective"], "2026-01-05T00:00:00Z")
 }
 
 func (s site) malformed(t *testing.T) {
 	before := len(s.commands(t))
 	s.do(t, 400, "herd/h/tb-inspection", `{"cows":[],"date":"2026-02-03","inspector":"vet"}`)
 	s.do(t, 400, "loan/l/collateralise", `{"lender":"bank","amount":{"amount":-5,"currency":"EUR"},"cows":["a"]}`)
-	want(t, "commands", len(s.commands(t)), before)
+	httptry.Want(t, "commands", len(s.commands(t)), before)
 }
 
 func (s site) commands(t *testing.T) []any {
 	t.Helper()
-	all, _ := s.ask(t, "GET", "commands?limit=1000", "").get("commands").([]any)
+	all, _ := s.ask(t, "GET", "commands?limit=1000", "").Get("commands").([]any)
 	return all
 }

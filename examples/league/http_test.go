@@ -2,11 +2,8 @@ package league
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -15,6 +12,7 @@ import (
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/internal/backends"
+	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/store"
 )
 
@@ -45,51 +43,9 @@ func (b *broken) Wait(ctx context.Context, after store.Cursor) error {
 // Shared makes it one of as many partitions.
 func (b *broken) Shared() bool { return store.IsShared(b.Store) }
 
-type answer struct {
-	status int
-	header http.Header
-	body   map[string]any
-}
-
-func (a answer) get(path ...string) any {
-	var v any = a.body
-	for _, p := range path {
-		m, _ := v.(map[string]any)
-		v = m[p]
-	}
-	return v
-}
-
-func (s *site) ask(t *testing.T, method, path, body string, headers ...string) answer {
+func (s *site) ask(t *testing.T, method, path, body string, headers ...string) httptry.Answer {
 	t.Helper()
-	r, err := http.NewRequest(method, s.base+"/v1/"+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := answer{resp.StatusCode, resp.Header, nil}
-	if err := json.Unmarshal(data, &a.body); err != nil {
-		t.Fatalf("%s %s: %q: %v", method, path, data, err)
-	}
-	return a
-}
-
-func want(t *testing.T, what string, got, want any) {
-	t.Helper()
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("%s: got %v, want %v", what, got, want)
-	}
+	return httptry.Ask(t, method, s.base+"/v1/"+path, body, headers...)
 }
 
 // types lists the types of some events.
@@ -104,7 +60,7 @@ func types(events any) string {
 
 func (s *site) stream(t *testing.T, league string) string {
 	t.Helper()
-	return types(s.ask(t, "GET", "streams/league/"+url.PathEscape(league), "").get("events"))
+	return types(s.ask(t, "GET", "streams/league/"+url.PathEscape(league), "").Get("events"))
 }
 
 // Scenario L1 of the specification.
@@ -112,46 +68,46 @@ func (s *site) create(t *testing.T) {
 	const name, at = "Blackrock Meet And Train", "Blackrock%20Meet%20And%20Train"
 	body := `{"name":"` + name + `","location":"Dublin","date_incorporated":"2016-04-01","twitter_handle":"@blackrock_ach","email_address":"old@x.org"}`
 	a := s.ask(t, "POST", "league/create", body, "Idempotency-Key", "c-1", "X-Actor", "ann")
-	want(t, "stored", []any{a.status, a.get("id"), a.header.Get("Location")}, []any{202, "c-1", "/v1/commands/c-1"})
+	httptry.Want(t, "stored", []any{a.Status, a.Get("id"), a.Header.Get("Location")}, []any{202, "c-1", "/v1/commands/c-1"})
 	done := s.ask(t, "GET", "commands/c-1?wait=30s", "")
-	want(t, "state", []any{done.get("state"), done.get("actor"), done.get("entities")}, []any{"completed", "ann", []string{"league/" + name}})
-	want(t, "parameters", done.get("parameters", "location"), "Dublin")
-	want(t, "its stream", types(done.get("history")), "received validated step-started step-completed step-started step-completed completed")
-	want(t, "the league's stream", s.stream(t, name), "formed contact-details-changed")
-	events := s.ask(t, "GET", "streams/league/"+at, "").get("events").([]any)
-	want(t, "effective", events[0].(map[string]any)["meta"].(map[string]any)["effective"], "2016-04-01T00:00:00Z")
+	httptry.Want(t, "state", []any{done.Get("state"), done.Get("actor"), done.Get("entities")}, []any{"completed", "ann", []string{"league/" + name}})
+	httptry.Want(t, "parameters", done.Get("parameters", "location"), "Dublin")
+	httptry.Want(t, "its stream", types(done.Get("history")), "received validated step-started step-completed step-started step-completed completed")
+	httptry.Want(t, "the league's stream", s.stream(t, name), "formed contact-details-changed")
+	events := s.ask(t, "GET", "streams/league/"+at, "").Get("events").([]any)
+	httptry.Want(t, "effective", events[0].(map[string]any)["meta"].(map[string]any)["effective"], "2016-04-01T00:00:00Z")
 
 	again := s.ask(t, "POST", "league/create", body, "X-Actor", "bob", "Prefer", "wait=30")
-	want(t, "again", []any{again.status, again.get("errors").([]any)[0].(map[string]any)["field"]}, []any{400, "name"})
+	httptry.Want(t, "again", []any{again.Status, again.Get("errors").([]any)[0].(map[string]any)["field"]}, []any{400, "name"})
 	late := s.ask(t, "POST", "league/create", `{"name":"Late","date_incorporated":"2999-01-01"}`, "X-Actor", "bob", "Prefer", "wait=30")
-	want(t, "late", []any{late.status, late.get("errors").([]any)[0].(map[string]any)["field"], s.stream(t, "Late")}, []any{400, "date_incorporated", ""})
-	fixed := s.ask(t, "POST", strings.TrimPrefix(late.header.Get("Location"), "/v1/")+"/correct", `{"name":"Late","date_incorporated":"2019-01-01","location":"Cork"}`)
-	want(t, "corrected", fixed.status, 202)
-	want(t, "done then", s.eventually(t, strings.TrimPrefix(late.header.Get("Location"), "/v1/"), "completed").get("state"), "completed")
+	httptry.Want(t, "late", []any{late.Status, late.Get("errors").([]any)[0].(map[string]any)["field"], s.stream(t, "Late")}, []any{400, "date_incorporated", ""})
+	fixed := s.ask(t, "POST", strings.TrimPrefix(late.Header.Get("Location"), "/v1/")+"/correct", `{"name":"Late","date_incorporated":"2019-01-01","location":"Cork"}`)
+	httptry.Want(t, "corrected", fixed.Status, 202)
+	httptry.Want(t, "done then", s.eventually(t, strings.TrimPrefix(late.Header.Get("Location"), "/v1/"), "completed").Get("state"), "completed")
 
 	// The defects of the original: the location was lost, the twitter handle
 	// wiped, and a league came into being by way of its e-mail address.
 	email := s.ask(t, "POST", "league/"+at+"/set-email", `{"email_address":"new@x.org"}`)
-	want(t, "set-email", email.status, 200)
-	sum := s.ask(t, "GET", fmt.Sprintf("views/league-summaries/%s?min-position=%v&wait=10s", at, email.get("position")), "")
-	want(t, "summary", sum.get("value"), map[string]string{"location": "Dublin", "twitter_handle": "@blackrock_ach", "date_incorporated": "2016-04-01"})
-	want(t, "both", s.ask(t, "GET", "league/"+at, "").get("state", "contact"), map[string]string{"twitter_handle": "@blackrock_ach", "email_address": "new@x.org"})
-	want(t, "a phantom", s.ask(t, "POST", "league/phantom/set-email", `{"email_address":"new@x.org"}`).status, 404)
-	want(t, "no stream", s.stream(t, "phantom"), "")
-	want(t, "blank", s.ask(t, "POST", "league/"+at+"/set-email", `{"email_address":" "}`).status, 400)
-	want(t, "a step is no command", s.ask(t, "POST", "league/x/form", `{}`).status, 404)
+	httptry.Want(t, "set-email", email.Status, 200)
+	sum := s.ask(t, "GET", fmt.Sprintf("views/league-summaries/%s?min-position=%v&wait=10s", at, email.Get("position")), "")
+	httptry.Want(t, "summary", sum.Get("value"), map[string]string{"location": "Dublin", "twitter_handle": "@blackrock_ach", "date_incorporated": "2016-04-01"})
+	httptry.Want(t, "both", s.ask(t, "GET", "league/"+at, "").Get("state", "contact"), map[string]string{"twitter_handle": "@blackrock_ach", "email_address": "new@x.org"})
+	httptry.Want(t, "a phantom", s.ask(t, "POST", "league/phantom/set-email", `{"email_address":"new@x.org"}`).Status, 404)
+	httptry.Want(t, "no stream", s.stream(t, "phantom"), "")
+	httptry.Want(t, "blank", s.ask(t, "POST", "league/"+at+"/set-email", `{"email_address":" "}`).Status, 400)
+	httptry.Want(t, "a step is no command", s.ask(t, "POST", "league/x/form", `{}`).Status, 404)
 }
 
 // eventually waits until a command is in a state.
-func (s *site) eventually(t *testing.T, path, state string) (a answer) {
+func (s *site) eventually(t *testing.T, path, state string) (a httptry.Answer) {
 	t.Helper()
 	for range 300 {
-		if a = s.ask(t, "GET", path, ""); a.get("state") == state {
+		if a = s.ask(t, "GET", path, ""); a.Get("state") == state {
 			return a
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Fatalf("%s does not become %s: it is %v", path, state, a.get("state"))
+	t.Fatalf("%s does not become %s: it is %v", path, state, a.Get("state"))
 	return a
 }
 
@@ -159,37 +115,37 @@ func (s *site) eventually(t *testing.T, path, state string) (a answer) {
 func (s *site) resume(t *testing.T) {
 	s.store.yes.Store(true)
 	a := s.ask(t, "POST", "league/create", `{"name":"Slow","location":"Galway","date_incorporated":"2016-04-01"}`, "X-Actor", "cat")
-	path := strings.TrimPrefix(a.header.Get("Location"), "/v1/")
+	path := strings.TrimPrefix(a.Header.Get("Location"), "/v1/")
 	stuck := s.eventually(t, path, "retrying")
-	want(t, "reason", strings.Contains(fmt.Sprint(stuck.get("reason")), "is full"), true)
-	want(t, "nothing yet", s.stream(t, "Slow"), "")
+	httptry.Want(t, "reason", strings.Contains(fmt.Sprint(stuck.Get("reason")), "is full"), true)
+	httptry.Want(t, "nothing yet", s.stream(t, "Slow"), "")
 	s.store.yes.Store(false)
-	want(t, "resume", s.ask(t, "POST", path+"/resume", "").status, 202)
+	httptry.Want(t, "resume", s.ask(t, "POST", path+"/resume", "").Status, 202)
 	done := s.eventually(t, path, "completed")
-	want(t, "one Formed", s.stream(t, "Slow"), "formed")
-	want(t, "validated once", strings.Count(types(done.get("history")), "validated"), 1)
-	want(t, "resume what is over", s.ask(t, "POST", path+"/resume", "").status, 409)
+	httptry.Want(t, "one Formed", s.stream(t, "Slow"), "formed")
+	httptry.Want(t, "validated once", strings.Count(types(done.Get("history")), "validated"), 1)
+	httptry.Want(t, "resume what is over", s.ask(t, "POST", path+"/resume", "").Status, 409)
 }
 
 // Scenario L7, the quota: an actor's fourth league of the day is refused and
 // goes to the poison log; all else still works.
 func (s *site) quota(t *testing.T) {
-	create := func(actor string, n int) answer {
+	create := func(actor string, n int) httptry.Answer {
 		return s.ask(t, "POST", "league/create", fmt.Sprintf(`{"name":"%s %d","date_incorporated":"2016-04-01"}`, actor, n), "X-Actor", actor, "Prefer", "wait=30")
 	}
 	for n := range 3 {
 		a := create("dan", n)
-		want(t, "league", []any{a.status, a.get("state")}, []any{200, "completed"})
+		httptry.Want(t, "league", []any{a.Status, a.Get("state")}, []any{200, "completed"})
 	}
 	fourth := create("dan", 3)
-	want(t, "the fourth", []any{fourth.status, fourth.get("code"), fourth.header.Get("Retry-After") != ""}, []any{429, "quota_exceeded", true})
-	want(t, "nothing executed", s.stream(t, "dan 3"), "")
-	poison := s.ask(t, "GET", "events?category=$poison&limit=1000", "").get("events").([]any)
+	httptry.Want(t, "the fourth", []any{fourth.Status, fourth.Get("code"), fourth.Header.Get("Retry-After") != ""}, []any{429, "quota_exceeded", true})
+	httptry.Want(t, "nothing executed", s.stream(t, "dan 3"), "")
+	poison := s.ask(t, "GET", "events?category=$poison&limit=1000", "").Get("events").([]any)
 	last := poison[len(poison)-1].(map[string]any)
-	want(t, "poison log", []any{last["data"].(map[string]any)["command"], last["data"].(map[string]any)["code"], last["meta"].(map[string]any)["actor"]},
+	httptry.Want(t, "poison log", []any{last["data"].(map[string]any)["command"], last["data"].(map[string]any)["code"], last["meta"].(map[string]any)["actor"]},
 		[]any{"league.create", "quota_exceeded", "dan"})
-	want(t, "somebody else", create("eve", 0).status, 200)
-	want(t, "another command", s.ask(t, "POST", "league/dan%200/set-email", `{"email_address":"d@x.org"}`, "X-Actor", "dan").status, 200)
+	httptry.Want(t, "somebody else", create("eve", 0).Status, 200)
+	httptry.Want(t, "another command", s.ask(t, "POST", "league/dan%200/set-email", `{"email_address":"d@x.org"}`, "X-Actor", "dan").Status, 200)
 }
 
 // Scenario L7, the role.
@@ -201,20 +157,20 @@ func (s *site) roles(t *testing.T) {
 		return err
 	}
 	_, forbidden := errors.AsType[deed.Forbidden](ask("fay", "Fay's", "runner"))
-	want(t, "without the role", forbidden, true)
-	poison := s.ask(t, "GET", "events?category=$poison&limit=1000", "").get("events").([]any)
+	httptry.Want(t, "without the role", forbidden, true)
+	poison := s.ask(t, "GET", "events?category=$poison&limit=1000", "").Get("events").([]any)
 	last := poison[len(poison)-1].(map[string]any)
-	want(t, "poison log", []any{last["data"].(map[string]any)["code"], last["meta"].(map[string]any)["actor"]}, []any{"forbidden", "fay"})
-	want(t, "with the role", ask("gus", "Gus's", "league-admin"), nil)
-	want(t, "as an admin", ask("hal", "Hal's", deed.RoleAdmin), nil)
-	want(t, "nothing executed", s.stream(t, "Fay's"), "")
+	httptry.Want(t, "poison log", []any{last["data"].(map[string]any)["code"], last["meta"].(map[string]any)["actor"]}, []any{"forbidden", "fay"})
+	httptry.Want(t, "with the role", ask("gus", "Gus's", "league-admin"), nil)
+	httptry.Want(t, "as an admin", ask("hal", "Hal's", deed.RoleAdmin), nil)
+	httptry.Want(t, "nothing executed", s.stream(t, "Fay's"), "")
 }
 
 func (s *site) race(t *testing.T) {
-	do := func(path, body string) answer {
+	do := func(path, body string) httptry.Answer {
 		t.Helper()
 		a := s.ask(t, "POST", path, body)
-		want(t, path, a.status, 200)
+		httptry.Want(t, path, a.Status, 200)
 		return a
 	}
 	do("race/five-miles/register-runner", `{"login_name":"ann"}`)
@@ -223,11 +179,11 @@ func (s *site) race(t *testing.T) {
 	do("runner/ann/pay-registration", `{"race":"five-miles","amount":{"amount":1000,"currency":"EUR"}}`)
 	do("race/five-miles/start", `{"start_time":"2026-02-03T10:00:00Z"}`)
 	a := do("race/five-miles/finish-runner", `{"race_number":1,"finish_time":"2026-02-03T10:35:00Z"}`)
-	doc := s.ask(t, "GET", fmt.Sprintf("views/runners-in-race/five-miles?min-position=%v&wait=10s", a.get("position")), "")
-	want(t, "runners", []any{doc.get("value", "runners_completed"), doc.get("value", "runners_running")}, []any{1, 1})
+	doc := s.ask(t, "GET", fmt.Sprintf("views/runners-in-race/five-miles?min-position=%v&wait=10s", a.Get("position")), "")
+	httptry.Want(t, "runners", []any{doc.Get("value", "runners_completed"), doc.Get("value", "runners_running")}, []any{1, 1})
 	do("runner/ann/finish-race", `{"race":"five-miles","distance_m":8047,"provisional_ms":2100000}`)
 	a = do("runner/ann/confirm-result", `{"race":"five-miles","distance_m":8047,"time_ms":2100000,"place":1}`)
-	doc = s.ask(t, "GET", fmt.Sprintf("views/runner-accounts/ann?min-position=%v&wait=10s", a.get("position")), "")
-	want(t, "balance", doc.get("value", "balance", "amount"), -500)
-	want(t, "again", s.ask(t, "POST", "race/five-miles/finish-runner", `{"race_number":1,"finish_time":"2026-02-03T10:36:00Z"}`).get("reason"), "not_running")
+	doc = s.ask(t, "GET", fmt.Sprintf("views/runner-accounts/ann?min-position=%v&wait=10s", a.Get("position")), "")
+	httptry.Want(t, "balance", doc.Get("value", "balance", "amount"), -500)
+	httptry.Want(t, "again", s.ask(t, "POST", "race/five-miles/finish-runner", `{"race_number":1,"finish_time":"2026-02-03T10:36:00Z"}`).Get("reason"), "not_running")
 }

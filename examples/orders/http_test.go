@@ -1,9 +1,7 @@
 package orders_test
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,6 +9,7 @@ import (
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/examples/orders"
 	"github.com/deed-dev/deed/internal/backends"
+	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/store"
 )
 
@@ -27,36 +26,8 @@ func TestOverHTTP(t *testing.T) {
 // ask calls the API and returns status and body.
 func ask(t *testing.T, method, url, body string, headers ...string) (int, map[string]any, http.Header) {
 	t.Helper()
-	r, err := http.NewRequest(method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out map[string]any
-	if len(data) > 0 {
-		if err := json.Unmarshal(data, &out); err != nil {
-			t.Fatalf("%s %s answers %q: %v", method, url, data, err)
-		}
-	}
-	return resp.StatusCode, out, resp.Header
-}
-
-func want(t *testing.T, what string, got, want any) {
-	t.Helper()
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("%s: got %v, want %v", what, got, want)
-	}
+	a := httptry.Ask(t, method, url, body, headers...)
+	return a.Status, a.Body, a.Header
 }
 
 // types lists the events of a stream: "created@1 item-added@2".
@@ -78,7 +49,7 @@ func types(t *testing.T, base, stream string) string {
 func summary(t *testing.T, base, id string, receipt map[string]any) map[string]any {
 	t.Helper()
 	status, doc, h := ask(t, "GET", fmt.Sprintf("%s/v1/views/order-summaries/%s?min-position=%v&wait=5s", base, id, receipt["position"]), "")
-	want(t, "status of the view", status, 200)
+	httptry.Want(t, "status of the view", status, 200)
 	if h.Get("X-Read-Position") == "" {
 		t.Error("the view does not say how far it has read")
 	}
@@ -97,54 +68,54 @@ const (
 func ordersOverHTTP(t *testing.T, base string) {
 	// O1: the server makes the id; one batch.
 	status, receipt, h := ask(t, "POST", base+"/v1/order/create", twoItems)
-	want(t, "create", status, 201)
+	httptry.Want(t, "create", status, 201)
 	location := h.Get("Location")
 	id := location[strings.LastIndexByte(location, '/')+1:]
-	want(t, "stream", types(t, base, "order/"+id), "created@1 item-added@2 item-added@3")
+	httptry.Want(t, "stream", types(t, base, "order/"+id), "created@1 item-added@2 item-added@3")
 	v := summary(t, base, id, receipt)
-	want(t, "status, items, total", []any{v["status"], v["item_count"], v["total"]}, []any{"Draft", 2, map[string]any{"amount": 25000, "currency": "EUR"}})
+	httptry.Want(t, "status, items, total", []any{v["status"], v["item_count"], v["total"]}, []any{"Draft", 2, map[string]any{"amount": 25000, "currency": "EUR"}})
 	status, state, h := ask(t, "GET", base+location, "")
-	want(t, "state", []any{status, state["version"], h.Get("ETag")}, []any{200, 3, `"3"`})
+	httptry.Want(t, "state", []any{status, state["version"], h.Get("ETag")}, []any{200, 3, `"3"`})
 
 	// O2: one more item.
 	status, receipt, _ = ask(t, "POST", base+location+"/add-item", cables)
-	want(t, "add", []any{status, receipt["version"]}, []any{200, 4})
+	httptry.Want(t, "add", []any{status, receipt["version"]}, []any{200, 4})
 	v = summary(t, base, id, receipt)
-	want(t, "items and total", []any{v["item_count"], v["total"].(map[string]any)["amount"]}, []any{3, 28000})
+	httptry.Want(t, "items and total", []any{v["item_count"], v["total"].(map[string]any)["amount"]}, []any{3, 28000})
 
 	// O3: nothing to submit.
 	ask(t, "POST", base+"/v1/order/empty/create", `{"customer":"c"}`)
 	status, p, _ := ask(t, "POST", base+"/v1/order/empty/submit", "")
-	want(t, "empty submit", []any{status, p["code"], p["reason"], p["detail"]}, []any{422, "rejected", "order_empty", "Cannot submit empty order"})
-	want(t, "stream", types(t, base, "order/empty"), "created@1")
+	httptry.Want(t, "empty submit", []any{status, p["code"], p["reason"], p["detail"]}, []any{422, "rejected", "order_empty", "Cannot submit empty order"})
+	httptry.Want(t, "stream", types(t, base, "order/empty"), "created@1")
 
 	// O4: frozen after submit.
 	ask(t, "POST", base+location+"/submit", "{}")
 	status, p, _ = ask(t, "POST", base+location+"/add-item", cables)
-	want(t, "add after submit", []any{status, p["detail"]}, []any{422, "Cannot modify a submitted order"})
+	httptry.Want(t, "add after submit", []any{status, p["detail"]}, []any{422, "Cannot modify a submitted order"})
 
 	// Paying: the whole total, and a transaction pays once.
 	status, p, _ = ask(t, "POST", base+location+"/pay", `{"amount":{"amount":1,"currency":"EUR"},"method":"card","transaction":"tx-1"}`)
-	want(t, "pay too little", []any{status, p["reason"]}, []any{422, "wrong_amount"})
+	httptry.Want(t, "pay too little", []any{status, p["reason"]}, []any{422, "wrong_amount"})
 	pay := `{"amount":{"amount":28000,"currency":"EUR"},"method":"card","transaction":"tx-1"}`
 	status, _, _ = ask(t, "POST", base+location+"/pay", pay)
-	want(t, "pay", status, 200)
+	httptry.Want(t, "pay", status, 200)
 	ask(t, "POST", base+"/v1/order/other/create", strings.Replace(twoItems, "10000", "11500", 1))
 	ask(t, "POST", base+"/v1/order/other/submit", "")
 	status, p, _ = ask(t, "POST", base+"/v1/order/other/pay", pay)
-	want(t, "pay with the same transaction", []any{status, p["reason"]}, []any{422, "transaction_used"})
+	httptry.Want(t, "pay with the same transaction", []any{status, p["reason"]}, []any{422, "transaction_used"})
 
 	status, receipt, _ = ask(t, "POST", base+location+"/ship", `{"tracking":"t1","carrier":"c","estimated_delivery":"2026-02-03T00:00:00Z"}`)
-	want(t, "ship", status, 200)
+	httptry.Want(t, "ship", status, 200)
 	v = summary(t, base, id, receipt)
-	want(t, "view", []any{v["status"], v["tracking"], v["transaction"]}, []any{"Shipped", "t1", "tx-1"})
+	httptry.Want(t, "view", []any{v["status"], v["tracking"], v["transaction"]}, []any{"Shipped", "t1", "tx-1"})
 	status, p, _ = ask(t, "POST", base+location+"/cancel", `{"reason":"late"}`)
-	want(t, "cancel what is shipped", []any{status, p["reason"]}, []any{422, "order_shipped"})
+	httptry.Want(t, "cancel what is shipped", []any{status, p["reason"]}, []any{422, "order_shipped"})
 
 	// O6: an unknown order.
 	status, p, _ = ask(t, "POST", base+"/v1/order/nope/add-item", cables)
-	want(t, "unknown order", []any{status, p["code"]}, []any{404, "not_found"})
-	want(t, "stream of an unknown order", types(t, base, "order/nope"), "")
+	httptry.Want(t, "unknown order", []any{status, p["code"]}, []any{404, "not_found"})
+	httptry.Want(t, "stream of an unknown order", types(t, base, "order/nope"), "")
 }
 
 // The same key gives the same answer; a version that has passed is refused;
@@ -153,38 +124,38 @@ func retriesVersionsAndThePast(t *testing.T, base string) {
 	key := []string{"Idempotency-Key", "k-1", "X-Actor", "ann"}
 	_, first, h := ask(t, "POST", base+"/v1/order/create", twoItems, key...)
 	status, again, h2 := ask(t, "POST", base+"/v1/order/create", strings.Join(strings.Fields(twoItems), ""), key...)
-	want(t, "asked again", []any{status, again, h2.Get("Idempotent-Replay"), h2.Get("Location")}, []any{201, first, "true", h.Get("Location")})
+	httptry.Want(t, "asked again", []any{status, again, h2.Get("Idempotent-Replay"), h2.Get("Location")}, []any{201, first, "true", h.Get("Location")})
 	status, p, _ := ask(t, "POST", base+"/v1/order/create", `{"customer":"other"}`, key...)
-	want(t, "other body", []any{status, p["code"]}, []any{422, "idempotency_mismatch"})
+	httptry.Want(t, "other body", []any{status, p["code"]}, []any{422, "idempotency_mismatch"})
 	status, p, _ = ask(t, "POST", base+"/v1/order/o-9/submit", ``, "Idempotency-Key", "k-1")
-	want(t, "other command", []any{status, p["code"]}, []any{422, "idempotency_mismatch"})
+	httptry.Want(t, "other command", []any{status, p["code"]}, []any{422, "idempotency_mismatch"})
 
 	location := base + h.Get("Location")
 	status, p, _ = ask(t, "POST", location+"/add-item", cables, "If-Match", `"2"`)
-	want(t, "old version", []any{status, p["code"], p["version"]}, []any{409, "conflict", 3})
+	httptry.Want(t, "old version", []any{status, p["code"], p["version"]}, []any{409, "conflict", 3})
 	status, _, _ = ask(t, "POST", location+"/add-item", cables, "If-Match", `"3"`)
-	want(t, "right version", status, 200)
+	httptry.Want(t, "right version", status, 200)
 
 	refused := []string{"Idempotency-Key", "k-2"}
 	ask(t, "POST", base+"/v1/order/empty/create", `{"customer":"c"}`)
 	status, p, _ = ask(t, "POST", base+"/v1/order/empty/submit", "", refused...)
-	want(t, "refused", []any{status, p["reason"]}, []any{422, "order_empty"})
+	httptry.Want(t, "refused", []any{status, p["reason"]}, []any{422, "order_empty"})
 	ask(t, "POST", base+"/v1/order/empty/add-item", cables)
 	status, p, h = ask(t, "POST", base+"/v1/order/empty/submit", "", refused...)
-	want(t, "refused again, with the same answer", []any{status, p["reason"], h.Get("Idempotent-Replay")}, []any{422, "order_empty", "true"})
+	httptry.Want(t, "refused again, with the same answer", []any{status, p["reason"], h.Get("Idempotent-Replay")}, []any{422, "order_empty", "true"})
 	status, cmd, _ := ask(t, "GET", base+"/v1/commands/k-2", "")
-	want(t, "what became of the command", []any{status, cmd["state"]}, []any{200, "rejected"})
+	httptry.Want(t, "what became of the command", []any{status, cmd["state"]}, []any{200, "rejected"})
 
 	_, then, _ := ask(t, "GET", location+"?version=1", "")
-	want(t, "state at version 1", []any{then["version"], len(then["state"].(map[string]any)["items"].([]any))}, []any{1, 0})
+	httptry.Want(t, "state at version 1", []any{then["version"], len(then["state"].(map[string]any)["items"].([]any))}, []any{1, 0})
 	id := location[strings.LastIndexByte(location, '/')+1:]
 	_, doc, _ := ask(t, "GET", base+"/v1/views/order-summaries/"+id+"?position="+fmt.Sprint(first["position"]), "")
-	want(t, "view as it was", doc["value"].(map[string]any)["item_count"], 2)
+	httptry.Want(t, "view as it was", doc["value"].(map[string]any)["item_count"], 2)
 	_, stream, _ := ask(t, "GET", base+"/v1/streams/order/"+id, "")
 	e := stream["events"].([]any)[0].(map[string]any)
-	want(t, "who asked", e["meta"].(map[string]any)["actor"], "ann")
+	httptry.Want(t, "who asked", e["meta"].(map[string]any)["actor"], "ann")
 	status, _, _ = ask(t, "GET", location+"?at=2001-01-01T00:00:00Z", "")
-	want(t, "before it was there", status, 404)
+	httptry.Want(t, "before it was there", status, 404)
 }
 
 func pagesOfAView(t *testing.T, base string) {
@@ -198,7 +169,7 @@ func pagesOfAView(t *testing.T, base string) {
 	var amounts []float64
 	for after := ""; ; {
 		status, page, _ := ask(t, "GET", base+"/v1/views/order-summaries?sort=-total.amount&limit=4&where=customer=c-1&"+min+"&after="+after, "")
-		want(t, "page", status, 200)
+		httptry.Want(t, "page", status, 200)
 		for _, d := range page["documents"].([]any) {
 			d := d.(map[string]any)
 			keys = append(keys, d["key"].(string))
@@ -210,14 +181,14 @@ func pagesOfAView(t *testing.T, base string) {
 		}
 		after = next
 	}
-	want(t, "documents", len(keys), 8)
+	httptry.Want(t, "documents", len(keys), 8)
 	for i := 1; i < len(amounts); i++ {
 		if amounts[i] > amounts[i-1] || amounts[i] == amounts[i-1] && keys[i] > keys[i-1] {
 			t.Errorf("%s (%v) comes after %s (%v)", keys[i], amounts[i], keys[i-1], amounts[i-1])
 		}
 	}
 	_, page, _ := ask(t, "GET", base+"/v1/views/order-summaries?where=total.amount%3E=5&where=total.amount%3C6&"+min, "")
-	want(t, "between 5 and 6", len(page["documents"].([]any)), 3)
+	httptry.Want(t, "between 5 and 6", len(page["documents"].([]any)), 3)
 	_, doc, _ := ask(t, "GET", base+"/v1/views/customers/c-1", "")
-	want(t, "a view keyed by what events say", doc["value"].(map[string]any)["orders"], 8)
+	httptry.Want(t, "a view keyed by what events say", doc["value"].(map[string]any)["orders"], 8)
 }
