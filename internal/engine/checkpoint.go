@@ -72,6 +72,18 @@ func cursorKey(follower string, gen uint64, part, parts int) string {
 
 func followerOfKey(key string) string { return key[:strings.IndexByte(key, '/')] }
 
+func generationOfKey(key string) (uint64, error) {
+	parts := strings.Split(key, "/")
+	if len(parts) != 3 {
+		return 0, fmt.Errorf("%w: checkpoint %s", store.ErrCorrupt, key)
+	}
+	gen, err := strconv.ParseUint(parts[1], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: checkpoint %s: %w", store.ErrCorrupt, key, err)
+	}
+	return gen, nil
+}
+
 func parseCursorKey(key string) (part, parts int, err error) {
 	_, err = fmt.Sscanf(key[strings.LastIndexByte(key, '/')+1:], "%d-of-%d", &part, &parts)
 	if err != nil || part < 0 || part >= parts {

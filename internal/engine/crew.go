@@ -19,13 +19,14 @@ type crew struct {
 // start sets a crew to work. When it returns, each worker knows how far it
 // has come.
 func (f *follower) start(ctx context.Context, gen uint64) (*crew, error) {
+	// The checkpoints come first: by them clean finds what else there is.
+	if err := repartition(ctx, f.store, f, gen); err != nil {
+		return nil, err
+	}
 	if f.Prepare != nil {
 		if err := f.Prepare(ctx, gen); err != nil {
 			return nil, err
 		}
-	}
-	if err := repartition(ctx, f.store, f, gen); err != nil {
-		return nil, err
 	}
 	c := &crew{gen: gen}
 	for part := range f.Partitions {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -273,6 +274,40 @@ func TestRebuildByAnotherNode(t *testing.T) {
 		add(t, s, "a/1", 10)
 		r.wait()
 		other.wait()
+		r.same()
+		r.gone(1)
+	})
+}
+
+// A lateLooker is a store that takes its time with the first list of
+// checkpoints.
+type lateLooker struct {
+	*shelf
+	looked atomic.Bool
+}
+
+func (s *lateLooker) List(ctx context.Context, coll, prefix, after string) iter.Seq2[store.Doc, error] {
+	if coll == cursorColl && !s.looked.Swap(true) {
+		time.Sleep(time.Minute)
+	}
+	return s.shelf.List(ctx, coll, prefix, after)
+}
+
+// A node that is about to begin with a generation, and is held up until
+// another one has replaced and removed it, leaves nothing of it behind.
+func TestRebuildWhileAnotherNodeBegins(t *testing.T) {
+	within(t, func(t *testing.T) {
+		s := newShelf()
+		add(t, s, "a/1", 10)
+		r, late := run(t, s, pure(nil)), run(t, &lateLooker{shelf: s}, pure(nil))
+		r.wait()
+		if err := r.Rebuild(t.Context(), "ledger"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		add(t, s, "a/1", 10)
+		r.wait()
+		late.wait()
 		r.same()
 		r.gone(1)
 	})

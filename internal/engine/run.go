@@ -204,7 +204,11 @@ var errSuperseded = errors.New("engine: another rebuild has begun")
 // checkpoints go first: a worker that does not know yet can then commit
 // nothing more.
 func (f *follower) clean(ctx context.Context, i intent) error {
-	for _, gen := range i.Retired {
+	risen, err := f.risen(ctx, i)
+	if err != nil {
+		return err
+	}
+	for _, gen := range slices.Concat(i.Retired, risen) {
 		if err := f.remove(ctx, cursorColl, cursorPrefix(f.Name, gen)); err != nil {
 			return err
 		}
@@ -223,11 +227,31 @@ func (f *follower) clean(ctx context.Context, i intent) error {
 	if len(i.Retired) == 0 {
 		return nil
 	}
-	_, _, err := changeIntent(ctx, f.store, f.Name, func(now *intent) error {
+	_, _, err = changeIntent(ctx, f.store, f.Name, func(now *intent) error {
 		now.Retired = slices.DeleteFunc(now.Retired, func(gen uint64) bool { return slices.Contains(i.Retired, gen) })
 		return nil
 	})
 	return err
+}
+
+// risen returns the generations that were removed and begun again, by a node
+// that had still to learn that their time was over.
+func (f *follower) risen(ctx context.Context, i intent) (gens []uint64, err error) {
+	for d, err := range f.store.List(ctx, cursorColl, f.Name+"/", "") {
+		if err != nil {
+			return nil, err
+		}
+		gen, err := generationOfKey(d.Key)
+		if err != nil {
+			return nil, err
+		}
+		// One above Last is of an intent that this node has still to read.
+		over := gen != i.Generation && gen != i.Building && gen <= i.Last
+		if over && !slices.Contains(i.Retired, gen) && !slices.Contains(gens, gen) {
+			gens = append(gens, gen)
+		}
+	}
+	return gens, nil
 }
 
 func (f *follower) remove(ctx context.Context, coll, prefix string) error {
