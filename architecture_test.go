@@ -56,6 +56,7 @@ func TestImports(t *testing.T) {
 		"store/jetstream":         {"cli", "internal/backends"},
 		"internal/wire":           {"", "internal/bench", "internal/inbox", "internal/bulk", "auth", "httpapi"},
 		"internal/inbox":          {"cli"},
+		"internal/httptry":        {},
 		"internal/bulk":           {"cli"},
 		"internal/engine":         {""},
 		"internal/client":         {"cli", "internal/simulate", "internal/bench"},
@@ -174,7 +175,7 @@ func wellKnown(d *ast.FuncDecl) bool {
 
 // budget is how many exported functions, types and methods the root package
 // may have. It is small on purpose: what people must know to use deed.
-const budget = 160
+const budget = 220
 
 func TestRootStaysSmall(t *testing.T) {
 	files, err := filepath.Glob("*.go")

@@ -124,6 +124,15 @@ func (d *desk) done(id string, next time.Time, well bool) {
 	poke(d.wake)
 }
 
+// drop takes an errand away that nobody has in hand.
+func (d *desk) drop(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e, ok := d.state[id]; ok && !e.taken && !e.at.IsZero() {
+		delete(d.state, id)
+	}
+}
+
 // forgetDone takes away from ids what is not on the desk any more.
 func (d *desk) forgetDone(ids map[string]bool) {
 	d.mu.Lock()

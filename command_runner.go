@@ -29,7 +29,7 @@ const inHand = 64
 // addRunner adds the follower that handles stored commands, and the view of
 // all commands.
 func (rt *Runtime) addRunner() error {
-	if err := declareCommandEvents(rt.codec); err != nil {
+	if err := errors.Join(declareCommandEvents(rt.codec), declareInstances(rt.codec), declareTasks(rt.codec)); err != nil {
 		return err
 	}
 	partitions := 1

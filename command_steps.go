@@ -3,6 +3,7 @@ package deed
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -215,7 +216,7 @@ func (x *execution) attempt(ctx context.Context, st step, undo bool) result {
 	w := &Work{
 		ID: x.entity, Command: x.id, Actor: x.call.Actor,
 		Unclear: undo && !x.done(st.name),
-		x:       x, step: st.name, undo: undo, sent: map[string]int{},
+		host:    x, step: st.name, undo: undo, sent: map[string]int{},
 	}
 	do := st.do
 	if undo {
@@ -225,21 +226,43 @@ func (x *execution) attempt(ctx context.Context, st step, undo bool) result {
 }
 
 // safely calls what a domain has defined.
-func (x *execution) safely(ctx context.Context, st step, f func(context.Context) error) (err error) {
-	timed, cancel := context.WithTimeout(ctx, st.timeout)
+func (x *execution) safely(ctx context.Context, st step, f func(context.Context) error) error {
+	return attempted(ctx, x.rt, x.def.name+"."+st.name, x.id, st.timeout, f)
+}
+
+// attempted calls what a domain has defined. It has a certain time, and a panic
+// is an error that would come again.
+func attempted(ctx context.Context, rt *Runtime, what, id string, timeout time.Duration, f func(context.Context) error) (err error) {
+	timed, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			x.rt.cfg.Logger.Error("step panicked", slog.String("command", x.def.name), slog.String("id", x.id),
-				slog.String("step", st.name), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			rt.cfg.Logger.Error("step panicked", slog.String("step", what), slog.String("id", id),
+				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			err = Permanent(fmt.Errorf("the step panicked: %v", p))
 		}
 		if err != nil && ctx.Err() == nil && errors.Is(timed.Err(), context.DeadlineExceeded) {
-			err = fmt.Errorf("the step took longer than %v: %w", st.timeout, err)
+			err = fmt.Errorf("the step took longer than %v: %w", timeout, err)
 		}
 	}()
 	return f(timed)
 }
+
+// What a step asks of the command that it is part of.
+
+func (x *execution) runtime() *Runtime   { return x.rt }
+func (x *execution) name() string        { return x.def.name }
+func (x *execution) about() string       { return x.def.noun + "/" + x.entity }
+func (x *execution) circumstances() Call { return x.call }
+
+func (x *execution) kept(step string) (json.RawMessage, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	data, ok := x.outputs[step]
+	return data, ok
+}
+
+func (x *execution) progressed(ctx context.Context, e stepProgressed) error { return x.record(ctx, e) }
 
 // done reports whether a step was done.
 func (x *execution) done(step string) bool {

@@ -62,9 +62,14 @@ func (w *waiters) settled(s CommandStatus) {
 	} else {
 		w.recent.Remove(s.ID)
 	}
+	w.tell(s.ID)
+}
+
+// tell pokes those who wait.
+func (w *waiters) tell(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, ch := range w.byID[s.ID] {
+	for _, ch := range w.byID[id] {
 		poke(ch)
 	}
 }

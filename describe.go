@@ -34,17 +34,45 @@ type StepwiseInfo struct {
 	Steps []string `json:"steps"`
 }
 
+// A SagaStepInfo describes a step of a saga.
+type SagaStepInfo struct {
+	Name   string `json:"name"`
+	Does   string `json:"does"`            // send, do, ask, await or begin
+	Undo   bool   `json:"undo,omitzero"`   // it can be undone
+	Beside bool   `json:"beside,omitzero"` // it is done at the same time as the one before it
+}
+
+// A ReactionInfo describes what a process reacts to.
+type ReactionInfo struct {
+	Kind   string   `json:"kind"`             // event, timer, decision, refused or ended
+	Name   string   `json:"name,omitempty"`   // of the timer, the question, the saga
+	Events []string `json:"events,omitempty"` // for example "order.placed"
+	Starts bool     `json:"starts,omitzero"`
+}
+
+// A MachineInfo describes a process or saga.
+type MachineInfo struct {
+	Kind      string         `json:"kind"` // process or saga
+	Name      string         `json:"name"`
+	Doc       string         `json:"doc,omitempty"`
+	Version   int            `json:"version"`
+	Roles     []string       `json:"roles,omitempty"`     // who may begin and cancel it
+	Steps     []SagaStepInfo `json:"steps,omitempty"`     // of a saga
+	Reactions []ReactionInfo `json:"reactions,omitempty"` // of a process
+}
+
 // Info describes what a runtime runs.
 type Info struct {
 	Aggregates []AggregateInfo `json:"aggregates"`
 	Stepwise   []StepwiseInfo  `json:"stepwise"`
+	Machines   []MachineInfo   `json:"machines"` // processes and sagas
 	Views      []ViewInfo      `json:"views"`
 	Followers  []string        `json:"followers"`
 }
 
 // Describe lists what the runtime runs, everything in the order of names.
 func (rt *Runtime) Describe() Info {
-	info := Info{Aggregates: []AggregateInfo{}, Stepwise: []StepwiseInfo{}, Views: []ViewInfo{}, Followers: []string{}}
+	info := Info{Aggregates: []AggregateInfo{}, Stepwise: []StepwiseInfo{}, Machines: []MachineInfo{}, Views: []ViewInfo{}, Followers: []string{}}
 	for _, name := range slices.Sorted(maps.Keys(rt.kinds)) {
 		info.Aggregates = append(info.Aggregates, rt.kinds[name].(untyped).describe(rt))
 	}
@@ -62,6 +90,10 @@ func (rt *Runtime) Describe() Info {
 			s.Steps = append(s.Steps, st.name)
 		}
 		info.Stepwise = append(info.Stepwise, s)
+	}
+	for _, key := range slices.Sorted(maps.Keys(rt.machines)) {
+		d := rt.machines[key]
+		info.Machines = append(info.Machines, MachineInfo{d.kind, d.name, d.doc, d.current, d.roles, d.steps, d.reactions})
 	}
 	return info
 }

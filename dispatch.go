@@ -30,6 +30,7 @@ type untyped interface {
 	rulesOf(command string) Rules
 	handle(ctx context.Context, rt *Runtime, id, command string, body []byte, a *asked) (Receipt, error)
 	stateOf(ctx context.Context, r Reader, id string) (json.RawMessage, uint64, error)
+	sending(id, command string, body []byte) (Sending, error)
 	describe(rt *Runtime) AggregateInfo
 }
 
@@ -118,6 +119,11 @@ func (rt *Runtime) decodeCommand(name string, body []byte) (any, error) {
 		return k.decodeAny(verb, body)
 	}
 	return nil, rt.unknownAggregate(noun)
+}
+
+func (k *kind[S]) sending(id, command string, body []byte) (Sending, error) {
+	cmd, err := k.decode(command, body)
+	return Send(k.Aggregate, id, cmd), err
 }
 
 func (k *kind[S]) decodeAny(command string, body []byte) (any, error) { return k.decode(command, body) }

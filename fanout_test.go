@@ -10,6 +10,7 @@ import (
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
+	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/mem"
 )
 
@@ -78,7 +79,13 @@ func (c counted1) Decide(j jar) ([]deed.Event[jar], error) {
 // runOn runs a domain until it is told to stop, or the test ends.
 func runOn(t *testing.T, s *mem.Store, domain deed.Domain) (*deed.Runtime, func()) {
 	t.Helper()
-	rt, err := deed.New(s, deed.Config{Domains: []deed.Domain{domain}})
+	return runWith(t, s, deed.Config{Domains: []deed.Domain{domain}})
+}
+
+// runWith runs what cfg says until it is told to stop, or the test ends.
+func runWith(t *testing.T, s store.Store, cfg deed.Config) (*deed.Runtime, func()) {
+	t.Helper()
+	rt, err := deed.New(s, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

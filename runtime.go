@@ -49,6 +49,10 @@ type Runtime struct {
 	inFlight  sync.Map      // ids of the commands being handled
 	slots     chan struct{} // bounds what runs in the background
 	waiters   *waiters
+	machines  map[string]*definitions // by category and name, for example "$saga/checkout"
+	instances cells[Instance]         // by stream
+	runners   runners
+	caught    sync.Map // follower -> time up to which it has caught up with the log
 }
 
 // New returns a runtime, or an error that lists how the domains contradict
@@ -72,6 +76,7 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 	rt := &Runtime{
 		store: s, cfg: cfg, codec: wire.NewCodec(),
 		kinds: map[string]any{}, views: map[string]*view{}, stepwise: map[string]*stepwise{}, slots: make(chan struct{}, 4), waiters: newWaiters(),
+		machines: map[string]*definitions{}, instances: newCells[Instance](cfg.CachedStates),
 	}
 	if err := rt.registerAll(); err != nil {
 		return nil, err
@@ -103,6 +108,7 @@ func (rt *Runtime) registerAll() error {
 			errs = append(errs, fmt.Errorf("deed: domain %s: %w", p.domain, err))
 		}
 	}
+	errs = append(errs, rt.addInstances())
 	if err := rt.codec.Check(); err != nil {
 		errs = append(errs, fmt.Errorf("deed: %w", err))
 	}

@@ -3,6 +3,7 @@ package deed
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,16 +17,33 @@ type Sending struct {
 	stream string
 	name   string // of the command, as its Go type
 	cmd    any
+	undo   *Sending
+	called func(rt *Runtime) string // its name, for example "order.submit"
 	ask    func(ctx context.Context, rt *Runtime) (Receipt, error)
-	sit    func(ctx context.Context, rt *Runtime) (seat, error)
+	sit    func(rt *Runtime) (seat, error)
+}
+
+// Undo says what to send should the [Process] fail that sends this command,
+// after it was accepted.
+func (s Sending) Undo(with Sending) Sending {
+	s.undo = &with
+	return s
 }
 
 // Send says that cmd is to be asked of an entity.
 func Send[S any](a Aggregate[S], id string, cmd Command[S]) Sending {
 	return Sending{
 		stream: a.Name + "/" + id, name: fmt.Sprintf("%T", cmd), cmd: cmd,
+		called: func(rt *Runtime) string {
+			k, err := a.kind(rt)
+			if err != nil {
+				return a.Name + "." + fmt.Sprintf("%T", cmd)
+			}
+			_, name := k.commandType(cmd)
+			return name
+		},
 		ask: func(ctx context.Context, rt *Runtime) (Receipt, error) { return a.Execute(ctx, rt, id, cmd) },
-		sit: func(ctx context.Context, rt *Runtime) (seat, error) {
+		sit: func(rt *Runtime) (seat, error) {
 			k, err := a.kind(rt)
 			if err != nil {
 				return nil, err
@@ -33,63 +51,75 @@ func Send[S any](a Aggregate[S], id string, cmd Command[S]) Sending {
 			if err := checkID(id); err != nil {
 				return nil, err
 			}
-			x := &place[S]{k: k, id: id, cell: k.cells.of(id)}
-			return x, x.cell.lock(ctx)
+			return &place[S]{k: k, id: id, cell: k.cells.of(id)}, nil
 		},
 	}
 }
 
-// A seat is an entity whose turn a group of commands has.
+// A seat is an entity whose turn a group of commands has, once it is locked.
 type seat interface {
-	refresh(ctx context.Context, rt *Runtime) error
+	lock(ctx context.Context) error
+	tryLock() bool
+	// refresh brings the entity up to date, or only makes sure that something is
+	// known of it if it need not be fresh.
+	refresh(ctx context.Context, rt *Runtime, fresh bool) error
 	// decide asks a command of the entity as earlier ones of the group left it.
-	decide(rt *Runtime, a *asked, cmd any) error
+	decide(rt *Runtime, a *asked, cmd any) ([]EventRef, error)
 	// write is what all of them decided on.
-	write(rt *Runtime, a *asked) (written, error)
+	write() written
 	leave(recorded bool)
 }
 
 // place is a seat at the table of an aggregate.
 type place[S any] struct {
-	k      *kind[S]
-	id     string
-	cell   *cell[S]
-	before uint64
-	events []Event[S]
+	k    *kind[S]
+	id   string
+	cell *cell[S]
+	out  written
 }
 
-func (x *place[S]) refresh(ctx context.Context, rt *Runtime) error {
-	if len(x.events) > 0 { // of an earlier try
+func (x *place[S]) lock(ctx context.Context) error { return x.cell.lock(ctx) }
+func (x *place[S]) tryLock() bool                  { return x.cell.tryLock() }
+
+func (x *place[S]) refresh(ctx context.Context, rt *Runtime, fresh bool) error {
+	if len(x.out.facts) > 0 { // of an earlier try
 		x.cell.forget()
 	}
-	_, err := x.k.refresh(ctx, rt, x.id, x.cell)
-	x.before, x.events = x.cell.version, nil
-	return err
+	if fresh || !x.cell.loaded {
+		if _, err := x.k.refresh(ctx, rt, x.id, x.cell); err != nil {
+			return err
+		}
+	}
+	x.out = written{Write: store.Write{Stream: x.k.stream(x.id), Expect: store.Exactly(x.cell.version)}}
+	return nil
 }
 
-func (x *place[S]) decide(rt *Runtime, a *asked, c any) error {
+func (x *place[S]) decide(rt *Runtime, a *asked, c any) ([]EventRef, error) {
 	cmd, ok := c.(Command[S])
 	if !ok {
-		return fmt.Errorf("%w: %T is no command of %s", ErrUnknown, c, x.k.Name)
+		return nil, fmt.Errorf("%w: %T is no command of %s", ErrUnknown, c, x.k.Name)
 	}
 	if v, ok := c.(validator); ok {
 		if err := v.Validate(); err != nil {
-			return asInvalid(err)
+			return nil, asInvalid(err)
 		}
 	}
 	events, err := stamped(rt, a, x.id, cmd).Decide(x.cell.state)
 	if err != nil {
 		_, name := x.k.commandType(cmd)
-		return Rejected{Stream: x.k.stream(x.id), Command: name, Err: err}
+		return nil, Rejected{Stream: x.k.stream(x.id), Command: name, Err: err}
+	}
+	w, err := x.k.write(rt, a, x.out.Stream, x.cell.version, events)
+	if err != nil {
+		return nil, err
 	}
 	x.cell.apply(events)
-	x.events = append(x.events, events...)
-	return nil
+	x.out.Events, x.out.events, x.out.facts = append(x.out.Events, w.Events...), append(x.out.events, w.events...), append(x.out.facts, w.facts...)
+	x.out.claims = x.out.claims || w.claims
+	return w.events, nil
 }
 
-func (x *place[S]) write(rt *Runtime, a *asked) (written, error) {
-	return x.k.write(rt, a, x.k.stream(x.id), x.before, x.events)
-}
+func (x *place[S]) write() written { return x.out }
 
 // leave gives the turn back. What the cell holds is the state after the events,
 // so unless they were recorded it must be forgotten.
@@ -123,8 +153,11 @@ func (rt *Runtime) together(ctx context.Context, a *asked, sends []Sending) (str
 		if _, ok := seats[s.stream]; ok {
 			continue
 		}
-		x, err := s.sit(ctx, rt)
+		x, err := s.sit(rt)
 		if err != nil {
+			return nil, err
+		}
+		if err := x.lock(ctx); err != nil {
 			return nil, err
 		}
 		if seats[s.stream] = x; len(seats) > maxTogether {
@@ -144,6 +177,8 @@ func (rt *Runtime) together(ctx context.Context, a *asked, sends []Sending) (str
 				err = ErrInProgress
 			}
 			return prior.streams, err
+		case isClash(err):
+			return nil, Invalid{Detail: err.Error()}
 		case !isConflict(err) || try >= rt.cfg.Retries || ctx.Err() != nil:
 			return nil, err
 		}
@@ -153,39 +188,18 @@ func (rt *Runtime) together(ctx context.Context, a *asked, sends []Sending) (str
 // tryTogether reads, decides and appends once.
 func (rt *Runtime) tryTogether(ctx context.Context, a *asked, sends []Sending, seats map[string]seat, streams []string) error {
 	for _, stream := range streams {
-		if err := seats[stream].refresh(ctx, rt); err != nil {
+		if err := seats[stream].refresh(ctx, rt, true); err != nil {
 			return err
 		}
 	}
 	for _, s := range sends {
-		if err := seats[s.stream].decide(rt, a, s.cmd); err != nil {
+		if _, err := seats[s.stream].decide(rt, a, s.cmd); err != nil {
 			return err
 		}
 	}
-	var writes []store.Write
-	claims := map[string]bool{}
-	for _, stream := range streams {
-		w, err := seats[stream].write(rt, a)
-		if err != nil {
-			return err
-		}
-		if len(w.events) > 0 {
-			writes = append(writes, w.Write)
-		}
-		if !w.claims {
-			continue
-		}
-		ws, err := rt.claimWrites(ctx, stream, w.facts, a.meta)
-		if err != nil {
-			return err
-		}
-		for _, c := range ws {
-			if claims[c.Stream] {
-				return Invalid{Detail: "two entities of the group touch the same claim " + c.Stream}
-			}
-			claims[c.Stream] = true
-		}
-		writes = append(writes, ws...)
+	writes, err := rt.writesOf(ctx, seats, streams, a.meta)
+	if err != nil {
+		return err
 	}
 	w, err := a.outcome(outcome{Entities: streams})
 	if err != nil {
@@ -194,6 +208,40 @@ func (rt *Runtime) tryTogether(ctx context.Context, a *asked, sends []Sending, s
 	_, err = rt.append(ctx, append(writes, w)...)
 	return err
 }
+
+// writesOf is what commands of several entities decided on, and the claims that
+// touches.
+func (rt *Runtime) writesOf(ctx context.Context, seats map[string]seat, streams []string, meta []byte) (writes []store.Write, err error) {
+	claims := map[string]bool{}
+	for _, stream := range streams {
+		w := seats[stream].write()
+		if len(w.events) > 0 {
+			writes = append(writes, w.Write)
+		}
+		if !w.claims {
+			continue
+		}
+		ws, err := rt.claimWrites(ctx, stream, w.facts, meta)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range ws {
+			if claims[c.Stream] {
+				return nil, clash{c.Stream}
+			}
+			claims[c.Stream] = true
+		}
+		writes = append(writes, ws...)
+	}
+	return writes, nil
+}
+
+// clash is the error of a group of commands of which two touch the same claim.
+type clash struct{ claim string }
+
+func isClash(err error) bool { _, ok := errors.AsType[clash](err); return ok }
+
+func (c clash) Error() string { return "two entities of the group touch the same claim " + c.claim }
 
 // hashOfAll identifies what a group of commands asks.
 func hashOfAll(sends []Sending) (string, error) {

@@ -58,6 +58,16 @@ func (c *cell[S]) lock(ctx context.Context) error {
 	}
 }
 
+// tryLock reports whether it is the caller's turn at once.
+func (c *cell[S]) tryLock() bool {
+	select {
+	case c.turn <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
 func (c *cell[S]) unlock() { <-c.turn }
 
 // forget makes the next command load the state anew.

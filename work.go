@@ -26,7 +26,7 @@ type Work struct {
 	Actor   string // who asked; "" = nobody said
 	Unclear bool   // in Undo: Do was interrupted or failed, or was refused after it had asked several things, and may have done all, a part or nothing
 
-	x    *execution
+	host stepHost
 	step string
 	undo bool
 
@@ -35,6 +35,16 @@ type Work struct {
 	sent    map[string]int // how often each command was asked of each entity
 	asked   int            // commands and groups of commands, so far
 	output  json.RawMessage
+}
+
+// A stepHost is what a step is part of.
+type stepHost interface {
+	runtime() *Runtime
+	name() string  // of the command or saga, for example "league.create"
+	about() string // stream of what it is about
+	circumstances() Call
+	kept(step string) (json.RawMessage, bool) // what a step that is done has put
+	progressed(ctx context.Context, e stepProgressed) error
 }
 
 // fanOut is how many commands a step asks at the same time.
@@ -50,7 +60,7 @@ const progressEvery = 1000
 func (w *Work) Key() string { return w.derive("") }
 
 // Reader reads everything recorded so far.
-func (w *Work) Reader() Reader { return w.x.rt }
+func (w *Work) Reader() Reader { return w.host.runtime() }
 
 // Put keeps what the step found out, as JSON, for the steps after it. It is
 // recorded when the step is done.
@@ -65,9 +75,7 @@ func (w *Work) Put(v any) error {
 // Get reads what an earlier step has kept. It returns [ErrNotFound] if that has
 // kept nothing, or is not done.
 func (w *Work) Get(step string, into any) error {
-	w.x.mu.Lock()
-	data, ok := w.x.outputs[step]
-	w.x.mu.Unlock()
+	data, ok := w.host.kept(step)
 	if !ok || len(data) == 0 {
 		return ErrNotFound
 	}
@@ -95,7 +103,7 @@ func (w *Work) Ask(ctx context.Context, commands ...Sending) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			r, err := s.ask(w.with(ctx, ids[i]), w.x.rt)
+			r, err := s.ask(w.with(ctx, ids[i]), w.host.runtime())
 			if err == nil && r.Pending { // an earlier program has stored it
 				err = ErrInProgress
 			}
@@ -122,8 +130,8 @@ func (w *Work) AskTogether(ctx context.Context, commands ...Sending) error {
 	w.mu.Lock()
 	w.asked++
 	w.mu.Unlock()
-	rt := w.x.rt
-	a, err := rt.ask(w.with(ctx, w.derive("together "+commands[0].stream)), w.x.def.name+"."+w.step, Rules{}, w.x.def.noun+"/"+w.ID, struct{}{})
+	rt := w.host.runtime()
+	a, err := rt.ask(w.with(ctx, w.derive("together "+commands[0].stream)), w.host.name()+"."+w.step, Rules{}, w.host.about(), struct{}{})
 	if err != nil {
 		return err
 	}
@@ -143,7 +151,7 @@ func (w *Work) AskTogether(ctx context.Context, commands ...Sending) error {
 
 // with are the circumstances of a command that the step asks.
 func (w *Work) with(ctx context.Context, id string) context.Context {
-	call := w.x.call
+	call := w.host.circumstances()
 	call.ID, call.direct = id, true
 	return With(ctx, call)
 }
@@ -189,7 +197,7 @@ func (w *Work) note(ctx context.Context, stream string) error {
 	if report == nil {
 		return nil
 	}
-	return w.x.record(ctx, stepProgressed{w.step, report})
+	return w.host.progressed(ctx, stepProgressed{w.step, report})
 }
 
 // saysNo returns why the domain refuses what a step tried, if that is what its

@@ -1,0 +1,249 @@
+package deed
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/deed-dev/deed/internal/wire"
+)
+
+// An InstanceState says where a running process or saga is.
+type InstanceState string
+
+// The states of an instance. Completed, undone and closed ones are over.
+const (
+	InstanceRunning   InstanceState = "running"   // it goes on by itself, or waits for what it said it waits for
+	InstanceUndoing   InstanceState = "undoing"   // what it did is being undone
+	InstanceStuck     InstanceState = "stuck"     // somebody has to do something: see Instances
+	InstanceCompleted InstanceState = "completed" // done
+	InstanceUndone    InstanceState = "undone"    // it failed or was cancelled, and what it had done is undone
+	InstanceClosed    InstanceState = "closed"    // somebody has declared it over, as it stands
+)
+
+// Over reports whether nothing more becomes of an instance in this state.
+func (s InstanceState) Over() bool {
+	return s == InstanceCompleted || s == InstanceUndone || s == InstanceClosed
+}
+
+// An Instance is one run of a [Process] or [Saga], as its records tell it.
+type Instance struct {
+	Kind        string               `json:"kind"` // "process" or "saga"
+	Name        string               `json:"name"` // of the process or saga
+	ID          string               `json:"id"`
+	Definition  int                  `json:"definition,omitzero"` // the Version of the process or saga it was begun with
+	State       InstanceState        `json:"state"`
+	Data        json.RawMessage      `json:"data,omitempty"` // its own state, the P or S
+	Steps       []InstanceStep       `json:"steps,omitempty"`
+	Step        string               `json:"step,omitempty"`        // the one it is at
+	Timers      map[string]time.Time `json:"timers,omitempty"`      // when which goes off
+	Tasks       map[string]string    `json:"tasks,omitempty"`       // name of an open question -> id of the task
+	Undo        []UndoCommand        `json:"undo,omitempty"`        // what a process is going to send should it fail, the last one first
+	Code        string               `json:"code,omitempty"`        // why it is undone or stuck
+	Reason      string               `json:"reason,omitempty"`      // the same in a sentence
+	Parent      string               `json:"parent,omitempty"`      // stream of the instance that has begun it
+	Entities    []string             `json:"entities,omitempty"`    // streams it sent commands to, the first hundred
+	Commands    int                  `json:"commands,omitzero"`     // that it sent and that were accepted
+	Ignored     int                  `json:"ignored,omitzero"`      // inputs that came after it was over
+	Wake        time.Time            `json:"wake_at,omitzero"`      // when it goes on by itself
+	Correlation string               `json:"correlation,omitempty"` // id of the flow it belongs to
+	Actor       string               `json:"actor,omitempty"`       // who has begun it
+	Started     time.Time            `json:"started_at,omitzero"`
+	Changed     time.Time            `json:"changed_at,omitzero"`
+	Finished    time.Time            `json:"finished_at,omitzero"`
+
+	seen map[string]uint64 // of each stream, up to which version its events were taken in
+}
+
+// An InstanceStep is how a step of a saga is doing.
+type InstanceStep struct {
+	Name     string    `json:"name"`
+	State    StepState `json:"state"`
+	Attempts int       `json:"attempts,omitzero"`
+	Error    string    `json:"error,omitempty"`  // of the last attempt that failed, or why it was skipped
+	Unclear  bool      `json:"unclear,omitzero"` // it may have been done, wholly or in part
+	Next     time.Time `json:"next_at,omitzero"` // when it is tried again
+	Started  time.Time `json:"started_at,omitzero"`
+	Finished time.Time `json:"finished_at,omitzero"`
+}
+
+// A StepState says how far a step of a saga is.
+type StepState string
+
+// The states of a step of a saga.
+const (
+	StepBegun   StepState = "begun"   // it is being done, or is going to be tried again
+	StepWaiting StepState = "waiting" // for an event, a decision, or the end of another saga
+	StepDone    StepState = "done"
+	StepSkipped StepState = "skipped" // its When said no, or somebody did
+	StepRefused StepState = "refused" // the domain said no
+	StepFailed  StepState = "failed"  // it failed too often
+	StepUndoing StepState = "undoing" // it is being undone
+	StepUndone  StepState = "undone"
+)
+
+// An UndoCommand is a command that a process sends if it fails.
+type UndoCommand struct {
+	Stream  string          `json:"stream"`
+	Command string          `json:"command"`
+	Body    json.RawMessage `json:"body"`
+}
+
+// Categories of the streams of instances, "$process/<name>/<id>".
+const (
+	processCategory = "$process"
+	sagaCategory    = "$saga"
+)
+
+func (s *Instance) stream() string { return instanceStream("$"+s.Kind, s.Name, s.ID) }
+
+func instanceStream(category, name, id string) string { return category + "/" + name + "/" + id }
+
+// step returns a step that was begun, or nil.
+func (s *Instance) step(name string) *InstanceStep {
+	for i := range s.Steps {
+		if s.Steps[i].Name == name {
+			return &s.Steps[i]
+		}
+	}
+	return nil
+}
+
+// take folds a record.
+func (s *Instance) take(m Meta, e moved) {
+	if s.Kind == "" {
+		s.begin(m, e)
+	}
+	s.Changed, s.Wake = m.Time, e.Wake
+	if f := e.Input.From; f != "" {
+		if s.seen == nil {
+			s.seen = map[string]uint64{}
+		}
+		s.seen[f] = max(s.seen[f], e.Input.Version)
+	}
+	if e.Ignored {
+		s.Ignored++
+	}
+	if e.State != nil {
+		s.Data = e.State
+	}
+	s.settle(m, e)
+	for _, t := range e.Timers {
+		s.setTimer(t.Name, t.At)
+	}
+	for _, t := range e.Tasks {
+		s.setTask(t.Name, t.Task)
+	}
+	for _, st := range e.Steps {
+		s.moveStep(m, st)
+	}
+	s.Undo = s.Undo[min(e.Undid, len(s.Undo)):]
+	for _, c := range e.Sent {
+		s.Commands++
+		s.touched(c.Stream)
+		if c.Undo != nil {
+			s.Undo = append([]UndoCommand{*c.Undo}, s.Undo...)
+		}
+	}
+}
+
+func (s *Instance) begin(m Meta, e moved) {
+	s.Kind, s.Definition, s.Parent, s.State = m.Aggregate[1:], e.Definition, e.Parent, InstanceRunning
+	s.Name, s.ID = splitInstance(m.ID)
+	s.Correlation, s.Actor, s.Started = m.Correlation, m.Actor, m.Time
+}
+
+// settle takes in what became of the instance as a whole.
+func (s *Instance) settle(m Meta, e moved) {
+	if e.Status == "" {
+		return
+	}
+	s.State, s.Code, s.Reason = e.Status, e.Code, e.Reason
+	s.Finished = time.Time{}
+	if s.State.Over() {
+		s.Finished, s.Step = m.Time, ""
+		s.Timers, s.Tasks = nil, nil
+	}
+}
+
+func (s *Instance) setTimer(name string, at time.Time) {
+	if at.IsZero() {
+		delete(s.Timers, name)
+		return
+	}
+	if s.Timers == nil {
+		s.Timers = map[string]time.Time{}
+	}
+	s.Timers[name] = at
+}
+
+func (s *Instance) setTask(name, task string) {
+	if task == "" {
+		delete(s.Tasks, name)
+		return
+	}
+	if s.Tasks == nil {
+		s.Tasks = map[string]string{}
+	}
+	s.Tasks[name] = task
+}
+
+func (s *Instance) moveStep(m Meta, e stepMoved) {
+	st := s.step(e.Name)
+	if st == nil {
+		s.Steps = append(s.Steps, InstanceStep{Name: e.Name, Started: m.Time})
+		st = &s.Steps[len(s.Steps)-1]
+	}
+	st.State, st.Attempts, st.Error, st.Unclear, st.Next, st.Finished = e.State, e.Attempts, e.Error, e.Unclear, e.Next, time.Time{}
+	if s.Step = e.Name; e.State != StepBegun && e.State != StepWaiting && e.State != StepUndoing {
+		st.Finished = m.Time
+	}
+}
+
+func (s *Instance) touched(stream string) {
+	if len(s.Entities) < maxNamed && !slices.Contains(s.Entities, stream) {
+		s.Entities = append(s.Entities, stream)
+	}
+}
+
+// earliest is when the instance has to be looked at again because of a timer;
+// zero: never.
+func (s *Instance) earliest() (at time.Time) {
+	for _, t := range s.Timers {
+		if at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	return at
+}
+
+// due are the timers that have gone off by now, the earliest first.
+func (s *Instance) due(now time.Time) []string {
+	names := slices.DeleteFunc(slices.Collect(maps.Keys(s.Timers)), func(n string) bool { return s.Timers[n].After(now) })
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(s.Timers[a].Compare(s.Timers[b]), cmp.Compare(a, b))
+	})
+	return names
+}
+
+// instances is the view of all instances of processes and sagas.
+func instances() Projection[Instance] {
+	return Projection[Instance]{
+		Name:    "instances",
+		Doc:     "Every run of a process or saga, and how it is doing.",
+		Indexes: []string{"kind", "name", "state", "definition", "changed_at"},
+		On: []Handler[Instance]{{
+			event: movedType, meta: true,
+			key: func(m Meta, _ any) string { return m.Aggregate[1:] + "/" + m.ID },
+			apply: func(s *Instance, m Meta, e any) {
+				s.take(m, e.(moved))
+				s.seen = nil // only the instance itself has to know
+			},
+		}},
+	}
+}
+
+// The state P or S as JSON.
+func encodeState(v any) (json.RawMessage, error) { return wire.Marshal(v) }

@@ -1,0 +1,261 @@
+package deed
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/deed-dev/deed/internal/engine"
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+)
+
+// An instanceRunner does what instances of processes and sagas have to do by
+// themselves, in one partition: it lets timers go off, and does the steps that
+// do something outside. As a follower it only keeps account of which instance
+// has to be looked at when; beside that it looks.
+type instanceRunner struct {
+	rt   *Runtime
+	desk desk
+
+	batch map[string]time.Time // when to look at instances, as of the records since the last Flush; zero: never
+
+	mu    sync.Mutex
+	noted map[string]bool // instances that have a document, as far as is known
+	all   bool            // all that have one are known
+}
+
+// wakingColl has a document for each instance that has to be looked at some
+// time, so that whoever takes a partition over knows.
+const wakingColl = "$pending/instances"
+
+// waking is such a document.
+type waking struct {
+	At time.Time `json:"at"`
+}
+
+// instanceRunnerName is the follower that does what instances have to do.
+const instanceRunnerName = "instance-runner"
+
+func (rt *Runtime) newInstanceRunner() *instanceRunner {
+	return &instanceRunner{
+		rt: rt, desk: desk{wake: make(chan struct{}, 1), ended: make(chan struct{}, 1), state: map[string]errand{}},
+		batch: map[string]time.Time{}, noted: map[string]bool{},
+	}
+}
+
+func (r *instanceRunner) Keys(rec store.Record) []string { return []string{rec.Stream} }
+
+// Handle notes when an instance has to be looked at.
+func (r *instanceRunner) Handle(_ context.Context, _ *engine.Tx, rec store.Record) error {
+	var e struct {
+		Wake time.Time `json:"wake_at"`
+	}
+	if err := wire.Unmarshal(rec.Data, &e); err != nil {
+		return engine.Permanent(err)
+	}
+	r.batch[rec.Stream] = e.Wake
+	r.look(rec.Stream, e.Wake)
+	return nil
+}
+
+func (r *instanceRunner) look(stream string, at time.Time) {
+	switch {
+	case at.IsZero():
+		r.desk.drop(stream)
+	case !at.After(r.rt.cfg.Now()):
+		r.desk.put(stream, time.Time{})
+	default:
+		r.desk.put(stream, at)
+	}
+}
+
+// Flush writes down what has to be looked at. Most instances that are in a
+// hurry are done with by then.
+func (r *instanceRunner) Flush(ctx context.Context, tx *engine.Tx) error {
+	r.settle(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for stream, at := range r.batch {
+		if at.IsZero() {
+			if !r.all || r.noted[stream] {
+				if err := tx.Delete(wakingColl, stream); err != nil {
+					return err
+				}
+			}
+			delete(r.noted, stream)
+			continue
+		}
+		data, err := json.Marshal(waking{at})
+		if err != nil {
+			return err
+		}
+		if err := tx.Put(wakingColl, stream, data); err != nil {
+			return err
+		}
+		r.noted[stream] = true
+	}
+	clear(r.batch)
+	return nil
+}
+
+// settle waits a moment for instances that have something to do at once, and
+// forgets those that are done with and of which nothing is written down.
+func (r *instanceRunner) settle(ctx context.Context) {
+	now := r.rt.cfg.Now()
+	enough := time.After(grace)
+	for {
+		hurry := map[string]bool{}
+		for stream, at := range r.batch {
+			if !at.IsZero() && !at.After(now) {
+				hurry[stream] = true
+			}
+		}
+		before := len(hurry)
+		r.desk.forgetDone(hurry)
+		for stream, at := range r.batch {
+			// Another record tells what is to be done about it, if anything.
+			if !at.IsZero() && !at.After(now) && !hurry[stream] {
+				delete(r.batch, stream)
+			}
+		}
+		if len(hurry) == 0 || before == 0 {
+			return
+		}
+		select {
+		case <-r.desk.ended:
+		case <-enough:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Reset forgets what is written down: a batch that was given up may have been
+// about to change that.
+func (r *instanceRunner) Reset() {
+	clear(r.batch)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = false
+}
+
+// Keep looks at instances, a number of them at a time.
+func (r *instanceRunner) Keep(ctx context.Context, mine func(stream string) bool) {
+	r.takeOver(ctx, mine)
+	r.rt.runners.add(r, mine)
+	defer r.rt.runners.remove(r)
+	var all sync.WaitGroup
+	defer all.Wait()
+	hands := make(chan struct{}, inHand)
+	for {
+		stream, wait := r.desk.take(r.rt.cfg.Now())
+		if stream == "" {
+			select {
+			case <-ctx.Done():
+				return
+			case <-r.desk.wake:
+			case <-time.After(min(wait, r.rt.cfg.Poll)): // the clock may be set meanwhile
+			}
+			continue
+		}
+		select {
+		case hands <- struct{}{}:
+		case <-ctx.Done():
+			r.desk.done(stream, r.rt.cfg.Now(), false)
+			return
+		}
+		all.Go(func() {
+			defer func() { <-hands }()
+			r.handle(ctx, stream)
+		})
+	}
+}
+
+// takeOver finds out what was left to do when the partition was taken.
+func (r *instanceRunner) takeOver(ctx context.Context, mine func(stream string) bool) {
+	for failures := 1; ctx.Err() == nil; failures++ {
+		err := func() error {
+			for d, err := range r.rt.store.List(ctx, wakingColl, "", "") {
+				if err != nil {
+					return err
+				}
+				if !mine(d.Key) {
+					continue
+				}
+				var w waking
+				if err := json.Unmarshal(d.Data, &w); err != nil {
+					return err
+				}
+				r.mu.Lock()
+				r.noted[d.Key] = true
+				r.mu.Unlock()
+				r.look(d.Key, w.At)
+			}
+			return nil
+		}()
+		if err == nil {
+			r.mu.Lock()
+			r.all = true
+			r.mu.Unlock()
+			return
+		}
+		r.rt.cfg.Logger.Warn("instances to be looked at cannot be read", slog.Any("error", err))
+		pauseFor(ctx, trouble.Wait(failures))
+	}
+}
+
+// handle does what there is to do about one instance, as far as that is
+// possible now.
+func (r *instanceRunner) handle(ctx context.Context, stream string) {
+	next, err := r.rt.goOn(ctx, stream)
+	switch {
+	case ctx.Err() != nil:
+		next = r.rt.cfg.Now()
+	case errors.Is(err, ErrNotFound):
+		err = nil
+	case err != nil:
+		wait := r.desk.failed(stream)
+		next = r.rt.cfg.Now().Add(wait)
+		r.rt.cfg.Logger.Warn(strings.TrimPrefix(store.Category(stream), "$")+" waits", slog.String("stream", stream), slog.Any("error", err))
+	}
+	r.desk.done(stream, next, err == nil)
+}
+
+// runners are the partitions that this process looks after.
+type runners struct {
+	mu  sync.Mutex
+	all map[*instanceRunner]func(stream string) bool
+}
+
+func (s *runners) add(r *instanceRunner, mine func(string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[*instanceRunner]func(string) bool{}
+	}
+	s.all[r] = mine
+}
+
+func (s *runners) remove(r *instanceRunner) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, r)
+}
+
+// offer tells the runner of an instance's partition what its follower is going
+// to learn from the log a moment later.
+func (s *runners) offer(stream string, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for r, mine := range s.all {
+		if mine(stream) {
+			r.look(stream, at)
+		}
+	}
+}

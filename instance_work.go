@@ -1,0 +1,132 @@
+package deed
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/deed-dev/deed/store"
+)
+
+// worked is what came of a step that does something outside.
+type worked struct {
+	undo    bool
+	before  json.RawMessage // the state it was given
+	after   json.RawMessage // the state it left, if it was done
+	touched []string
+	err     error
+	reason  Reason // if no
+	no      bool   // the domain refused it
+	nothing bool   // and nothing was done
+	dropped bool   // it was not done, and is not going to be
+}
+
+// goOn does what an instance has to do by itself, and returns when to come
+// back; zero: when something comes in.
+func (rt *Runtime) goOn(ctx context.Context, stream string) (time.Time, error) {
+	for range 1000 { // bounded, so that others have their turn
+		inst, err := rt.readInstance(ctx, stream)
+		if err != nil {
+			return time.Time{}, err
+		}
+		now := rt.cfg.Now()
+		if inst.State.Over() || inst.Wake.IsZero() {
+			return time.Time{}, nil
+		}
+		if inst.Wake.After(now) {
+			return inst.Wake, nil
+		}
+		if err := rt.doNext(ctx, stream, inst, now); err != nil {
+			return time.Time{}, err
+		}
+	}
+	return rt.cfg.Now(), nil
+}
+
+// doNext does one thing that is due.
+func (rt *Runtime) doNext(ctx context.Context, stream string, inst Instance, now time.Time) error {
+	if due := inst.due(now); len(due) > 0 {
+		if err := rt.caughtUp(ctx, stream, inst.Timers[due[0]]); err != nil {
+			return err
+		}
+		_, err := rt.advance(ctx, stream, input{Kind: inputTimer, Name: due[0], due: inst.Timers[due[0]]})
+		if errors.Is(err, errMoved) {
+			return nil
+		}
+		return err
+	}
+	d := rt.machines["$"+inst.Kind+"/"+inst.Name]
+	if d == nil {
+		return fmt.Errorf("%w: this program has no %s %q", ErrUnknown, inst.Kind, inst.Name)
+	}
+	def, ok := d.byVersion[inst.Definition]
+	if !ok {
+		return (&turn{stream: stream, defs: d}).outOfDate(inst.Definition)
+	}
+	if w, ok := def.(worker); ok {
+		if did, err := w.work(ctx, rt, stream, inst, now); did || err != nil {
+			return err
+		}
+	}
+	_, err := rt.advance(ctx, stream, input{Kind: inputGoOn})
+	return err
+}
+
+// A worker is a machine that has steps which do something outside.
+type worker interface {
+	// work does those that are due, and records what came of each.
+	work(ctx context.Context, rt *Runtime, stream string, inst Instance, now time.Time) (did bool, err error)
+}
+
+// readInstance returns an instance as this process knows it, or [ErrNotFound].
+func (rt *Runtime) readInstance(ctx context.Context, stream string) (Instance, error) {
+	x, err := rt.instance(stream)
+	if err != nil {
+		return Instance{}, err
+	}
+	if err := x.lock(ctx); err != nil {
+		return Instance{}, err
+	}
+	defer x.cell.unlock()
+	if err := rt.foldInstance(ctx, stream, &x.cell.folded); err != nil {
+		x.cell.forget()
+		return Instance{}, err
+	}
+	if x.cell.loaded = true; x.cell.version == 0 {
+		return Instance{}, ErrNotFound
+	}
+	return x.cell.state.clone(), nil
+}
+
+// catchUp is how long to wait for a process to catch up with the log.
+const catchUp = 5 * time.Second
+
+// caughtUp returns when the process has taken in all that was recorded by the
+// time a timer was to go off: what happened before must not come after.
+func (rt *Runtime) caughtUp(ctx context.Context, stream string, due time.Time) error {
+	category := store.Category(stream)
+	name, _ := splitInstance(stream[len(category)+1:])
+	follower := rt.machines[category+"/"+name].follower
+	if follower == "" {
+		return nil
+	}
+	if t, ok := rt.caught.Load(follower); ok && !t.(time.Time).Before(due) {
+		return nil
+	}
+	now := rt.cfg.Now()
+	head, err := rt.store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, catchUp)
+	defer cancel()
+	for _, p := range head.Positions() {
+		if err := rt.engine.WaitFor(ctx, follower, p); err != nil {
+			return fmt.Errorf("deed: a timer waits until %s has caught up with the log: %w", follower, err)
+		}
+	}
+	rt.caught.Store(follower, now)
+	return nil
+}

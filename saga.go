@@ -1,0 +1,752 @@
+package deed
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/deed-dev/deed/internal/engine"
+	"github.com/deed-dev/deed/internal/wire"
+)
+
+// A Saga does something that concerns several entities or services, in steps,
+// and undoes the steps that were done, in reverse order, if a later one cannot
+// be. Its state S is recorded with each step. No code is run again to find out
+// where a saga was; after a crash it goes on at the first step that is not done.
+//
+// Steps that only send commands are recorded in the same append as the events
+// that the commands are answered with, so they happen exactly once; several of
+// them in a row share one append. A step that does something outside is done
+// at least once, under a key that stays the same.
+type Saga[S any] struct {
+	Name    string   // lower-case words joined by hyphens: begun with POST /v1/sagas/{name}/{id}
+	Doc     string   // one sentence for people
+	Version int      // of this definition: change it when steps change that running sagas have begun
+	State   S        // the prototype: defaults for what an arriving state does not have
+	Roles   []string // who may begin and cancel it, if access is checked; none = administrators
+	Steps   []SagaStep[S]
+	Former  []Saga[S] // earlier versions, for sagas that were begun with them
+}
+
+// A SagaStep is part of a [Saga]. It does one thing: Send, Do, Ask, Await or
+// Begin, whichever is set.
+type SagaStep[S any] struct {
+	Name string                    // lower-case words joined by hyphens; stored
+	When func(id string, s S) bool // the step is skipped if this says no; nil: it never is
+
+	// Send says which commands to send. If one is refused, the saga is undone.
+	Send func(id string, s S) []Sending
+	// Do does something outside, and may change s. If it returns a [Reason], or
+	// what a command that it asked was rejected for, the saga is undone. Any
+	// other error is something in the way: it is tried again, see Retry, and if
+	// that does not help the saga is undone too.
+	Do func(ctx context.Context, w *Work, s *S) error
+	// Ask says what somebody has to decide, and Decided takes the decision in;
+	// an error means that the saga is undone. Without Decided, any choice but
+	// the first does that.
+	Ask     func(id string, s S) Question
+	Decided func(s *S, d Decision) error
+	// Await is an event that has to happen; make it with [Await].
+	Await Awaited[S]
+	// Begin begins another saga, made with Saga.Begin, and waits for its end.
+	Begin func(id string, s S) Action
+
+	// Undo says which commands undo what the step did; UndoDo does so outside. It
+	// must be able to undo a step of which nobody knows how far it came, see
+	// Work.Unclear. If undoing fails, the saga is stuck, and has to be repaired.
+	Undo   func(id string, s S) []Sending
+	UndoDo func(ctx context.Context, w *Work, s *S) error
+
+	Beside  bool          // it is done at the same time as the step before it; the two may change different fields of S
+	Within  time.Duration // of waiting (Await, Begin): if it takes longer, the saga is undone; 0 = for ever
+	Retry   Retry         // of Do and UndoDo
+	Timeout time.Duration // of one attempt at Do or UndoDo; default 1 minute
+}
+
+// An Awaited is an event that a step of a saga waits for. Make one with [Await].
+type Awaited[S any] struct {
+	event reflect.Type
+	key   func(Meta, any) string
+	take  func(*S, Meta, any) error
+}
+
+// Await waits for an E of which key says that it concerns the saga of that id.
+// An E that happens before the saga is at the step counts as well. If f, which
+// may be nil, returns an error, the saga is undone.
+func Await[S, E any](key func(E) string, f func(*S, E) error) Awaited[S] {
+	typ, _, unwrap := eventType[E]()
+	a := Awaited[S]{event: typ, key: func(m Meta, e any) string { return key(unwrap(m, e)) }}
+	if f != nil {
+		a.take = func(s *S, m Meta, e any) error { return f(s, unwrap(m, e)) }
+	}
+	return a
+}
+
+// Start begins a saga and returns when that is recorded, together with the
+// steps that could be done at once. Starting it again with the same id and state
+// changes nothing, with another state it is [ErrMismatch].
+func (g Saga[S]) Start(ctx context.Context, rt *Runtime, id string, s S) (Instance, error) {
+	in, err := g.starting(s)
+	if err != nil {
+		return Instance{}, err
+	}
+	return rt.advance(ctx, g.stream(id), in)
+}
+
+// Begin begins a saga, as an action of a process or a step of another saga.
+func (g Saga[S]) Begin(id string, s S) Action { return beginSaga[S]{g, id, s} }
+
+func (g Saga[S]) stream(id string) string { return instanceStream(sagaCategory, g.Name, id) }
+
+func (g Saga[S]) starting(s S) (input, error) {
+	if v, ok := any(s).(validator); ok {
+		if err := v.Validate(); err != nil {
+			return input{}, asInvalid(err)
+		}
+	}
+	state, err := wire.Marshal(s)
+	return input{Kind: inputStarted, Hash: digest(string(state)), state: state}, err
+}
+
+type beginSaga[S any] struct {
+	saga Saga[S]
+	id   string
+	s    S
+}
+
+func (b beginSaga[S]) plan(p *plan, x *turn) error {
+	in, err := b.saga.starting(b.s)
+	if err != nil {
+		return err
+	}
+	in.parent = x.stream
+	stream := b.saga.stream(b.id)
+	x.cur.Begun = append(x.cur.Begun, stream)
+	p.queue = append(p.queue, queued{stream, in})
+	return nil
+}
+
+func (g Saga[S]) order() int { return 3 }
+
+func (g Saga[S]) register(rt *Runtime) error {
+	d := &definitions{kind: "saga", name: g.Name, doc: g.Doc, current: g.Version, roles: g.Roles, byVersion: map[int]machine{}}
+	for _, v := range append([]Saga[S]{g}, g.Former...) {
+		if err := v.check(); err != nil {
+			return fmt.Errorf("saga %s: %w", g.Name, err)
+		}
+		if _, dup := d.byVersion[v.Version]; dup {
+			return fmt.Errorf("saga %s has two versions %d", g.Name, v.Version)
+		}
+		d.byVersion[v.Version] = &saga[S]{Saga: v}
+	}
+	d.start = func(body []byte) (input, error) {
+		v, err := wire.New(g.State)
+		if err != nil {
+			return input{}, err
+		}
+		if err := decodeInto(body, v); err != nil {
+			return input{}, err
+		}
+		return g.starting(v.Elem().Interface().(S))
+	}
+	for _, st := range g.Steps {
+		d.steps = append(d.steps, stepInfo(st))
+	}
+	return rt.addMachine(d, g.awaits(), g.route)
+}
+
+// awaits are the types of the events that some version waits for.
+func (g Saga[S]) awaits() (types []reflect.Type) {
+	for _, v := range append([]Saga[S]{g}, g.Former...) {
+		for _, st := range v.Steps {
+			if t := st.Await.event; t != nil && !slices.Contains(types, t) {
+				types = append(types, t)
+			}
+		}
+	}
+	return types
+}
+
+// route says which sagas an event concerns.
+func (g Saga[S]) route(m Meta, e any) (ids []string) {
+	for _, v := range append([]Saga[S]{g}, g.Former...) {
+		for _, st := range v.Steps {
+			if st.Await.event != reflect.TypeOf(e) {
+				continue
+			}
+			if id := st.Await.key(m, e); id != "" && !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids
+}
+
+func (g Saga[S]) check() error {
+	if err := checkName("saga", g.Name); err != nil {
+		return err
+	}
+	if len(g.Steps) == 0 {
+		return fmt.Errorf("has no steps")
+	}
+	for i, st := range g.Steps {
+		if err := checkName("step", st.Name); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(g.Steps[:i], func(other SagaStep[S]) bool { return other.Name == st.Name }) {
+			return fmt.Errorf("two steps are named %q", st.Name)
+		}
+		if n := len(st.does()); n != 1 {
+			return fmt.Errorf("step %s must do one thing: set Send, Do, Ask, Await or Begin (it has %d of them)", st.Name, n)
+		}
+		if st.Undo != nil && st.UndoDo != nil {
+			return fmt.Errorf("step %s has both Undo and UndoDo", st.Name)
+		}
+	}
+	return nil
+}
+
+// does names what a step does.
+func (st SagaStep[S]) does() (what []string) {
+	for _, d := range []struct {
+		what string
+		set  bool
+	}{{"send", st.Send != nil}, {"do", st.Do != nil}, {"ask", st.Ask != nil}, {"await", st.Await.event != nil}, {"begin", st.Begin != nil}} {
+		if d.set {
+			what = append(what, d.what)
+		}
+	}
+	return what
+}
+
+func stepInfo[S any](st SagaStep[S]) SagaStepInfo {
+	return SagaStepInfo{Name: st.Name, Does: st.does()[0], Undo: st.Undo != nil || st.UndoDo != nil || st.Begin != nil, Beside: st.Beside}
+}
+
+// saga is a version of a Saga as a machine.
+type saga[S any] struct{ Saga[S] }
+
+func (g *saga[S]) state(x *turn) (s S, err error) {
+	err = wire.Unmarshal(x.cell.state.Data, &s)
+	return s, err
+}
+
+func (g *saga[S]) setState(x *turn, s S) error {
+	data, err := wire.Marshal(s)
+	x.set(data)
+	return err
+}
+
+func (g *saga[S]) find(name string) (SagaStep[S], bool) {
+	i := slices.IndexFunc(g.Steps, func(st SagaStep[S]) bool { return st.Name == name })
+	if i < 0 {
+		return SagaStep[S]{}, false
+	}
+	return g.Steps[i], true
+}
+
+// move takes in an input of a saga that is not over.
+func (g *saga[S]) move(p *plan, x *turn, in input) error {
+	switch in.Kind {
+	case inputStarted, inputGoOn:
+		return g.goOn(p, x)
+	case inputEvent:
+		return g.happened(p, x, in)
+	case inputTimer:
+		return g.timeIsUp(p, x, in)
+	case inputDecision:
+		return g.decided(p, x, in)
+	case inputWork:
+		return g.worked(p, x, in)
+	case inputEnded:
+		return g.ended(p, x, in)
+	}
+	return nil
+}
+
+// late lets events pass that come after the end.
+func (g *saga[S]) late(p *plan, x *turn, in input) (bool, error) {
+	return in.Kind == inputGoOn || in.Kind == inputTimer, nil
+}
+
+// goOn does whatever can be done now.
+func (g *saga[S]) goOn(p *plan, x *turn) error {
+	switch x.cell.state.State {
+	case InstanceRunning:
+		return g.forward(p, x)
+	case InstanceUndoing:
+		return g.undo(p, x)
+	}
+	return nil
+}
+
+func finished(st *InstanceStep) bool {
+	return st != nil && (st.State == StepDone || st.State == StepSkipped)
+}
+
+// ahead returns the steps that come next: one and those beside it, as far as
+// they are not done.
+func (g *saga[S]) ahead(x *turn) (next []SagaStep[S]) {
+	for i, st := range g.Steps {
+		if !st.Beside && i > 0 && len(next) > 0 {
+			break
+		}
+		if !finished(x.cell.state.step(st.Name)) {
+			next = append(next, st)
+		}
+	}
+	return next
+}
+
+// forward begins the steps that come next, and those after them when they are
+// done at once.
+func (g *saga[S]) forward(p *plan, x *turn) error {
+	for {
+		next := g.ahead(x)
+		if len(next) == 0 {
+			return x.end(p, InstanceCompleted, Reason{})
+		}
+		waits := false
+		for _, st := range next {
+			if x.cell.state.step(st.Name) == nil {
+				if !p.spare() {
+					x.cur.Input.more = true
+					return nil
+				}
+				err := g.begin(p, x, st)
+				if why, no := isRefusal(err); no {
+					x.step(stepMoved{Name: st.Name, State: StepRefused, Error: why.Text})
+					return g.fail(p, x, why)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			waits = waits || !finished(x.cell.state.step(st.Name))
+		}
+		if waits {
+			return nil
+		}
+	}
+}
+
+// begin begins a step.
+func (g *saga[S]) begin(p *plan, x *turn, st SagaStep[S]) error {
+	s, err := g.state(x)
+	if err != nil {
+		return engine.Permanent(err)
+	}
+	id := x.cell.state.ID
+	to := StepWaiting
+	switch {
+	case st.When != nil && !st.When(id, s):
+		to = StepSkipped
+	case st.Send != nil:
+		to, err = StepDone, g.sendAll(p, x, st.Send(id, s))
+	case st.Do != nil:
+		to = StepBegun
+	case st.Ask != nil:
+		err = p.open(x, st.Name, st.Ask(id, s))
+	case st.Begin != nil:
+		err = st.Begin(id, s).plan(p, x)
+	}
+	if err != nil {
+		return err
+	}
+	if to == StepWaiting && st.Within > 0 && st.Ask == nil {
+		x.setTimer(st.Name, p.now.Add(st.Within))
+	}
+	x.step(stepMoved{Name: st.Name, State: to})
+	return nil
+}
+
+func (g *saga[S]) sendAll(p *plan, x *turn, all []Sending) error {
+	for _, s := range all {
+		if err := p.send(x, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// done records that a step is done, and goes on.
+func (g *saga[S]) done(p *plan, x *turn, step string, e stepMoved) error {
+	x.setTimer(step, time.Time{})
+	e.Name = step
+	x.step(e)
+	return g.goOn(p, x)
+}
+
+// refused records that a step cannot be done, and turns back.
+func (g *saga[S]) refused(p *plan, x *turn, e stepMoved, why Reason) error {
+	x.setTimer(e.Name, time.Time{})
+	e.Error = why.Text
+	x.step(e)
+	if x.cell.state.State == InstanceRunning {
+		return g.fail(p, x, why)
+	}
+	return g.goOn(p, x)
+}
+
+// happened takes in an event that some step waits for, or is going to.
+func (g *saga[S]) happened(p *plan, x *turn, in input) error {
+	for _, st := range g.Steps {
+		if st.Await.event != reflect.TypeOf(in.event) || st.Await.key(in.meta, in.event) != x.cell.state.ID {
+			continue
+		}
+		if finished(x.cell.state.step(st.Name)) || x.cell.state.State != InstanceRunning {
+			continue
+		}
+		s, err := g.state(x)
+		if err != nil {
+			return engine.Permanent(err)
+		}
+		if st.Await.take != nil {
+			if err := st.Await.take(&s, in.meta, in.event); err != nil {
+				return g.refused(p, x, stepMoved{Name: st.Name, State: StepRefused}, reasonFor(err))
+			}
+		}
+		if err := g.setState(x, s); err != nil {
+			return engine.Permanent(err)
+		}
+		return g.done(p, x, st.Name, stepMoved{State: StepDone})
+	}
+	x.cur.Ignored = true
+	x.cell.state.Ignored++
+	return nil
+}
+
+// timeIsUp turns back because a step has waited too long.
+func (g *saga[S]) timeIsUp(p *plan, x *turn, in input) error {
+	if done, err := p.taskTimer(x, in); done || err != nil {
+		return err
+	}
+	if st := x.cell.state.step(in.Name); st == nil || st.State != StepWaiting || x.cell.state.State != InstanceRunning {
+		return nil
+	}
+	return g.refused(p, x, stepMoved{Name: in.Name, State: StepFailed, Unclear: true}, Reason{codeOverdue, "step " + in.Name + " took too long"})
+}
+
+// decided takes in what somebody has decided.
+func (g *saga[S]) decided(p *plan, x *turn, in input) error {
+	st, ok := g.find(in.Name)
+	if was := x.cell.state.step(in.Name); !ok || was == nil || was.State != StepWaiting {
+		return nil
+	}
+	s, err := g.state(x)
+	if err != nil {
+		return engine.Permanent(err)
+	}
+	if st.Decided != nil {
+		err = st.Decided(&s, in.decision)
+	} else {
+		err = in.decision.unless(st.Ask(x.cell.state.ID, s))
+	}
+	if err != nil {
+		return g.refused(p, x, stepMoved{Name: st.Name, State: StepRefused}, reasonFor(err))
+	}
+	if err := g.setState(x, s); err != nil {
+		return engine.Permanent(err)
+	}
+	return g.done(p, x, st.Name, stepMoved{State: StepDone})
+}
+
+// ended takes in that a saga is over which a step has begun.
+func (g *saga[S]) ended(p *plan, x *turn, in input) error {
+	for _, st := range g.Steps {
+		was := x.cell.state.step(st.Name)
+		if st.Begin == nil || was == nil || was.State != StepWaiting && was.State != StepUndoing || !g.began(x, st, in.From) {
+			continue
+		}
+		child := in.ended
+		switch {
+		case was.State == StepUndoing && child.State == InstanceUndone:
+			return g.done(p, x, st.Name, stepMoved{State: StepUndone})
+		case was.State == StepUndoing:
+			return nil
+		case child.State == InstanceUndone:
+			return g.refused(p, x, stepMoved{Name: st.Name, State: StepRefused}, Reason{child.Code, child.Name + " " + child.ID + ": " + child.Reason})
+		}
+		return g.done(p, x, st.Name, stepMoved{State: StepDone})
+	}
+	return nil
+}
+
+// began reports whether a step began the instance in a stream.
+func (g *saga[S]) began(x *turn, st SagaStep[S], stream string) bool {
+	s, err := g.state(x)
+	if err != nil {
+		return false
+	}
+	b, ok := st.Begin(x.cell.state.ID, s).(interface{ to() string })
+	return ok && b.to() == stream
+}
+
+func (b beginSaga[S]) to() string { return b.saga.stream(b.id) }
+
+// fail turns back.
+func (g *saga[S]) fail(p *plan, x *turn, why Reason) error {
+	if err := p.withdrawAll(x, why.Text); err != nil {
+		return err
+	}
+	for name := range x.cell.state.Timers {
+		x.setTimer(name, time.Time{})
+	}
+	x.become(InstanceUndoing, why)
+	return g.undo(p, x)
+}
+
+// undo undoes steps, the last one first, as far as it can.
+func (g *saga[S]) undo(p *plan, x *turn) error {
+	i := &x.cell.state
+	for _, st := range slices.Backward(g.Steps) {
+		was := i.step(st.Name)
+		switch {
+		case was == nil, was.State == StepUndone, was.State == StepSkipped:
+			continue
+		case was.State == StepRefused && !was.Unclear:
+			continue
+		case was.State == StepBegun: // it may be being done at this moment: that has to end first
+			return nil
+		case was.State == StepWaiting && st.Begin == nil:
+			x.step(stepMoved{Name: st.Name, State: StepRefused, Error: "the saga was turned back"})
+			continue
+		case was.State == StepUndoing && was.Error != "" && was.Next.IsZero() && i.State == InstanceStuck:
+			return nil
+		case was.State == StepUndoing && (st.UndoDo != nil || st.Begin != nil):
+			return nil // it is being undone
+		}
+		if !p.spare() {
+			x.cur.Input.more = true
+			return nil
+		}
+		waits, err := g.undoStep(p, x, st, *was)
+		if waits || err != nil {
+			return err
+		}
+	}
+	return x.end(p, InstanceUndone, Reason{i.Code, i.Reason})
+}
+
+// undoStep undoes one step, or begins to.
+func (g *saga[S]) undoStep(p *plan, x *turn, st SagaStep[S], was InstanceStep) (waits bool, err error) {
+	s, err := g.state(x)
+	if err != nil {
+		return false, engine.Permanent(err)
+	}
+	id := x.cell.state.ID
+	switch {
+	case st.UndoDo != nil:
+		x.step(stepMoved{Name: st.Name, State: StepUndoing, Unclear: was.State != StepDone})
+		return true, nil
+	case st.Begin != nil:
+		b, ok := st.Begin(id, s).(interface{ to() string })
+		if !ok {
+			return false, nil
+		}
+		x.step(stepMoved{Name: st.Name, State: StepUndoing})
+		p.queue = append(p.queue, queued{b.to(), input{Kind: inputRequest, Request: requestUndo, Reason: x.cell.state.Reason, From: x.stream}})
+		return true, nil
+	case st.Undo != nil:
+		err := g.sendAll(p, x, st.Undo(id, s))
+		if why, no := isRefusal(err); no {
+			x.step(stepMoved{Name: st.Name, State: StepUndoing, Error: why.Text})
+			x.stick(Reason{codeStuck, "step " + st.Name + " cannot be undone: " + why.Text})
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		x.step(stepMoved{Name: st.Name, State: StepUndone})
+	case finished(&was):
+		x.step(stepMoved{Name: st.Name, State: StepUndone})
+	}
+	return false, nil
+}
+
+// worked takes in what came of a step that does something outside.
+func (g *saga[S]) worked(p *plan, x *turn, in input) error {
+	w := in.worked
+	st, ok := g.find(in.Name)
+	was := x.cell.state.step(in.Name)
+	if !ok || was == nil || was.State != StepBegun && !w.undo || w.undo && was.State != StepUndoing {
+		return nil
+	}
+	if w.err == nil && !w.no && !w.dropped {
+		data, err := merged(x.cell.state.Data, w.before, w.after)
+		if err != nil {
+			return engine.Permanent(err)
+		}
+		x.set(data)
+		for _, e := range w.touched {
+			x.cell.state.touched(e)
+		}
+		if w.undo {
+			return g.done(p, x, st.Name, stepMoved{State: StepUndone, Attempts: was.Attempts})
+		}
+		return g.done(p, x, st.Name, stepMoved{State: StepDone, Attempts: was.Attempts})
+	}
+	return g.notDone(p, x, st, *was, w)
+}
+
+// notDone takes in that a step was not done, or not undone.
+func (g *saga[S]) notDone(p *plan, x *turn, st SagaStep[S], was InstanceStep, w *worked) error {
+	e := stepMoved{Name: st.Name, State: was.State, Attempts: was.Attempts + 1, Unclear: was.Unclear}
+	final := isPermanent(w.err) || e.Attempts >= st.Retry.engine().Limit()
+	switch {
+	case w.dropped:
+		e.State, e.Attempts, e.Unclear, e.Error = StepFailed, was.Attempts, true, was.Error
+		x.step(e)
+		return g.goOn(p, x)
+	case w.no && !w.undo:
+		e.State, e.Unclear = StepRefused, !w.nothing
+		return g.refused(p, x, e, w.reason)
+	case w.no, w.undo && final:
+		e.Error = w.text()
+		x.step(e)
+		x.stick(Reason{codeStuck, "step " + st.Name + " cannot be undone: " + e.Error})
+		return nil
+	case final:
+		e.State, e.Unclear = StepFailed, true
+		return g.refused(p, x, e, Reason{codeFailed, fmt.Sprintf("step %s failed %d times: %v", st.Name, e.Attempts, w.err)})
+	}
+	e.Error, e.Next = w.err.Error(), p.now.Add(st.Retry.engine().Wait(e.Attempts))
+	x.step(e)
+	return nil
+}
+
+func (w *worked) text() string {
+	if w.no {
+		return w.reason.Text
+	}
+	return w.err.Error()
+}
+
+// work does the steps that are due, beside each other.
+func (g *saga[S]) work(ctx context.Context, rt *Runtime, stream string, inst Instance, now time.Time) (did bool, err error) {
+	type result struct {
+		in input
+	}
+	results := make(chan result)
+	n := 0
+	for _, have := range inst.Steps {
+		undo := have.State == StepUndoing
+		st, ok := g.find(have.Name)
+		do := st.Do
+		if undo {
+			do = st.UndoDo
+		}
+		if have.State != StepBegun && !undo || undo && inst.State != InstanceUndoing || ok && do == nil {
+			continue
+		}
+		w := &worked{undo: undo, before: inst.Data}
+		in := input{Kind: inputWork, Name: have.Name, worked: w}
+		switch {
+		case !ok:
+			w.err = Permanent(fmt.Errorf("version %d of saga %s has no step %s", g.Version, g.Name, have.Name))
+		case !undo && inst.State == InstanceUndoing: // whoever was doing it is not any more
+			w.dropped = true
+		case have.Next.After(now):
+			continue
+		default:
+			n++
+			go func() {
+				g.attempt(ctx, rt, inst, st, do, have, w)
+				results <- result{in}
+			}()
+			continue
+		}
+		n++
+		go func() { results <- result{in} }()
+	}
+	for range n {
+		r := <-results
+		if r.in.worked.err != nil && isOurs(ctx, r.in.worked.err) {
+			err = r.in.worked.err
+			continue
+		}
+		_, moveErr := rt.advance(context.WithoutCancel(ctx), stream, r.in)
+		if err == nil {
+			err = moveErr
+		}
+	}
+	return n > 0, err
+}
+
+// attempt does a step once, or undoes it.
+func (g *saga[S]) attempt(ctx context.Context, rt *Runtime, inst Instance, st SagaStep[S], do func(context.Context, *Work, *S) error, have InstanceStep, out *worked) {
+	var s S
+	if out.err = wire.Unmarshal(inst.Data, &s); out.err != nil {
+		out.err = Permanent(out.err)
+		return
+	}
+	w := &Work{
+		ID: inst.ID, Command: inst.stream(), Actor: inst.Actor, Unclear: out.undo && have.Unclear,
+		host: sagaWork{rt, inst}, step: st.Name, undo: out.undo, sent: map[string]int{},
+	}
+	timeout := st.Timeout
+	if timeout <= 0 {
+		timeout = time.Minute
+	}
+	err := attempted(ctx, rt, inst.Name+"."+st.Name, inst.ID, timeout, func(ctx context.Context) error { return do(ctx, w, &s) })
+	out.touched = unique(w.touched)
+	if out.err = err; err != nil {
+		if out.reason, out.no = saysNo(err); out.no {
+			out.nothing = w.nothingDone()
+		}
+		return
+	}
+	if out.after, out.err = wire.Marshal(s); out.err != nil {
+		out.err = Permanent(out.err)
+	}
+}
+
+// merged is the state after a step that was given before and left after, while
+// steps beside it may have changed other fields.
+func merged(now, before, after json.RawMessage) (json.RawMessage, error) {
+	if string(now) == string(before) {
+		return after, nil
+	}
+	var n, b, a map[string]json.RawMessage
+	for _, x := range []struct {
+		data json.RawMessage
+		into *map[string]json.RawMessage
+	}{{now, &n}, {before, &b}, {after, &a}} {
+		if err := wire.Unmarshal(x.data, x.into); err != nil {
+			return after, nil // no object: the last one says what it is
+		}
+	}
+	for k, v := range a {
+		if string(b[k]) != string(v) {
+			n[k] = v
+		}
+	}
+	for k := range b {
+		if _, kept := a[k]; !kept {
+			delete(n, k)
+		}
+	}
+	return wire.Marshal(n)
+}
+
+// sagaWork is what a step that does something outside is part of.
+type sagaWork struct {
+	rt   *Runtime
+	inst Instance
+}
+
+func (w sagaWork) runtime() *Runtime { return w.rt }
+func (w sagaWork) name() string      { return w.inst.Name }
+func (w sagaWork) about() string     { return "saga/" + w.inst.ID }
+
+func (w sagaWork) circumstances() Call {
+	return Call{Actor: w.inst.Actor, Correlation: w.inst.Correlation, Causation: w.inst.stream(), Source: "saga"}
+}
+
+// A saga keeps things in its state.
+func (w sagaWork) kept(string) (json.RawMessage, bool) { return nil, false }
+
+func (w sagaWork) progressed(context.Context, stepProgressed) error { return nil }
