@@ -6,8 +6,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/deed-dev/deed/internal/wire"
 )
 
 // An InstanceState says where a running process or saga is.
@@ -244,6 +242,3 @@ func instances() Projection[Instance] {
 		}},
 	}
 }
-
-// The state P or S as JSON.
-func encodeState(v any) (json.RawMessage, error) { return wire.Marshal(v) }

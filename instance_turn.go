@@ -37,7 +37,6 @@ type turn struct {
 	before uint64
 	moves  []moved
 	cur    *moved
-	meta   []byte
 }
 
 // definitions are the versions of a process or saga that a program has.

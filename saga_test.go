@@ -240,6 +240,9 @@ func TestSagaTurnsBack(t *testing.T) {
 					t.Fatal(err)
 				}
 				i := p.expect("s1", c.want)
+				if c.full > 0 && !strings.HasSuffix(p.out.done(), "unseal, unbless") && i.State == deed.InstanceUndone {
+					t.Errorf("not undone in reverse: %s", p.out.done())
+				}
 				if i.State == deed.InstanceUndone && (p.coins("a") != 50 || p.coins("b") != c.full) {
 					t.Errorf("a has %d, b has %d", p.coins("a"), p.coins("b"))
 				}
