@@ -37,17 +37,9 @@ func (rt *Runtime) receive(ctx context.Context, a *asked, cmd any) (Receipt, err
 			return r, err
 		}
 	}
-	raw, err := bodyOf(cmd)
+	received, err := a.receiving(cmd)
 	if err != nil {
 		return Receipt{}, err
-	}
-	data, err := wire.Marshal(commandReceived{Command: a.name, Stream: a.stream, Hash: a.hash, Body: raw, Callbacks: a.Callbacks, IfVersion: a.IfVersion})
-	if err != nil {
-		return Receipt{}, err
-	}
-	received := store.Write{
-		Stream: commandStream(a.ID), Expect: store.None,
-		Events: []store.Event{{ID: newEventID(), Type: typeReceived, Data: data, Meta: a.meta}},
 	}
 	for {
 		guards, err := rt.guards(ctx, a)
@@ -79,4 +71,17 @@ func (rt *Runtime) receive(ctx context.Context, a *asked, cmd any) (Receipt, err
 			return Receipt{}, err
 		}
 	}
+}
+
+// receiving is what is recorded of a command that is stored first.
+func (a *asked) receiving(cmd any) (store.Write, error) {
+	raw, err := bodyOf(cmd)
+	if err != nil {
+		return store.Write{}, err
+	}
+	data, err := wire.Marshal(commandReceived{Command: a.name, Stream: a.stream, Hash: a.hash, Body: raw, Callbacks: a.Callbacks, IfVersion: a.IfVersion})
+	return store.Write{
+		Stream: commandStream(a.ID), Expect: store.None,
+		Events: []store.Event{{ID: newEventID(), Type: typeReceived, Data: data, Meta: a.meta}},
+	}, err
 }

@@ -52,13 +52,14 @@ type ReactionInfo struct {
 
 // A MachineInfo describes a process or saga.
 type MachineInfo struct {
-	Kind      string         `json:"kind"` // process or saga
+	Kind      string         `json:"kind"` // process, saga or schedule
 	Name      string         `json:"name"`
 	Doc       string         `json:"doc,omitempty"`
 	Version   int            `json:"version"`
 	Roles     []string       `json:"roles,omitempty"`     // who may begin and cancel it
 	Steps     []SagaStepInfo `json:"steps,omitempty"`     // of a saga
 	Reactions []ReactionInfo `json:"reactions,omitempty"` // of a process
+	Cron      string         `json:"cron,omitempty"`      // of a schedule: when, and in which time zone
 }
 
 // Info describes what a runtime runs.
@@ -93,7 +94,7 @@ func (rt *Runtime) Describe() Info {
 	}
 	for _, key := range slices.Sorted(maps.Keys(rt.machines)) {
 		d := rt.machines[key]
-		info.Machines = append(info.Machines, MachineInfo{d.kind, d.name, d.doc, d.current, d.roles, d.steps, d.reactions})
+		info.Machines = append(info.Machines, MachineInfo{d.kind, d.name, d.doc, d.current, d.roles, d.steps, d.reactions, d.cron})
 	}
 	return info
 }

@@ -28,7 +28,7 @@ func (s InstanceState) Over() bool {
 
 // An Instance is one run of a [Process] or [Saga], as its records tell it.
 type Instance struct {
-	Kind        string               `json:"kind"` // "process" or "saga"
+	Kind        string               `json:"kind"` // "process", "saga" or "schedule"
 	Name        string               `json:"name"` // of the process or saga
 	ID          string               `json:"id"`
 	Definition  int                  `json:"definition,omitzero"` // the Version of the process or saga it was begun with
@@ -89,7 +89,8 @@ type UndoCommand struct {
 	Body    json.RawMessage `json:"body"`
 }
 
-// Categories of the streams of instances, "$process/<name>/<id>".
+// Categories of the streams of instances, "$process/<name>/<id>". Schedules have
+// one of their own, see [Schedule].
 const (
 	processCategory = "$process"
 	sagaCategory    = "$saga"

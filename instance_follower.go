@@ -72,7 +72,7 @@ func (rt *Runtime) addInstances() error {
 	}
 	return rt.addFollower(engine.Follower{
 		Name: instanceRunnerName, Kind: "runner", Partitions: partitions, Pure: true, Fixed: true,
-		Filter: store.Filter{Categories: []string{processCategory, sagaCategory}},
+		Filter: store.Filter{Categories: []string{processCategory, sagaCategory, scheduleCategory}},
 		New:    func(uint64) engine.Handler { return rt.newInstanceRunner() },
 	})
 }

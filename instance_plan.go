@@ -33,8 +33,8 @@ type plan struct {
 
 	want  map[string]member // whose turn is needed, from earlier tries
 	held  map[string]member
-	queue []queued // inputs for other instances that follow from this one
-	tasks []store.Write
+	queue []queued      // inputs for other instances that follow from this one
+	extra []store.Write // to streams that are nobody's turn: tasks, stored commands
 	steps int
 }
 
@@ -62,7 +62,7 @@ var errStale = errors.New("deed: to be judged by the present state")
 // advance gives an instance an input and records what follows. It returns the
 // instance as it is then. The error is [ErrNotFound] if there is no instance,
 // and the input does not begin one.
-func (rt *Runtime) advance(ctx context.Context, stream string, in input, extra ...store.Write) (Instance, error) {
+func (rt *Runtime) advance(ctx context.Context, stream string, in input, with ...store.Write) (Instance, error) {
 	p := &plan{rt: rt, ctx: ctx, want: map[string]member{}}
 	x, err := rt.instance(stream)
 	if err != nil {
@@ -70,7 +70,7 @@ func (rt *Runtime) advance(ctx context.Context, stream string, in input, extra .
 	}
 	p.want[stream] = x
 	for try := 0; ; try++ {
-		inst, err := p.attempt(x, in, extra)
+		inst, err := p.attempt(x, in, with)
 		switch {
 		case err == nil:
 			return inst, nil
@@ -82,7 +82,7 @@ func (rt *Runtime) advance(ctx context.Context, stream string, in input, extra .
 			p.fresh = true
 		case !p.whole && (isClash(err) || errors.Is(err, errTooMuch)):
 			p.whole = true
-		case isConflict(err) && try < rt.cfg.Retries && (len(extra) == 0 || !conflictsWith(err, extra)):
+		case isConflict(err) && try < rt.cfg.Retries && !conflictsWith(err, with):
 			p.fresh = true
 		default:
 			return inst, err
@@ -99,8 +99,8 @@ func conflictsWith(err error, writes []store.Write) bool {
 }
 
 // attempt makes the plan and records it.
-func (p *plan) attempt(x *turn, in input, extra []store.Write) (inst Instance, err error) {
-	p.held, p.queue, p.tasks, p.steps = map[string]member{}, nil, nil, 0
+func (p *plan) attempt(x *turn, in input, given []store.Write) (inst Instance, err error) {
+	p.held, p.queue, p.extra, p.steps = map[string]member{}, nil, nil, 0
 	p.now = p.rt.cfg.Now().UTC()
 	recorded := false
 	defer func() {
@@ -139,13 +139,13 @@ func (p *plan) attempt(x *turn, in input, extra []store.Write) (inst Instance, e
 		}
 	}
 	inst = x.inst()
-	recorded, err = p.record(extra)
+	recorded, err = p.record(given)
 	return inst, err
 }
 
 // record appends all that the plan comes to. Nothing at all is nothing to
 // record.
-func (p *plan) record(extra []store.Write) (bool, error) {
+func (p *plan) record(given []store.Write) (bool, error) {
 	seats := map[string]seat{}
 	var turns []*turn
 	for stream, m := range p.held {
@@ -158,7 +158,7 @@ func (p *plan) record(extra []store.Write) (bool, error) {
 			}
 		}
 	}
-	if len(turns) == 0 && len(extra) == 0 {
+	if len(turns) == 0 && len(given) == 0 {
 		return false, nil
 	}
 	slices.SortFunc(turns, func(a, b *turn) int { return cmp.Compare(a.stream, b.stream) })
@@ -173,7 +173,7 @@ func (p *plan) record(extra []store.Write) (bool, error) {
 		}
 		writes = append(writes, w)
 	}
-	writes = append(append(writes, p.tasks...), extra...)
+	writes = append(append(writes, p.extra...), given...)
 	if len(writes) > maxTogether {
 		return false, errTooMuch
 	}

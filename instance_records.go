@@ -113,7 +113,7 @@ var inputKinds = []string{inputStarted, inputEvent, inputTimer, inputDecision, i
 
 // declareInstances makes the codec know the records of instances.
 func declareInstances(c *wire.Codec) error {
-	for _, category := range []string{processCategory, sagaCategory} {
+	for _, category := range []string{processCategory, sagaCategory, scheduleCategory} {
 		for _, kind := range inputKinds {
 			if err := c.DeclareLegacy(wire.Name{Category: category, Type: kind}, moved{}); err != nil {
 				return err

@@ -47,6 +47,7 @@ type definitions struct {
 	roles           []string                         // who may begin and cancel it
 	follower        string                           // which gives it events; "": it takes in none
 	zero            json.RawMessage                  // the state a process begins with
+	cron            string                           // of a schedule
 	start           func(body []byte) (input, error) // nil: it is a process
 	steps           []SagaStepInfo
 	reactions       []ReactionInfo

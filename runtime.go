@@ -138,6 +138,11 @@ func (rt *Runtime) Run(ctx context.Context) error {
 			return fmt.Errorf("deed: indexes of view %s: %w", v.name, err)
 		}
 	}
+	var starting sync.WaitGroup
+	defer starting.Wait()
+	if !rt.cfg.LeaveStored {
+		starting.Go(func() { rt.startSchedules(ctx) })
+	}
 	if err := rt.engine.Run(ctx); err != nil {
 		return err
 	}

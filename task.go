@@ -251,7 +251,7 @@ func (p *plan) open(x *turn, name string, q Question) error {
 // onTask plans an event of a task.
 func (p *plan) onTask(x *turn, id string, version uint64, e any) error {
 	w, err := p.rt.taskWrite(id, version, e, meta{Actor: x.cell.state.Actor, Correlation: x.cell.state.Correlation, Causation: x.stream, Source: x.cell.state.Kind})
-	p.tasks = append(p.tasks, w)
+	p.extra = append(p.extra, w)
 	return err
 }
 

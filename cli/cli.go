@@ -21,6 +21,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	_ "time/tzdata" // schedules name time zones, and a machine need not have any
 
 	"github.com/spf13/cobra"
 
