@@ -63,6 +63,17 @@ func (rt *Runtime) authorise(ctx context.Context, a *asked) error {
 	return err
 }
 
+// mayDo reports whether the caller has one of the roles that it takes to do
+// something that is no command.
+func (rt *Runtime) mayDo(ctx context.Context, what, stream string, roles []string) error {
+	a := &asked{Call: callOf(ctx), name: what, rules: Rules{Roles: roles}, stream: stream}
+	var err error
+	if a.meta, err = wire.Marshal(meta{Actor: a.Actor, Correlation: a.Correlation, Source: a.Source}); err != nil {
+		return err
+	}
+	return rt.authorise(ctx, a)
+}
+
 // mayAsk reports whether the caller may ask a command that somebody asked
 // before: to give it other parameters is to ask it.
 func (rt *Runtime) mayAsk(ctx context.Context, s CommandStatus) error {

@@ -94,19 +94,24 @@ func TestReadmeProgram(t *testing.T) {
 	}
 }
 
-func TestGuideToCommands(t *testing.T) {
+// Each guide ends with a program, and says what that prints.
+func TestGuides(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds a program")
+		t.Skip("builds programs")
 	}
-	guide, err := os.ReadFile("docs/guide-commands.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := scaffold(t, "example.com/payments", map[string]string{"main.go": block(t, string(guide), "go")})
-	got := command(t, dir, "run", ".")
-	want := block(t, string(guide), "text")
-	if got != want {
-		t.Errorf("the program prints\n%sand the guide says\n%s", got, want)
+	for _, name := range []string{"commands", "processes"} {
+		t.Run(name, func(t *testing.T) {
+			guide, err := os.ReadFile("docs/guide-" + name + ".md")
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := scaffold(t, "example.com/"+name, map[string]string{"main.go": block(t, string(guide), "go")})
+			got := command(t, dir, "run", ".")
+			want := block(t, string(guide), "text")
+			if got != want {
+				t.Errorf("the program prints\n%sand the guide says\n%s", got, want)
+			}
+		})
 	}
 }
 

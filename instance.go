@@ -44,6 +44,7 @@ type Instance struct {
 	Parent      string               `json:"parent,omitempty"`      // stream of the instance that has begun it
 	Entities    []string             `json:"entities,omitempty"`    // streams it sent commands to, the first hundred
 	Commands    int                  `json:"commands,omitzero"`     // that it sent and that were accepted
+	TurnedBack  bool                 `json:"turned_back,omitzero"`  // it is being undone, or was when it got stuck
 	Ignored     int                  `json:"ignored,omitzero"`      // inputs that came after it was over
 	Wake        time.Time            `json:"wake_at,omitzero"`      // when it goes on by itself
 	Correlation string               `json:"correlation,omitempty"` // id of the flow it belongs to
@@ -161,6 +162,7 @@ func (s *Instance) settle(m Meta, e moved) {
 	}
 	s.State, s.Code, s.Reason = e.Status, e.Code, e.Reason
 	s.Finished = time.Time{}
+	s.TurnedBack = s.TurnedBack && s.State != InstanceRunning || s.State == InstanceUndoing
 	if s.State.Over() {
 		s.Finished, s.Step = m.Time, ""
 		s.Timers, s.Tasks = nil, nil

@@ -82,6 +82,8 @@ func (rt *Runtime) advance(ctx context.Context, stream string, in input, with ..
 			p.fresh = true
 		case !p.whole && (isClash(err) || errors.Is(err, errTooMuch)):
 			p.whole = true
+		case p.whole && errors.Is(err, errTooMuch):
+			return inst, engine.Permanent(err)
 		case isConflict(err) && try < rt.cfg.Retries && !conflictsWith(err, with):
 			p.fresh = true
 		default:
@@ -136,6 +138,10 @@ func (p *plan) attempt(x *turn, in input, given []store.Write) (inst Instance, e
 		}
 		if err := other.take(p, q.in); err != nil && !errors.Is(err, ErrNotFound) {
 			return inst, err
+		}
+		// What somebody else has begun under this id is not what was to be begun.
+		if parent := q.in.parent; parent != "" && other.inst().Parent != parent {
+			p.queue = append(p.queue, queued{parent, input{Kind: inputEnded, From: q.stream, ended: other.taken()}})
 		}
 	}
 	inst = x.inst()

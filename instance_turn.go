@@ -146,8 +146,11 @@ func (x *turn) take(p *plan, in input) error {
 }
 
 func (x *turn) outOfDate(version int) error {
-	return engine.Permanent(fmt.Errorf("deed: %s was begun with version %d of %s, which this program does not have: add it to Former", x.stream, version, x.defs.name))
+	return engine.Permanent(fmt.Errorf("%w: %s was begun with version %d of %s: add it to Former", errNoVersion, x.stream, version, x.defs.name))
 }
+
+// errNoVersion reports that the program lacks the definition of an instance.
+var errNoVersion = errors.New("deed: this program does not have that version")
 
 // open begins a record.
 func (x *turn) open(p *plan, in input, began bool) {
@@ -222,10 +225,18 @@ func (p *plan) again(x *turn, in input) error {
 			return err
 		}
 	}
-	if first.Input.Kind == inputStarted && first.Input.Hash == in.Hash {
+	if in.parent != "" || first.Input.Kind == inputStarted && first.Input.Hash == in.Hash {
 		return nil
 	}
 	return ErrMismatch
+}
+
+// taken is the instance as it looks to whoever wanted to begin it, and finds
+// that somebody else has.
+func (x *turn) taken() *Instance {
+	i := x.inst().clone()
+	i.State, i.Code, i.Reason = InstanceUndone, codeExists, "somebody else has begun it under this id"
+	return &i
 }
 
 // wake is when somebody has to come back to the instance.

@@ -2,6 +2,7 @@ package deed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,6 +27,7 @@ const (
 	requestSkip   = "skip"
 	requestUndo   = "undo"
 	requestClose  = "close"
+	requestStick  = "stick" // by the runtime: going on would fail in the same way again
 )
 
 // Codes of what becomes of instances.
@@ -68,9 +70,6 @@ func (s Instances) Start(ctx context.Context, name, id string, body []byte) (Ins
 			}
 		})
 	}
-	if err := mayDo("saga."+name, callOf(ctx), d.roles); err != nil {
-		return Instance{}, err
-	}
 	in, err := d.start(body)
 	if err != nil {
 		return Instance{}, err
@@ -78,18 +77,29 @@ func (s Instances) Start(ctx context.Context, name, id string, body []byte) (Ins
 	if id == "" {
 		id = makeID("saga/"+name, callOf(ctx).ID)
 	}
-	return s.rt.advance(ctx, instanceStream(sagaCategory, name, id), in)
+	return s.rt.startSaga(ctx, d, id, in)
 }
 
-// Wait returns when an instance is over or stuck. If ctx ends first it returns
-// the instance as it is with the error of ctx.
+// startSaga begins a saga if the caller may.
+func (rt *Runtime) startSaga(ctx context.Context, d *definitions, id string, in input) (Instance, error) {
+	stream := instanceStream(sagaCategory, d.name, id)
+	if err := rt.mayDo(ctx, "saga."+d.name, stream, d.roles); err != nil {
+		return Instance{}, err
+	}
+	return rt.advance(ctx, stream, in)
+}
+
+// Wait returns when an instance is over or stuck. A process need not have begun,
+// for it begins when it has seen an event. If ctx ends first it returns the
+// instance as it is with the error of ctx.
 func (s Instances) Wait(ctx context.Context, kind, name, id string) (Instance, error) {
 	stream := instanceStream("$"+kind, name, id)
 	w := s.rt.waiters.enter(stream)
 	defer s.rt.waiters.leave(stream, w)
 	for look := firstLook; ; look = min(2*look, lastLook) {
 		i, err := s.Get(context.WithoutCancel(ctx), kind, name, id)
-		if err != nil || i.State.Over() || i.State == InstanceStuck {
+		expected := kind == "process" && errors.Is(err, ErrNotFound)
+		if err != nil && !expected || i.State.Over() || i.State == InstanceStuck {
 			return i, err
 		}
 		select {
@@ -145,7 +155,7 @@ func (s Instances) request(ctx context.Context, kind, name, id string, in input)
 	if in.Request != requestCancel {
 		roles = nil
 	}
-	if err := mayDo(kind+"."+in.Request, call, roles); err != nil {
+	if err := s.rt.mayDo(ctx, name+"."+in.Request, instanceStream("$"+kind, name, id), roles); err != nil {
 		return Instance{}, err
 	}
 	in.Kind, in.actor, in.Reason = inputRequest, call.Actor, clip(strings.TrimSpace(in.Reason))
@@ -159,7 +169,7 @@ func (x *turn) requested(p *plan, in input) error {
 	switch in.Request {
 	case requestCancel, requestUndo:
 		switch {
-		case i.State == InstanceUndone || i.State == InstanceUndoing || i.State == InstanceStuck && i.turnedBack():
+		case i.State == InstanceUndone || i.TurnedBack && !over:
 			return x.stands(p, in, "it is turned back already")
 		case over && in.Request == requestCancel, i.State == InstanceClosed:
 			return x.stands(p, in, "it is over")
@@ -170,6 +180,11 @@ func (x *turn) requested(p *plan, in input) error {
 			return x.stands(p, in, "it is over")
 		}
 		return x.end(p, InstanceClosed, Reason{codeCancelled, in.Reason})
+	case requestStick:
+		if !over {
+			x.stick(Reason{codeStuck, in.Reason})
+		}
+		return nil
 	case requestRetry:
 		if over {
 			return x.stands(p, in, "it is over")
@@ -193,7 +208,9 @@ func orElse(s, otherwise string) string {
 
 // stands refuses a request. One that comes from another instance is passed over.
 func (x *turn) stands(p *plan, in input, why string) error {
-	if in.From != "" {
+	if in.From != "" { // whoever has begun it waits for an answer
+		i := x.inst().clone()
+		p.queue = append(p.queue, queued{in.From, input{Kind: inputEnded, From: x.stream, ended: &i}})
 		x.cur.Ignored = true
 		x.cell.state.Ignored++
 		return nil
@@ -204,15 +221,21 @@ func (x *turn) stands(p *plan, in input, why string) error {
 	return fmt.Errorf("%w: %s %s: %s", ErrStands, x.defs.kind, x.cell.state.ID, why)
 }
 
-// turnedBack reports whether the instance is being undone, or was when it got
-// stuck.
-func (s *Instance) turnedBack() bool { return s.State == InstanceUndoing || s.State == InstanceStuck }
+// unstick lets the instance go on in the direction it had.
+func (x *turn) unstick() {
+	i := &x.cell.state
+	if i.TurnedBack {
+		x.become(InstanceUndoing, Reason{i.Code, i.Reason})
+		return
+	}
+	x.become(InstanceRunning, Reason{})
+}
 
 // retry lets everything that failed be tried again at once.
 func (x *turn) retry(p *plan) error {
 	i := &x.cell.state
 	if i.State == InstanceStuck {
-		x.become(InstanceUndoing, Reason{codeCancelled, i.Reason})
+		x.unstick()
 	}
 	for _, st := range slices.Clone(i.Steps) {
 		if st.State == StepUndoing || st.State == StepBegun {
@@ -230,7 +253,7 @@ func (x *turn) skip(p *plan, in input) error {
 			return x.stands(p, in, "nothing of it is stuck")
 		}
 		x.undid()
-		x.become(InstanceUndoing, Reason{i.Code, i.Reason})
+		x.unstick()
 		return x.def.move(p, x, input{Kind: inputGoOn})
 	}
 	st := i.step(in.Name)
@@ -240,7 +263,7 @@ func (x *turn) skip(p *plan, in input) error {
 	case st.State == StepUndoing:
 		x.step(stepMoved{Name: st.Name, State: StepUndone, Attempts: st.Attempts, Error: in.Reason})
 		if i.State == InstanceStuck {
-			x.become(InstanceUndoing, Reason{i.Code, i.Reason})
+			x.unstick()
 		}
 	case st.State == StepWaiting || st.State == StepBegun:
 		if i.Tasks[st.Name] != "" {

@@ -93,7 +93,11 @@ func (g Saga[S]) Start(ctx context.Context, rt *Runtime, id string, s S) (Instan
 	if err != nil {
 		return Instance{}, err
 	}
-	return rt.advance(ctx, g.stream(id), in)
+	d, ok := rt.machines[sagaCategory+"/"+g.Name]
+	if !ok {
+		return Instance{}, fmt.Errorf("%w: the runtime has no saga %q", ErrUnknown, g.Name)
+	}
+	return rt.startSaga(ctx, d, id, in)
 }
 
 // Begin begins a saga, as an action of a process or a step of another saga.
@@ -463,10 +467,10 @@ func (g *saga[S]) ended(p *plan, x *turn, in input) error {
 		}
 		child := in.ended
 		switch {
-		case was.State == StepUndoing && child.State == InstanceUndone:
-			return g.done(p, x, st.Name, stepMoved{State: StepUndone})
+		case was.State == StepUndoing && child.State == InstanceCompleted:
+			return nil // it is going to be undone
 		case was.State == StepUndoing:
-			return nil
+			return g.done(p, x, st.Name, stepMoved{State: StepUndone})
 		case child.State == InstanceUndone:
 			return g.refused(p, x, stepMoved{Name: st.Name, State: StepRefused}, Reason{child.Code, child.Name + " " + child.ID + ": " + child.Reason})
 		}

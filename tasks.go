@@ -91,7 +91,7 @@ func (t Tasks) mine(ctx context.Context, id string) (Task, error) {
 		return task, err
 	}
 	call := callOf(ctx)
-	if err := mayDo("task."+task.Name, call, task.Roles); err != nil {
+	if err := t.rt.mayDo(ctx, "task."+task.Name, taskCategory+"/"+id, task.Roles); err != nil {
 		return task, err
 	}
 	if task.State != TaskOpen {
@@ -101,17 +101,6 @@ func (t Tasks) mine(ctx context.Context, id string) (Task, error) {
 		return task, fmt.Errorf("%w: %s", ErrClaimed, task.Claimed)
 	}
 	return task, nil
-}
-
-// mayDo reports whether a caller whose access is checked has one of the roles.
-func mayDo(what string, call Call, roles []string) error {
-	if !call.Restricted || slices.Contains(call.Roles, RoleAdmin) || slices.ContainsFunc(roles, func(r string) bool { return slices.Contains(call.Roles, r) }) {
-		return nil
-	}
-	if len(roles) == 0 {
-		roles = []string{RoleAdmin}
-	}
-	return Forbidden{what, roles}
 }
 
 // Decide decides a task. What follows for the process or saga that asked is
