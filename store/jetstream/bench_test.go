@@ -2,20 +2,17 @@ package jetstream_test
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
 
 	"github.com/deed-dev/deed/store"
-	"github.com/deed-dev/deed/store/jetstream"
+	"github.com/deed-dev/deed/store/storetest"
 )
 
 // The figures of the store mean something only beside those of JetStream
@@ -59,7 +56,7 @@ func rawBatches(b *testing.B, nodes, writers int) {
 			}
 		}
 	}()
-	share(b, writers, func(int) func() error {
+	storetest.Share(b, writers, func(int) func() error {
 		done := make(chan error, 1)
 		return func() error {
 			queue <- done
@@ -99,111 +96,25 @@ func rawBatch(nc *nats.Conn, n int) error {
 	return nil
 }
 
-// appends has each writer move to a new stream after 20 appends.
 func appends(b *testing.B, nodes, writers, events int) {
-	s := startCluster(b, b.TempDir(), nodes).open(b, "bench")
-	share(b, writers, func(w int) func() error {
-		n, stream, version := 0, "", uint64(0)
-		return func() error {
-			if n%20 == 0 {
-				stream, version = fmt.Sprintf("order/%d-%d", w, n), 0
-			}
-			n++
-			out, err := s.Append(context.Background(), store.Write{Stream: stream, Expect: store.Exactly(version), Events: benchEvents(events)})
-			if err == nil {
-				version = out[0].Version
-			}
-			return err
-		}
-	})
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appends/s")
+	storetest.BenchAppends(b, startCluster(b, b.TempDir(), nodes).open(b, "bench"), writers, events)
 }
 
 func BenchmarkLoad100(b *testing.B) {
-	const streams, events = 100, 100
+	const streams = 100
 	s := startCluster(b, b.TempDir(), 1).open(b, "bench")
-	fill(b, s, streams, events)
-	share(b, 4, func(r int) func() error {
-		n := r
-		return func() error {
-			n++
-			return count(events, s.Read(context.Background(), fmt.Sprintf("order/%d", n*7919%streams), store.Range{}))
-		}
-	})
-	b.ReportMetric(float64(b.N*events)/b.Elapsed().Seconds(), "events/s")
+	storetest.Fill(b, s, streams, 100)
+	storetest.BenchLoads(b, s, 4, streams)
 }
 
 func BenchmarkReadAll(b *testing.B) {
 	const streams, events = 100, 200
 	s := startCluster(b, b.TempDir(), 1).open(b, "bench")
-	fill(b, s, streams, events)
+	storetest.Fill(b, s, streams, events)
 	for b.Loop() {
-		if err := count(streams*events, s.ReadAll(context.Background(), store.Start, store.Filter{})); err != nil {
+		if err := storetest.Count(streams*events, s.ReadAll(context.Background(), store.Start, store.Filter{})); err != nil {
 			b.Fatal(err)
 		}
 	}
 	b.ReportMetric(float64(b.N*streams*events)/b.Elapsed().Seconds(), "events/s")
-}
-
-// fill writes streams ten events at a time, so that the events of one stream
-// lie scattered.
-func fill(b *testing.B, s *jetstream.Store, streams, events int) {
-	b.Helper()
-	for from := 0; from < events; from += 10 {
-		var writes []store.Write
-		for i := range streams {
-			writes = append(writes, store.Write{Stream: fmt.Sprintf("order/%d", i), Expect: store.Exactly(uint64(from)), Events: benchEvents(10)})
-		}
-		if _, err := s.Append(context.Background(), writes...); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// share lets workers do b.N things together.
-func share(b *testing.B, workers int, start func(worker int) func() error) {
-	b.Helper()
-	var next atomic.Int64
-	var all sync.WaitGroup
-	b.ResetTimer()
-	for w := range workers {
-		all.Go(func() {
-			for do := start(w); next.Add(1) <= int64(b.N); {
-				if err := do(); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
-	b.StopTimer()
-}
-
-var (
-	benchData = []byte(`{"text":"` + strings.Repeat("x", 259) + `"}`)
-	benchMeta = []byte(`{"actor":"` + strings.Repeat("a", 112) + `"}`)
-)
-
-func benchEvents(n int) []store.Event {
-	out := make([]store.Event, n)
-	for i := range out {
-		out[i] = store.Event{Type: "done", Data: benchData, Meta: benchMeta}
-		rand.Read(out[i].ID[:])
-	}
-	return out
-}
-
-func count(want int, seq func(func(store.Record, error) bool)) error {
-	n := 0
-	for _, err := range seq {
-		if err != nil {
-			return err
-		}
-		n++
-	}
-	if n != want {
-		return fmt.Errorf("%d events, want %d", n, want)
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/deed-dev/deed/internal/powercut"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/jetstream"
+	"github.com/deed-dev/deed/store/storetest"
 )
 
 var powercuts = flag.Int("powercuts", 3, "power cuts under a server")
@@ -101,8 +102,8 @@ func (r *rig) cut(t *testing.T) map[string]uint64 {
 				default:
 				}
 				own, pair := fmt.Sprintf("own/%d-%d", r.round, w), fmt.Sprintf("pair/%d-%d-%d", r.round, w, n)
-				_, err := s.Append(bounded(t), store.Write{Stream: own, Expect: store.Exactly(n), Events: benchEvents(1)},
-					store.Write{Stream: pair, Expect: store.None, Events: benchEvents(2)})
+				_, err := s.Append(bounded(t), store.Write{Stream: own, Expect: store.Exactly(n), Events: storetest.BenchEvents(1)},
+					store.Write{Stream: pair, Expect: store.None, Events: storetest.BenchEvents(2)})
 				if err != nil {
 					return
 				}
