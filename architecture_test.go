@@ -73,6 +73,8 @@ func TestImports(t *testing.T) {
 		"examples/farm":           {"cmd/deed"},
 		"examples/league":         {"cmd/deed"},
 		"cmd/deed":                {},
+
+		"store/internal/groupcommit": {"store/sqlite", "store/postgres", "store/jetstream"},
 	}
 	for pkg, imports := range packages(t) {
 		if _, ok := users[pkg]; !ok {

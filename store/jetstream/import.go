@@ -36,15 +36,5 @@ func (s *Store) importBatch(ctx context.Context, recs []store.Record) error {
 		}
 		requests = append(requests, r)
 	}
-	for _, r := range requests {
-		if err := s.enqueue(ctx, r); err != nil {
-			return err
-		}
-	}
-	for _, r := range requests {
-		if err := s.verdict(ctx, r); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.submit(ctx, requests...)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/internal/groupcommit"
 )
 
 // Options adjust a Store. The zero Options are fine for a try; what a server
@@ -98,7 +99,7 @@ type Store struct {
 
 	ctx     context.Context // ends what Close does not wait for
 	cancel  context.CancelFunc
-	queue   chan *request
+	queue   *groupcommit.Queue[*request]
 	closing chan struct{} // closed by Close
 	done    chan struct{} // closed when the writer has ended
 	wake    *nats.Subscription
@@ -155,9 +156,10 @@ func Use(nc *nats.Conn, opts *Options) (*Store, error) {
 	}
 	s := &Store{
 		nc: nc, opts: o, subjects: subjects{o.Name}, revs: revs,
-		queue: make(chan *request, 1024), closing: make(chan struct{}), done: make(chan struct{}),
+		closing: make(chan struct{}), done: make(chan struct{}),
 		open: make(chan struct{}, batchesOfDocs), grown: make(chan struct{}),
 	}
+	s.queue = groupcommit.New[*request](s.done, errClosed)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.line = watch(nc)
 	if err := s.begin(); err != nil {

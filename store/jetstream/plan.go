@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -251,23 +252,20 @@ func (p *plan) latest() int64 {
 // settle tells the members what has happened.
 func (p *plan) settle() {
 	for _, m := range p.members {
-		m.r.err, m.r.written = m.refused, m.written
+		m.r.written = m.written
 		for i, e := range m.ends {
 			if e >= 0 {
 				m.written[i].Position.Seq = p.seq(e)
 				m.written[i].Time = p.events[e].Time
 			}
 		}
-		close(m.r.done)
+		m.r.Answer(m.refused)
 	}
 }
 
 // fail tells the members that the plan was not written, or that nobody knows.
 func (p *plan) fail(err error) {
 	for _, m := range p.members {
-		if m.r.err = err; m.refused != nil {
-			m.r.err = m.refused
-		}
-		close(m.r.done)
+		m.r.Answer(cmp.Or(m.refused, err))
 	}
 }

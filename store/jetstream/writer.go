@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -14,15 +13,15 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/internal/groupcommit"
 )
 
-// A request is an append that waits, and afterwards its verdict.
+// A request is an append, and afterwards what it has written.
 type request struct {
+	groupcommit.Request
 	writes  []store.Write
 	times   []time.Time // of imported events
 	written []store.Written
-	err     error
-	done    chan struct{}
 }
 
 // Bounds of what is written together. More would make those in it wait longer
@@ -54,44 +53,12 @@ type writer struct {
 // A head is the end of a stream.
 type head struct{ version, seq uint64 }
 
-// submit hands a request to the writer and waits for its verdict. If ctx ends
-// first, nobody knows what became of it.
-func (s *Store) submit(ctx context.Context, r *request) error {
-	if err := s.enqueue(ctx, r); err != nil {
-		return err
-	}
-	return s.verdict(ctx, r)
-}
-
-func (s *Store) enqueue(ctx context.Context, r *request) error {
+// submit has the writer do what is asked, in this order.
+func (s *Store) submit(ctx context.Context, requests ...*request) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	r.done = make(chan struct{})
-	select {
-	case s.queue <- r:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.done:
-		return errClosed
-	}
-}
-
-func (s *Store) verdict(ctx context.Context, r *request) error {
-	select {
-	case <-r.done:
-		return r.err
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", store.ErrUnknown, ctx.Err())
-	case <-s.done:
-		select { // the writer may have finished it last of all
-		case <-r.done:
-			return r.err
-		default:
-			return errClosed
-		}
-	}
+	return s.queue.Submit(ctx, requests...)
 }
 
 // write is the writer's goroutine.
@@ -101,31 +68,13 @@ func (s *Store) write() {
 	w := &writer{s: s, heads: heads}
 	for {
 		select {
-		case r := <-s.queue:
-			w.serve(s.gather(r))
+		case r := <-s.queue.Next():
+			n := 0
+			w.serve(s.queue.Gather(r, func(*request) bool { n++; return n >= maxBatch }))
 		case <-s.closing:
 			return
 		}
 	}
-}
-
-// gather adds whatever waits to a request. Those whom the last batch has just
-// answered may want to join: as long as others come, it lets them.
-func (s *Store) gather(first *request) []*request {
-	batch := []*request{first}
-	for waiting := -1; len(s.queue) > waiting; {
-		waiting = len(s.queue)
-		runtime.Gosched()
-	}
-	for len(batch) < maxBatch {
-		select {
-		case r := <-s.queue:
-			batch = append(batch, r)
-		default:
-			return batch
-		}
-	}
-	return batch
 }
 
 // serve gives every request its verdict.
@@ -162,8 +111,7 @@ func (w *writer) serve(requests []*request) {
 // fail tells requests that nothing was written.
 func fail(requests []*request, err error) {
 	for _, r := range requests {
-		r.err = err
-		close(r.done)
+		r.Answer(err)
 	}
 }
 

@@ -29,17 +29,14 @@ func (s *Store) Append(ctx context.Context, writes ...store.Write) ([]store.Writ
 		return nil, err
 	}
 	a := newAppending(writes)
-	if err := s.enqueue(ctx, a); err != nil {
-		return nil, err
-	}
-	if err := s.wait(ctx, &a.request); err != nil {
+	if err := s.appends.Submit(ctx, a); err != nil {
 		return nil, err
 	}
 	return a.written, nil
 }
 
 func newAppending(writes []store.Write) *appending {
-	a := &appending{request: request{done: make(chan struct{})}, writes: writes}
+	a := &appending{writes: writes}
 	for _, w := range writes {
 		a.rows += 1 + len(w.Events)
 		for _, e := range w.Events {
@@ -48,23 +45,6 @@ func newAppending(writes []store.Write) *appending {
 	}
 	return a
 }
-
-func (s *Store) enqueue(ctx context.Context, a *appending) error {
-	select {
-	case s.appends <- a:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.ctx.Done():
-		return errClosed
-	}
-}
-
-func (s *Store) runAppends() {
-	serve(s, s.appends, (*appending).asked, s.appendBatch)
-}
-
-func (a *appending) asked() *request { return &a.request }
 
 // appendBatch writes appends in one transaction. As long as nobody else appends,
 // this process knows the end of the log and of the streams it writes to, and
@@ -75,7 +55,7 @@ func (a *appending) asked() *request { return &a.request }
 func (s *Store) appendBatch(batch []*appending) error {
 	var p *plan
 	var err error
-	bytes := carried(batch, (*appending).asked)
+	bytes := carried(batch)
 	if bytes <= roomy {
 		if p, err = s.guess(batch); err != nil {
 			return err
@@ -110,7 +90,7 @@ func (s *Store) appendBatch(batch []*appending) error {
 // and expectations that hold.
 func (s *Store) plan(batch []*appending) (*plan, error) {
 	p := s.newPlan()
-	return p, s.transact(carried(batch, (*appending).asked), func(ctx context.Context, t *transaction) error {
+	return p, s.transact(carried(batch), func(ctx context.Context, t *transaction) error {
 		if err := p.look(ctx, t, batch); err != nil {
 			s.known.forget()
 			return err

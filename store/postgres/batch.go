@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/internal/groupcommit"
 )
 
 // maxRows bounds a transaction. More would make those in it wait longer than
@@ -21,86 +23,57 @@ const maxRows = 4096
 // maxBytes bounds what a transaction carries, beyond its first request.
 const maxBytes = 16 << 20
 
-// A request waits for its verdict in a batch.
+// A request is something to be written.
 type request struct {
+	groupcommit.Request
 	rows    int
 	bytes   int
 	refused error // a conflict, for one: the others of the transaction do not mind
-	err     error
-	done    chan struct{}
 }
 
-// wait waits for the verdict. If ctx ends first, nobody knows what became of
-// it.
-func (s *Store) wait(ctx context.Context, r *request) error {
-	select {
-	case <-r.done:
-		return r.err
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", store.ErrUnknown, ctx.Err())
-	case <-s.stopped: // it may have come too late for anybody to see it
-	}
-	select {
-	case <-r.done:
-		return r.err
-	default:
-		return errClosed
-	}
+func (r *request) asked() *request { return r }
+
+// asking is an appending or a writing.
+type asking interface {
+	groupcommit.Member
+	asked() *request
 }
 
 // serve is a goroutine that takes whatever waits in a queue, writes it in one
-// transaction, and hands out verdicts. After Close it refuses what still waits.
-func serve[R any](s *Store, queue chan R, of func(R) *request, write func([]R) error) {
+// transaction, and hands out verdicts.
+func serve[R asking](s *Store, queue *groupcommit.Queue[R], write func([]R) error) {
 	for {
-		var batch []R
 		select {
-		case r := <-queue:
-			batch = gather(queue, of, r)
+		case r := <-queue.Next():
+			verdicts(queue.Gather(r, full[R]()), write)
 		case <-s.ctx.Done():
-			for {
-				select {
-				case r := <-queue:
-					of(r).err = errClosed
-					close(of(r).done)
-				default:
-					return
-				}
-			}
+			return
 		}
-		verdicts(batch, of, write)
 	}
 }
 
-func gather[R any](queue chan R, of func(R) *request, first R) []R {
-	batch, rows, bytes := []R{first}, of(first).rows, of(first).bytes
-	for rows < maxRows && bytes < maxBytes {
-		select {
-		case r := <-queue:
-			batch = append(batch, r)
-			rows += of(r).rows
-			bytes += of(r).bytes
-		default:
-			return batch
-		}
+// full reports whether those it was asked about fill a transaction.
+func full[R asking]() func(R) bool {
+	rows, bytes := 0, 0
+	return func(r R) bool {
+		rows += r.asked().rows
+		bytes += r.asked().bytes
+		return rows >= maxRows || bytes >= maxBytes
 	}
-	return batch
 }
 
 // verdicts writes a batch. If the server refuses something in it, each request
 // is tried alone, so that one that cannot be written takes no others with it.
-func verdicts[R any](batch []R, of func(R) *request, write func([]R) error) {
+func verdicts[R asking](batch []R, write func([]R) error) {
 	err := write(batch)
 	if _, refused := errors.AsType[*pgconn.PgError](err); refused && len(batch) > 1 && errors.Is(err, store.ErrUnavailable) && !serverDown(err) {
 		for _, r := range batch {
-			verdicts([]R{r}, of, write)
+			verdicts([]R{r}, write)
 		}
 		return
 	}
 	for _, r := range batch {
-		if of(r).err = err; err == nil {
-			of(r).err = of(r).refused
-		}
-		close(of(r).done)
+		r.asked().Answer(cmp.Or(err, r.asked().refused))
 	}
 }
 
@@ -131,9 +104,9 @@ type transaction struct {
 }
 
 // carried adds up what a batch carries.
-func carried[R any](batch []R, of func(R) *request) (bytes int) {
+func carried[R asking](batch []R) (bytes int) {
 	for _, r := range batch {
-		bytes += of(r).bytes
+		bytes += r.asked().bytes
 	}
 	return bytes
 }

@@ -135,7 +135,7 @@ func (s *Store) Write(ctx context.Context, changes ...store.Change) error {
 	if err := s.usable(ctx); err != nil || len(changes) == 0 {
 		return err
 	}
-	w := &writing{request: request{rows: len(changes), done: make(chan struct{})}, changes: changes, colls: make([]int64, len(changes))}
+	w := &writing{request: request{rows: len(changes)}, changes: changes, colls: make([]int64, len(changes))}
 	for i, c := range changes {
 		var err error
 		if w.colls[i], err = s.makeColl(ctx, c.Coll); err != nil {
@@ -143,21 +143,8 @@ func (s *Store) Write(ctx context.Context, changes ...store.Change) error {
 		}
 		w.bytes += len(c.Data)
 	}
-	select {
-	case s.writes <- w:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.ctx.Done():
-		return errClosed
-	}
-	return s.wait(ctx, &w.request)
+	return s.writes.Submit(ctx, w)
 }
-
-func (s *Store) runWrites() {
-	serve(s, s.writes, (*writing).asked, s.writeBatch)
-}
-
-func (w *writing) asked() *request { return &w.request }
 
 // writeBatch writes changes in one transaction. Existing documents are locked
 // before they are judged; that another process made a new one at the same time
@@ -165,7 +152,7 @@ func (w *writing) asked() *request { return &w.request }
 func (s *Store) writeBatch(batch []*writing) error {
 	const tries = 20
 	for try := 1; ; try++ {
-		err := s.transact(carried(batch, (*writing).asked), func(ctx context.Context, t *transaction) error {
+		err := s.transact(carried(batch), func(ctx context.Context, t *transaction) error {
 			d := draft{s: s, docs: map[docID]docState{}, fields: map[int64][]string{}}
 			if err := d.look(ctx, t, batch); err != nil {
 				return err

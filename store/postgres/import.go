@@ -23,15 +23,5 @@ func (s *Store) Import(ctx context.Context, recs []store.Record) error {
 		}
 		all = append(all, a)
 	}
-	for _, a := range all {
-		if err := s.enqueue(ctx, a); err != nil {
-			return err
-		}
-	}
-	for _, a := range all {
-		if err := s.wait(ctx, &a.request); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.appends.Submit(ctx, all...)
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/internal/groupcommit"
 )
 
 // Options adjust a Store. The zero Options are fine.
@@ -55,8 +56,8 @@ type Store struct {
 	commit  string // what synchronous_commit must be
 	names   names
 	known   known // belongs to the goroutine that appends
-	appends chan *appending
-	writes  chan *writing
+	appends *groupcommit.Queue[*appending]
+	writes  *groupcommit.Queue[*writing]
 	all     sync.WaitGroup
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -78,10 +79,9 @@ var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 // or a list of settings ("host=... dbname=..."), and creates or migrates its
 // schema.
 func Open(ctx context.Context, dsn string, opts *Options) (_ *Store, err error) {
-	s := &Store{
-		appends: make(chan *appending, 1024), writes: make(chan *writing, 1024),
-		grown: make(chan struct{}), moved: make(chan struct{}, 1), stopped: make(chan struct{}),
-	}
+	s := &Store{grown: make(chan struct{}), moved: make(chan struct{}, 1), stopped: make(chan struct{})}
+	s.appends = groupcommit.New[*appending](s.stopped, errClosed)
+	s.writes = groupcommit.New[*writing](s.stopped, errClosed)
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -107,8 +107,8 @@ func Open(ctx context.Context, dsn string, opts *Options) (_ *Store, err error) 
 		return nil, s.failure(err)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	s.all.Go(s.runAppends)
-	s.all.Go(s.runWrites)
+	s.all.Go(func() { serve(s, s.appends, s.appendBatch) })
+	s.all.Go(func() { serve(s, s.writes, s.writeBatch) })
 	s.all.Go(s.notify)
 	s.all.Go(s.listen)
 	return s, nil

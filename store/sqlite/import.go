@@ -20,15 +20,5 @@ func (s *Store) Import(ctx context.Context, recs []store.Record) error {
 		}
 		requests = append(requests, r)
 	}
-	for _, r := range requests {
-		if err := s.enqueue(ctx, r); err != nil {
-			return err
-		}
-	}
-	for _, r := range requests {
-		if err := s.verdict(ctx, r); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.submit(ctx, requests...)
 }

@@ -19,6 +19,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/internal/groupcommit"
 )
 
 // Options adjust a Store. The zero Options are fine.
@@ -41,7 +42,7 @@ type Store struct {
 	path     string
 	opts     Options
 	lock     *lock
-	queue    chan *request
+	queue    *groupcommit.Queue[*request]
 	closing  chan struct{} // closed by Close
 	done     chan struct{} // closed when the writer has ended
 	full     chan struct{} // asks for the WAL to be moved
@@ -63,9 +64,10 @@ type Store struct {
 // Only one process can have it open; a second one gets an error that says so.
 func Open(path string, opts *Options) (_ *Store, err error) {
 	s := &Store{
-		path: path, queue: make(chan *request, 1024), closing: make(chan struct{}), done: make(chan struct{}),
+		path: path, closing: make(chan struct{}), done: make(chan struct{}),
 		full: make(chan struct{}), moved: make(chan error), settled: make(chan struct{}), grown: make(chan struct{}),
 	}
+	s.queue = groupcommit.New[*request](s.done, errClosed)
 	if opts != nil {
 		s.opts = *opts
 	}

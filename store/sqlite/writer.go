@@ -1,20 +1,22 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	lib "zombiezen.com/go/sqlite"
 
 	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/internal/groupcommit"
 )
 
-// A request is something to be written, and afterwards its verdict.
+// A request is something to be written, and afterwards what became of it.
 type request struct {
+	groupcommit.Request
 	writes  []store.Write
 	changes []store.Change
 	exec    func(*writer) error // something rarer
@@ -22,8 +24,6 @@ type request struct {
 
 	written []store.Written
 	refused error // a conflict, for one: the others of the transaction do not mind
-	err     error
-	done    chan struct{}
 }
 
 // Bounds of one transaction. More would make those in it wait longer for
@@ -130,85 +130,29 @@ func (w *writer) reload() error {
 	return nil
 }
 
-// submit hands a request to the writer and waits for its verdict. If ctx
-// ends first, nobody knows what became of it.
-func (s *Store) submit(ctx context.Context, r *request) error {
-	if err := s.enqueue(ctx, r); err != nil {
+// submit has the writer do what is asked, in this order.
+func (s *Store) submit(ctx context.Context, requests ...*request) error {
+	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	return s.verdict(ctx, r)
-}
-
-func (s *Store) enqueue(ctx context.Context, r *request) error {
-	if s.closed() {
-		return errClosed
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	r.done = make(chan struct{})
-	select {
-	case s.queue <- r:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.done:
-		return errClosed
-	}
-}
-
-func (s *Store) verdict(ctx context.Context, r *request) error {
-	select {
-	case <-r.done:
-		return r.err
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", store.ErrUnknown, ctx.Err())
-	case <-s.done:
-		select { // the writer may have finished it last of all
-		case <-r.done:
-			return r.err
-		default:
-			return errClosed
-		}
-	}
+	return s.queue.Submit(ctx, requests...)
 }
 
 // write is the writer's goroutine: it takes whatever waits, writes it in one
 // transaction, and hands out verdicts.
 func (s *Store) write(w *writer) {
 	defer close(s.done)
-	var batch []*request
 	for {
 		select {
-		case r := <-s.queue:
-			batch = s.gather(append(batch[:0], r))
-			w.serve(batch)
+		case r := <-s.queue.Next():
+			rows := 0
+			w.serve(s.queue.Gather(r, func(r *request) bool { rows += r.rows(); return rows >= maxBatchRows }))
 		case err := <-s.moved:
 			w.finish(err)
 		case <-s.closing:
 			return
 		}
 	}
-}
-
-// gather adds to a batch whatever waits. Those whom the last batch has just
-// answered may want to join: as long as others come, it lets them.
-func (s *Store) gather(batch []*request) []*request {
-	rows := batch[0].rows()
-	for waiting := -1; len(s.queue) > waiting && rows < maxBatchRows; {
-		waiting = len(s.queue)
-		runtime.Gosched()
-	}
-	for rows < maxBatchRows {
-		select {
-		case r := <-s.queue:
-			batch = append(batch, r)
-			rows += r.rows()
-		default:
-			return batch
-		}
-	}
-	return batch
 }
 
 func (r *request) rows() int {
@@ -240,23 +184,16 @@ func (w *writer) serve(batch []*request) {
 	err := w.transact(batch)
 	if err != nil && len(batch) > 1 && w.broken == nil {
 		for _, r := range batch {
-			if r.err = w.transact([]*request{r}); r.err == nil {
-				r.err = r.refused
-			}
+			w.serve([]*request{r})
 		}
-	} else {
-		for _, r := range batch {
-			if r.err = err; err == nil {
-				r.err = r.refused
-			}
-		}
+		return
 	}
 	if w.pos > before {
 		w.s.head.Store(w.pos)
 		w.s.announce()
 	}
 	for _, r := range batch {
-		close(r.done)
+		r.Answer(cmp.Or(err, r.refused))
 	}
 }
 
