@@ -14,7 +14,7 @@ import (
 // A store on a server is measured, with nodes that are processes of their own.
 // How fast it is on a machine that runs tests says nothing.
 func TestBenchStore(t *testing.T) {
-	t.Setenv(demoEnv, "1") // the nodes are this program
+	t.Setenv(programEnv, "1") // the nodes are this program
 	var out bytes.Buffer
 	code := cli.Run(t.Context(), []string{"bench", "--json", "--store", pgtest.Start(t).DSN(""), "--seconds", "0.1"}, strings.NewReader(""), &out, t.Output())
 	var r bench.Report

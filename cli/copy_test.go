@@ -6,11 +6,8 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -82,9 +79,7 @@ func makeLog(t *testing.T, path string, n int) {
 // while. It reports whether it got that far.
 func copyAndKill(t *testing.T, from, to string) bool {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "copy", "--from", from, "--to", to)
-	cmd.Env = append(os.Environ(), demoEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd := command(t, "copy", "--from", from, "--to", to)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

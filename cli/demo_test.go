@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,20 +23,14 @@ import (
 	"github.com/deed-dev/deed/store/sqlite"
 )
 
-// start runs `deed demo` as a process of its own and returns its address.
-func start(t *testing.T, args ...string) (*exec.Cmd, string) {
+// demo runs `deed demo` on a free port and returns its address.
+func demo(t *testing.T, args ...string) (*exec.Cmd, string) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], append([]string{"demo", "--addr", "127.0.0.1:0"}, args...)...)
-	cmd.Env = append(os.Environ(), demoEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd := command(t, append([]string{"demo", "--addr", "127.0.0.1:0"}, args...)...)
 	out, err := cmd.StdoutPipe()
-	if err != nil {
+	if err := errors.Join(err, cmd.Start()); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill() })
 	began := time.Now()
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
@@ -56,7 +49,7 @@ func TestDemoSurvivesKills(t *testing.T) {
 	acked := map[string]deed.Receipt{} // by command id
 	var mu sync.Mutex
 	for round := range 5 {
-		cmd, base := start(t, "--data", data, "--rate", "200")
+		cmd, base := demo(t, "--data", data, "--rate", "200")
 		ctx, cancel := context.WithCancel(t.Context())
 		var clients sync.WaitGroup
 		for i := range 4 {
@@ -93,7 +86,7 @@ func TestDemoSurvivesKills(t *testing.T) {
 	if len(acked) < 50 {
 		t.Errorf("only %d commands were acknowledged: that shows nothing", len(acked))
 	}
-	cmd, base := start(t, "--data", data, "--no-visitors")
+	cmd, base := demo(t, "--data", data, "--no-visitors")
 	c := client.New(base)
 	for key, first := range acked {
 		var again deed.Receipt

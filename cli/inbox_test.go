@@ -1,14 +1,11 @@
 package cli_test
 
 import (
-	"bufio"
 	"errors"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,30 +16,24 @@ import (
 // A file in the folder of a served inbox becomes a command.
 func TestServeInbox(t *testing.T) {
 	dir := t.TempDir()
-	cmd := exec.Command(os.Args[0], "serve", "--store", "sqlite:"+filepath.Join(dir, "deed.db"), "--addr", "127.0.0.1:0", "--inbox", filepath.Join(dir, "in"))
-	cmd.Env = append(os.Environ(), demoEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	talk, err := cmd.StderrPipe()
-	if err := errors.Join(err, cmd.Start()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill() })
-	base, lines := "", bufio.NewScanner(talk)
-	for lines.Scan() && !strings.HasPrefix(lines.Text(), "deed takes commands in from") {
-		if i := strings.Index(lines.Text(), "http://"); i >= 0 {
-			base = strings.TrimSpace(lines.Text()[i:])
+	ready := make(chan struct{})
+	cmd, base := serve(t, func(line string) {
+		if strings.HasPrefix(line, "deed takes commands in from") {
+			close(ready)
 		}
+	}, "--store", "sqlite:"+filepath.Join(dir, "deed.db"), "--inbox", filepath.Join(dir, "in"))
+	select {
+	case <-ready:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it takes no commands in")
 	}
-	go func() {
-		for lines.Scan() {
-		}
-	}()
 	here := filepath.Join(dir, "in", "order.create")
 	temp := filepath.Join(here, "k-1.json.tmp")
 	text := `{"id":"o-1","actor":"ann","body":{"customer":"ann"}}`
 	if err := errors.Join(os.WriteFile(temp, []byte(text), 0o644), os.Rename(temp, filepath.Join(here, "k-1.json"))); err != nil {
 		t.Fatal(err)
 	}
+	var err error
 	for range 500 {
 		if _, err = os.Stat(filepath.Join(here, "done", "k-1.json")); err == nil {
 			break

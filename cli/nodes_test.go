@@ -1,7 +1,6 @@
 package cli_test
 
 import (
-	"bufio"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -10,7 +9,6 @@ import (
 	"os/exec"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -35,44 +33,18 @@ type node struct {
 
 func serveNode(t *testing.T, dsn, name string) *node {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "serve", "--store", dsn, "--addr", "127.0.0.1:0", "--node", name, "--lease", nodeLease.String())
-	cmd.Env = append(os.Environ(), demoEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	errs, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGCONT)
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	n := &node{cmd: cmd}
-	base := make(chan string, 1)
-	go func() {
-		for lines := bufio.NewScanner(errs); lines.Scan(); {
-			if i := strings.Index(lines.Text(), "http://"); i >= 0 && strings.HasPrefix(lines.Text(), "deed serves") {
-				base <- strings.TrimSpace(lines.Text()[i:])
-			} else if strings.Contains(lines.Text(), "follower overtaken") {
-				n.overtaken.Add(1)
-			} else if strings.Contains(lines.Text(), "panic") {
-				t.Errorf("%s: %s", name, lines.Text())
-			} else if strings.Contains(lines.Text(), "level=ERROR") {
-				fmt.Fprintln(t.Output(), name, lines.Text())
-			}
+	n := &node{}
+	n.cmd, n.base = serve(t, func(line string) {
+		switch {
+		case strings.Contains(line, "follower overtaken"):
+			n.overtaken.Add(1)
+		case strings.Contains(line, "panic"):
+			t.Errorf("%s: %s", name, line)
+		case strings.Contains(line, "level=ERROR"):
+			fmt.Fprintln(t.Output(), name, line)
 		}
-	}()
-	select {
-	case b := <-base:
-		n.base = b
-		return n
-	case <-time.After(20 * time.Second):
-		t.Fatal("the node does not start")
-	}
-	return nil
+	}, "--store", dsn, "--node", name, "--lease", nodeLease.String())
+	return n
 }
 
 // Two nodes share a database under load. One of them is killed, again and again,

@@ -1,19 +1,15 @@
 package cli_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,31 +17,6 @@ import (
 	"github.com/deed-dev/deed/httpapi"
 	"github.com/deed-dev/deed/internal/client"
 )
-
-// serveWith runs `deed serve` as a process of its own.
-func serveWith(t *testing.T, args ...string) (*exec.Cmd, *client.Client) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...)
-	cmd.Env = append(os.Environ(), demoEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	errs, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill() })
-	lines := bufio.NewScanner(errs)
-	for lines.Scan() {
-		if i := strings.Index(lines.Text(), "http://"); i >= 0 && strings.HasPrefix(lines.Text(), "deed serves") {
-			go io.Copy(io.Discard, errs)
-			return cmd, client.New(strings.TrimSpace(lines.Text()[i:]))
-		}
-	}
-	t.Fatal("the server does not start")
-	return nil, nil
-}
 
 // A mailbox counts what is posted to it, by path and key.
 type mailbox struct {
@@ -79,7 +50,8 @@ func TestServeTells(t *testing.T) {
 	}
 	var rejected, stored []string
 	for round := range 4 {
-		cmd, c := serveWith(t, args...)
+		cmd, base := serve(t, unheard, args...)
+		c := client.New(base)
 		for i := 0; ; i++ {
 			if i == 8+3*round { // while more are asked
 				time.AfterFunc(time.Duration(round)*3*time.Millisecond, func() { cmd.Process.Kill() })
@@ -102,7 +74,8 @@ func TestServeTells(t *testing.T) {
 		}
 		cmd.Wait()
 	}
-	_, c := serveWith(t, args...)
+	_, base := serve(t, unheard, args...)
+	c := client.New(base)
 	waitForViews(t, c)
 	for _, key := range rejected {
 		data, err := os.ReadFile(filepath.Join(errorDir, key+".json"))
