@@ -94,7 +94,7 @@ func (e *Engine) RedriveAll(ctx context.Context, name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	live, _, _ := f.crews()
+	live, _, _ := f.generations()
 	if live == nil {
 		return 0, f.notRunning()
 	}
@@ -150,7 +150,7 @@ func (e *Engine) onLetter(ctx context.Context, id string, do func(context.Contex
 		return 0, err
 	}
 	t := onLetter(p, do)
-	live, _, _ := f.crews()
+	live, _, _ := f.generations()
 	if live == nil || !live.worker(l.Stream).ask(t) {
 		return 0, f.notRunning()
 	}

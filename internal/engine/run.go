@@ -24,14 +24,14 @@ type follower struct {
 	waiting atomic.Int64  // how many wait for the cursor
 
 	mu        sync.Mutex
-	changed   chan struct{} // closed and replaced when a cursor moves or a crew changes
+	changed   chan struct{} // closed and replaced when a cursor moves or a generation changes
 	running   bool
 	intent    intent
 	rev       uint64 // of the intent
 	learnedAt time.Time
-	live      *crew
-	building  *crew
-	trouble   string // why no crew works
+	live      *generation
+	building  *generation
+	trouble   string // why nothing works
 	asleep    asleep // while paused
 }
 
@@ -39,10 +39,10 @@ type follower struct {
 func (f *follower) run(ctx context.Context) {
 	f.setRunning(true)
 	defer f.setRunning(false)
-	defer f.settle(nil, nil)
+	defer f.setGenerations(nil, nil)
 	failures := 0
 	for ctx.Err() == nil {
-		err := f.direct(ctx)
+		err := f.carryOut(ctx)
 		if ctx.Err() != nil {
 			break
 		}
@@ -64,14 +64,14 @@ func (f *follower) run(ctx context.Context) {
 	}
 }
 
-// direct brings the crews in line with the intent and then waits for either
-// to change.
-func (f *follower) direct(ctx context.Context) error {
+// carryOut brings the generations in line with the intent and then waits for
+// either to change.
+func (f *follower) carryOut(ctx context.Context) error {
 	i, rev, err := f.reload(ctx)
 	if err != nil {
 		return err
 	}
-	live, building, err := f.man(ctx, i)
+	live, building, err := f.apply(ctx, i)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (f *follower) direct(ctx context.Context) error {
 	look := time.NewTicker(f.poll)
 	defer look.Stop()
 	for {
-		_, _, changed := f.crews()
+		_, _, changed := f.generations()
 		if building != nil && building.cursor().CoversAll(live.cursor()) {
 			return f.replace(ctx, live, building)
 		}
@@ -108,9 +108,9 @@ func (f *follower) direct(ctx context.Context) error {
 	}
 }
 
-// man starts the crews that the intent asks for and stops the others.
-func (f *follower) man(ctx context.Context, i intent) (live, building *crew, err error) {
-	live, building, _ = f.crews()
+// apply starts the generations that the intent asks for and stops the others.
+func (f *follower) apply(ctx context.Context, i intent) (live, building *generation, err error) {
+	live, building, _ = f.generations()
 	if building != nil && (i.Paused || building.gen != i.Building) {
 		building.stop()
 		building = nil
@@ -120,27 +120,28 @@ func (f *follower) man(ctx context.Context, i intent) (live, building *crew, err
 		live = nil
 	}
 	if i.Paused {
-		f.settle(nil, nil)
+		f.setGenerations(nil, nil)
 		return nil, nil, f.watch(ctx, i.Generation)
 	}
 	if live == nil {
 		if live, err = f.start(ctx, i.Generation); err != nil {
-			f.settle(nil, nil)
+			f.setGenerations(nil, nil)
 			return nil, nil, err
 		}
 	}
 	if building == nil && i.Building > 0 {
 		if building, err = f.start(ctx, i.Building); err != nil {
-			f.settle(live, nil)
+			f.setGenerations(live, nil)
 			return nil, nil, err
 		}
 	}
-	f.settle(live, building)
+	f.setGenerations(live, building)
 	return live, building, nil
 }
 
-// settle makes crews the present ones; those it replaces are stopped.
-func (f *follower) settle(live, building *crew) {
+// setGenerations makes generations the present ones; those it replaces are
+// stopped.
+func (f *follower) setGenerations(live, building *generation) {
 	f.mu.Lock()
 	oldLive, oldBuilding := f.live, f.building
 	f.live, f.building, f.trouble = live, building, ""
@@ -148,7 +149,7 @@ func (f *follower) settle(live, building *crew) {
 		f.asleep = asleep{}
 	}
 	f.mu.Unlock()
-	for _, old := range []*crew{oldLive, oldBuilding} {
+	for _, old := range []*generation{oldLive, oldBuilding} {
 		if old != live && old != building {
 			old.stop()
 		}
@@ -157,12 +158,12 @@ func (f *follower) settle(live, building *crew) {
 }
 
 // replace lets a generation that has caught up take the place of the live
-// one. The live crew stands still meanwhile, so that nobody sees a document
-// go back in time.
-func (f *follower) replace(ctx context.Context, live, building *crew) error {
+// one. That stands still meanwhile, so that nobody sees a document go back in
+// time.
+func (f *follower) replace(ctx context.Context, live, building *generation) error {
 	live.stop()
 	for {
-		_, _, changed := f.crews()
+		_, _, changed := f.generations()
 		if building.cursor().CoversAll(live.cursor()) {
 			break
 		}
@@ -172,7 +173,7 @@ func (f *follower) replace(ctx context.Context, live, building *crew) error {
 		case <-ctx.Done():
 		case <-f.control: // it has been thought over
 		}
-		f.settle(nil, building)
+		f.setGenerations(nil, building)
 		return nil
 	}
 	i, rev, err := changeIntent(ctx, f.store, f.Name, func(i *intent) error {
@@ -184,7 +185,7 @@ func (f *follower) replace(ctx context.Context, live, building *crew) error {
 		return nil
 	})
 	if err != nil {
-		f.settle(nil, building)
+		f.setGenerations(nil, building)
 		if errors.Is(err, errSuperseded) {
 			return nil
 		}
@@ -204,11 +205,11 @@ var errSuperseded = errors.New("engine: another rebuild has begun")
 // checkpoints go first: a worker that does not know yet can then commit
 // nothing more.
 func (f *follower) clean(ctx context.Context, i intent) error {
-	risen, err := f.risen(ctx, i)
+	revived, err := f.revived(ctx, i)
 	if err != nil {
 		return err
 	}
-	for _, gen := range slices.Concat(i.Retired, risen) {
+	for _, gen := range slices.Concat(i.Retired, revived) {
 		if err := f.remove(ctx, cursorColl, cursorPrefix(f.Name, gen)); err != nil {
 			return err
 		}
@@ -234,9 +235,9 @@ func (f *follower) clean(ctx context.Context, i intent) error {
 	return err
 }
 
-// risen returns the generations that were removed and begun again, by a node
+// revived returns the generations that were removed and begun again, by a node
 // that had still to learn that their time was over.
-func (f *follower) risen(ctx context.Context, i intent) (gens []uint64, err error) {
+func (f *follower) revived(ctx context.Context, i intent) (gens []uint64, err error) {
 	for d, err := range f.store.List(ctx, cursorColl, f.Name+"/", "") {
 		if err != nil {
 			return nil, err
@@ -308,7 +309,7 @@ func (f *follower) wake() {
 	}
 }
 
-// notify wakes everybody who waits for a cursor or a crew.
+// notify wakes everybody who waits for a cursor or a generation.
 func (f *follower) notify() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -330,9 +331,9 @@ func (f *follower) setRunning(running bool) {
 	f.notify()
 }
 
-// crews returns the present crews and a channel that is closed at the next
-// change of anything.
-func (f *follower) crews() (live, building *crew, changed <-chan struct{}) {
+// generations returns the present generations and a channel that is closed at
+// the next change of anything.
+func (f *follower) generations() (live, building *generation, changed <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.live, f.building, f.changed
@@ -370,11 +371,11 @@ func (f *follower) until(ctx context.Context, so func() bool) error {
 func (f *follower) waitFor(ctx context.Context, p store.Position) error {
 	f.waiting.Add(1)
 	defer f.waiting.Add(-1)
-	if live, _, _ := f.crews(); live != nil && f.members != nil {
-		live.rouse()
+	if live, _, _ := f.generations(); live != nil && f.members != nil {
+		live.poke()
 	}
 	for {
-		_, _, changed := f.crews()
+		_, _, changed := f.generations()
 		if f.cursor().Covers(p) {
 			return nil
 		}

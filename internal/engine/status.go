@@ -94,8 +94,8 @@ func (f *follower) status() Status {
 	return s
 }
 
-// progress reports on the crew that builds the next generation.
-func (s *Status) progress(building *crew, now time.Time) *Progress {
+// progress reports on the generation that is being built.
+func (s *Status) progress(building *generation, now time.Time) *Progress {
 	p := Progress{Generation: building.gen, Cursor: building.cursor()}
 	head := s.Head
 	for _, w := range building.workers {

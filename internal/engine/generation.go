@@ -8,17 +8,17 @@ import (
 	"github.com/deed-dev/deed/store"
 )
 
-// A crew is the workers of one generation of a follower, one per partition.
-type crew struct {
+// A generation of a follower that is at work, with a worker for each partition.
+type generation struct {
 	gen     uint64
 	workers []*worker
 	cancel  context.CancelFunc
 	ended   sync.WaitGroup
 }
 
-// start sets a crew to work. When it returns, each worker knows how far it
-// has come.
-func (f *follower) start(ctx context.Context, gen uint64) (*crew, error) {
+// start starts the workers of a generation. When it returns, each knows how far
+// it has come.
+func (f *follower) start(ctx context.Context, gen uint64) (*generation, error) {
 	// The checkpoints come first: by them clean finds what else there is.
 	if err := repartition(ctx, f.store, f, gen); err != nil {
 		return nil, err
@@ -28,22 +28,22 @@ func (f *follower) start(ctx context.Context, gen uint64) (*crew, error) {
 			return nil, err
 		}
 	}
-	c := &crew{gen: gen}
+	g := &generation{gen: gen}
 	for part := range f.Partitions {
-		w := f.hire(gen, part)
+		w := newWorker(f, gen, part)
 		if err := w.load(ctx); err != nil {
 			return nil, err
 		}
-		c.workers = append(c.workers, w)
+		g.workers = append(g.workers, w)
 	}
-	ctx, c.cancel = context.WithCancel(ctx)
-	for _, w := range c.workers {
-		c.ended.Go(func() { w.run(ctx) })
+	ctx, g.cancel = context.WithCancel(ctx)
+	for _, w := range g.workers {
+		g.ended.Go(func() { w.run(ctx) })
 	}
-	return c, nil
+	return g, nil
 }
 
-func (f *follower) hire(gen uint64, part int) *worker {
+func newWorker(f *follower, gen uint64, part int) *worker {
 	w := &worker{
 		f: f, gen: gen, part: part, handler: f.New(gen),
 		log: f.log.With("follower", f.Name, "generation", gen, "partition", part),
@@ -54,17 +54,17 @@ func (f *follower) hire(gen uint64, part int) *worker {
 }
 
 // stop ends the workers and waits until they have.
-func (c *crew) stop() {
-	if c == nil {
+func (g *generation) stop() {
+	if g == nil {
 		return
 	}
-	c.cancel()
-	c.ended.Wait()
+	g.cancel()
+	g.ended.Wait()
 }
 
-// rouse makes workers that stand by look.
-func (c *crew) rouse() {
-	for _, w := range c.workers {
+// poke makes workers that stand by look.
+func (g *generation) poke() {
+	for _, w := range g.workers {
 		w.mu.Lock()
 		if w.state == StateStandby {
 			w.poked = true
@@ -76,10 +76,10 @@ func (c *crew) rouse() {
 	}
 }
 
-// cursor is how far all of the crew have come.
-func (c *crew) cursor() store.Cursor {
-	cursors := make([]store.Cursor, len(c.workers))
-	for i, w := range c.workers {
+// cursor is how far all of its workers have come.
+func (g *generation) cursor() store.Cursor {
+	cursors := make([]store.Cursor, len(g.workers))
+	for i, w := range g.workers {
 		w.mu.Lock()
 		cursors[i] = w.at
 		w.mu.Unlock()
@@ -87,6 +87,6 @@ func (c *crew) cursor() store.Cursor {
 	return least(cursors)
 }
 
-func (c *crew) worker(stream string) *worker {
-	return c.workers[store.PartitionOf(stream, len(c.workers))]
+func (g *generation) worker(stream string) *worker {
+	return g.workers[store.PartitionOf(stream, len(g.workers))]
 }
