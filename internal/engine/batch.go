@@ -135,12 +135,12 @@ func (w *worker) forgetRead() {
 // A pass is what came of giving records to the handler, one after the other.
 type pass struct {
 	tx      *Tx
-	parked  lot   // letters to be saved with the changes in tx
-	taken   int   // records that are dealt with
-	handled int   // of these, the ones the handler took in
-	failure error // why the handler could not take in the one after them
-	flush   bool  // it was Flush, after all of them, that failed
-	err     error // of the store
+	parked  letterList // letters to be saved with the changes in tx
+	taken   int        // records that are dealt with
+	handled int        // of these, the ones the handler took in
+	failure error      // why the handler could not take in the one after them
+	flush   bool       // it was Flush, after all of them, that failed
+	err     error      // of the store
 }
 
 // handle takes in the beginning of a batch, all of it if possible, and
@@ -212,8 +212,8 @@ func (w *worker) pass(ctx context.Context, recs []store.Record, doomed []*letter
 			p.taken++
 			continue
 		}
-		if !w.lot.empty() || !p.parked.empty() {
-			if keys := w.keys(*rec); w.lot.blocks(keys) || p.parked.blocks(keys) {
+		if !w.parked.empty() || !p.parked.empty() {
+			if keys := w.keys(*rec); w.parked.blocks(keys) || p.parked.blocks(keys) {
 				p.parked.add(newLetter(w.f.Name, *rec, keys, time.Now()))
 				p.taken++
 				continue
@@ -285,7 +285,7 @@ func (w *worker) finish(ctx context.Context, b batch, left []store.Record, p pas
 	w.cursor = next
 	for _, l := range p.parked.letters {
 		l.forget()
-		w.lot.add(l)
+		w.parked.add(l)
 	}
 	if len(left) == 0 {
 		clear(b.recs)

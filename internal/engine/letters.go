@@ -83,7 +83,7 @@ func (e *Engine) DeadLetter(ctx context.Context, id string) (DeadLetter, error) 
 // first that was not could not be.
 func (e *Engine) Redrive(ctx context.Context, id string) (int, error) {
 	return e.onLetter(ctx, id, func(ctx context.Context, w *worker, l *letter) (outcome, error) {
-		return w.redrive(ctx, w.lot.sequence(l.Keys), true)
+		return w.redrive(ctx, w.parked.sequence(l.Keys), true)
 	})
 }
 
@@ -101,7 +101,7 @@ func (e *Engine) RedriveAll(ctx context.Context, name string) (int, error) {
 	var tasks []*task
 	for _, w := range live.workers {
 		t := newTask(func(ctx context.Context, w *worker) (outcome, error) {
-			return w.redrive(ctx, slices.Clone(w.lot.letters), true)
+			return w.redrive(ctx, slices.Clone(w.parked.letters), true)
 		})
 		if !w.ask(t) {
 			return 0, f.notRunning()

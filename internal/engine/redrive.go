@@ -28,7 +28,7 @@ type outcome struct {
 // it. Unless forced, dead ones and those not yet due are left alone. An error
 // means that the worker has to begin afresh.
 func (w *worker) redrive(ctx context.Context, sequence []*letter, force bool) (out outcome, err error) {
-	var held lot
+	var held letterList
 	start, budget := time.Now(), ownRedrive
 	if force {
 		budget = askedRedrive
@@ -81,7 +81,7 @@ func (w *worker) retry(ctx context.Context, l *letter) (failure, err error) {
 	if err := w.commit(ctx, tx, w.cursor, l.gone(w.gen)); err != nil {
 		return nil, err
 	}
-	w.lot.remove(l)
+	w.parked.remove(l)
 	w.log.Info("handled at last", "id", l.ID, "attempts", l.Attempts+1)
 	return nil, nil
 }
@@ -102,7 +102,7 @@ func (w *worker) stillParked(ctx context.Context, l *letter, failure error) erro
 	}
 	w.log.Warn("still parked", "id", l.ID, "attempts", now.Attempts, "state", now.State, "reason", now.Reason)
 	now.forget()
-	w.lot.replace(l, now)
+	w.parked.replace(l, now)
 	return nil
 }
 
@@ -142,8 +142,8 @@ func (w *worker) discard(ctx context.Context, l *letter, reason, actor string) e
 	if err != nil {
 		return err
 	}
-	w.lot.remove(l)
+	w.parked.remove(l)
 	w.log.Warn("discarded", "id", l.ID, "by", actor, "because", reason)
-	_, err = w.redrive(ctx, w.lot.sequence(l.Keys), false)
+	_, err = w.redrive(ctx, w.parked.sequence(l.Keys), false)
 	return err
 }

@@ -146,7 +146,7 @@ func (w *worker) beat() {
 // told copies what changed in the worker's own hands; the caller holds mu.
 func (w *worker) told() {
 	w.at = w.cursor
-	w.retrying, w.waiting, w.dead = w.lot.counts()
+	w.retrying, w.waiting, w.dead = w.parked.counts()
 }
 
 // tell reports what has changed, and wakes those who wait for it.

@@ -31,7 +31,7 @@ func (t *task) answer(out outcome, err error) {
 // onLetter makes a task of something to do with the letter at p.
 func onLetter(p store.Position, do func(ctx context.Context, w *worker, l *letter) (outcome, error)) *task {
 	return newTask(func(ctx context.Context, w *worker) (outcome, error) {
-		l := w.lot.find(p)
+		l := w.parked.find(p)
 		if l == nil {
 			return outcome{failure: fmt.Errorf("%w: %s", ErrNoDeadLetter, letterID(w.f.Name, p))}, nil
 		}

@@ -52,7 +52,7 @@ type worker struct {
 	saved   store.Cursor // as far as the store knows
 	rev     uint64       // of the checkpoint
 	past    []past
-	lot     lot
+	parked  letterList
 	held    bool           // this node holds the partition
 	epoch   uint64         // since it does
 	vacant  time.Time      // since when nobody is seen to hold it
@@ -134,7 +134,7 @@ func (w *worker) load(ctx context.Context) error {
 			return nil
 		}
 	}
-	parked := lot{}
+	parked := letterList{}
 	for l, err := range letters(ctx, w.f.store, w.f.Name, w.gen, "") {
 		if err != nil {
 			return err
@@ -144,7 +144,7 @@ func (w *worker) load(ctx context.Context) error {
 			parked.add(l)
 		}
 	}
-	w.cursor, w.saved, w.rev, w.past, w.epoch, w.lot = c.Cursor, c.Cursor, rev, c.Past, c.Epoch, parked
+	w.cursor, w.saved, w.rev, w.past, w.epoch, w.parked = c.Cursor, c.Cursor, rev, c.Past, c.Epoch, parked
 	w.size = smallBatch
 	w.tell()
 	return nil
@@ -171,10 +171,10 @@ func (w *worker) step(ctx context.Context) error {
 		t.answer(out, err)
 		return err
 	}
-	due, at := w.lot.due()
+	due, at := w.parked.due()
 	if due != nil && !w.redrove && !at.After(time.Now()) {
 		w.redrove = true // next comes a batch: neither keeps the other waiting for ever
-		_, err := w.redrive(ctx, w.lot.sequence(due.Keys), false)
+		_, err := w.redrive(ctx, w.parked.sequence(due.Keys), false)
 		return err
 	}
 	w.redrove = false

@@ -7,8 +7,8 @@ import (
 	"github.com/deed-dev/deed/store"
 )
 
-// lot is dead letters in log order, and the sequences they block.
-type lot struct {
+// A letterList is dead letters in log order, and the sequences they block.
+type letterList struct {
 	letters []*letter
 	blocked map[string]int // key -> letters that have it
 
@@ -20,7 +20,7 @@ type lot struct {
 }
 
 // add parks a letter behind the others.
-func (b *lot) add(l *letter) {
+func (b *letterList) add(l *letter) {
 	if !b.stale {
 		b.note(l, b.blocks(l.Keys))
 	}
@@ -28,7 +28,7 @@ func (b *lot) add(l *letter) {
 	b.block(l.Keys)
 }
 
-func (b *lot) block(keys []string) {
+func (b *letterList) block(keys []string) {
 	if b.blocked == nil {
 		b.blocked = map[string]int{}
 	}
@@ -38,7 +38,7 @@ func (b *lot) block(keys []string) {
 }
 
 // remove takes a letter out.
-func (b *lot) remove(l *letter) {
+func (b *letterList) remove(l *letter) {
 	b.letters = slices.DeleteFunc(b.letters, func(x *letter) bool { return x == l })
 	for _, k := range l.Keys {
 		if b.blocked[k]--; b.blocked[k] == 0 {
@@ -49,18 +49,18 @@ func (b *lot) remove(l *letter) {
 }
 
 // replace puts what has become of a letter in its place.
-func (b *lot) replace(l *letter, with *letter) {
+func (b *letterList) replace(l *letter, with *letter) {
 	*l = *with
 	b.stale = true
 }
 
-func (b *lot) empty() bool { return len(b.letters) == 0 }
+func (b *letterList) empty() bool { return len(b.letters) == 0 }
 
-func (b *lot) blocks(keys []string) bool {
+func (b *letterList) blocks(keys []string) bool {
 	return len(b.blocked) > 0 && slices.ContainsFunc(keys, func(k string) bool { return b.blocked[k] > 0 })
 }
 
-func (b *lot) find(p store.Position) *letter {
+func (b *letterList) find(p store.Position) *letter {
 	for _, l := range b.letters {
 		if l.pos == p {
 			return l
@@ -70,7 +70,7 @@ func (b *lot) find(p store.Position) *letter {
 }
 
 // sequence returns the letters connected to some keys, in log order.
-func (b *lot) sequence(of []string) []*letter {
+func (b *letterList) sequence(of []string) []*letter {
 	keys := map[string]bool{}
 	for _, k := range of {
 		keys[k] = true
@@ -100,23 +100,23 @@ func (b *lot) sequence(of []string) []*letter {
 // due returns the letter that is to be tried again first by itself, and
 // when; nil if none is. One that waits for nothing (the program ended between
 // two of its sequence) is due at once.
-func (b *lot) due() (*letter, time.Time) {
+func (b *letterList) due() (*letter, time.Time) {
 	b.survey()
 	return b.next, b.at
 }
 
 // counts returns how many letters are in each state.
-func (b *lot) counts() (retrying, waiting, dead int) {
+func (b *letterList) counts() (retrying, waiting, dead int) {
 	b.survey()
 	return b.retrying, b.waiting, b.dead
 }
 
-func (b *lot) survey() {
+func (b *letterList) survey() {
 	if !b.stale {
 		return
 	}
 	b.retrying, b.waiting, b.dead, b.next, b.at, b.stale = 0, 0, 0, nil, time.Time{}, false
-	var before lot
+	var before letterList
 	for _, l := range b.letters {
 		b.note(l, before.blocks(l.Keys))
 		before.block(l.Keys)
@@ -124,7 +124,7 @@ func (b *lot) survey() {
 }
 
 // note takes one letter into the survey.
-func (b *lot) note(l *letter, blocked bool) {
+func (b *letterList) note(l *letter, blocked bool) {
 	at := time.Time{}
 	switch l.State {
 	case StateDead:
