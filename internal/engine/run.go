@@ -32,7 +32,7 @@ type follower struct {
 	live      *generation
 	building  *generation
 	trouble   string // why nothing works
-	asleep    asleep // while paused
+	paused    paused // what is known while it is
 }
 
 // run does what the follower is meant to, until ctx is done.
@@ -146,7 +146,7 @@ func (f *follower) setGenerations(live, building *generation) {
 	oldLive, oldBuilding := f.live, f.building
 	f.live, f.building, f.trouble = live, building, ""
 	if live != nil {
-		f.asleep = asleep{}
+		f.paused = paused{}
 	}
 	f.mu.Unlock()
 	for _, old := range []*generation{oldLive, oldBuilding} {
@@ -343,7 +343,7 @@ func (f *follower) generations() (live, building *generation, changed <-chan str
 // the log if that is not known.
 func (f *follower) cursor() store.Cursor {
 	f.mu.Lock()
-	live, at := f.live, f.asleep.at
+	live, at := f.live, f.paused.at
 	f.mu.Unlock()
 	if live != nil {
 		return live.cursor()

@@ -52,7 +52,7 @@ type Progress struct {
 func (f *follower) status() Status {
 	f.mu.Lock()
 	s := Status{Name: f.Name, Kind: f.Kind, State: StateStopped, Generation: f.intent.Generation, Partitions: f.Partitions}
-	live, building, trouble, asleep := f.live, f.building, f.trouble, f.asleep
+	live, building, trouble, paused := f.live, f.building, f.trouble, f.paused
 	if f.running {
 		s.State = StateRunning
 	}
@@ -62,8 +62,8 @@ func (f *follower) status() Status {
 	f.mu.Unlock()
 	now := time.Now()
 	if live == nil {
-		s.Cursor, s.Head, s.Behind = asleep.at, asleep.head, asleep.at.Behind(asleep.head)
-		s.lags(asleep.oldest, now)
+		s.Cursor, s.Head, s.Behind = paused.at, paused.head, paused.at.Behind(paused.head)
+		s.lags(paused.oldest, now)
 	} else {
 		s.Cursor = live.cursor()
 		elsewhere := 0

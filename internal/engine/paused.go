@@ -7,8 +7,8 @@ import (
 	"github.com/deed-dev/deed/store"
 )
 
-// asleep is what is known of a paused follower: how much it misses.
-type asleep struct {
+// paused is what is known of a paused follower: how much it misses.
+type paused struct {
 	gen    uint64       // 0 = nothing is known
 	at     store.Cursor // where it stopped
 	head   store.Cursor
@@ -19,7 +19,7 @@ type asleep struct {
 // watch finds out what a paused follower misses.
 func (f *follower) watch(ctx context.Context, gen uint64) error {
 	f.mu.Lock()
-	a := f.asleep
+	a := f.paused
 	f.mu.Unlock()
 	if a.gen != gen {
 		saved, err := loadCheckpoints(ctx, f.store, f.Name, gen)
@@ -27,7 +27,7 @@ func (f *follower) watch(ctx context.Context, gen uint64) error {
 			return err
 		}
 		at := least(saved.Cursors)
-		a = asleep{gen: gen, at: at, looked: at}
+		a = paused{gen: gen, at: at, looked: at}
 	}
 	var err error
 	if a.head, err = f.store.Head(ctx); err != nil {
@@ -45,7 +45,7 @@ func (f *follower) watch(ctx context.Context, gen uint64) error {
 		a.looked = a.looked.Join(a.head)
 	}
 	f.mu.Lock()
-	f.asleep = a
+	f.paused = a
 	f.mu.Unlock()
 	f.notify()
 	return nil
