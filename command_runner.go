@@ -56,8 +56,8 @@ func (rt *Runtime) addRunner() error {
 // A runner handles the stored commands of one partition. As a follower it only
 // keeps account of which are to be done; beside that it does them.
 type runner struct {
-	rt   *Runtime
-	desk desk
+	rt    *Runtime
+	queue workQueue
 
 	batch map[string]bool // commands that were given out since the last Flush
 
@@ -69,7 +69,7 @@ type runner struct {
 
 func (rt *Runtime) newRunner() *runner {
 	return &runner{
-		rt: rt, desk: desk{wake: make(chan struct{}, 1), ended: make(chan struct{}, 1), state: map[string]errand{}},
+		rt: rt, queue: newWorkQueue(),
 		batch: map[string]bool{}, fresh: map[string]store.Record{}, noted: map[string]bool{},
 	}
 }
@@ -87,7 +87,7 @@ func (r *runner) Handle(_ context.Context, tx *engine.Tx, rec store.Record) erro
 			r.mu.Unlock()
 		}
 		r.batch[id] = true
-		r.desk.put(id, time.Time{})
+		r.queue.put(id, time.Time{})
 		return nil
 	}
 	delete(r.batch, id)
@@ -120,9 +120,9 @@ const grace = 10 * time.Millisecond
 // Flush notes the commands that were given out and are not done.
 func (r *runner) Flush(ctx context.Context, tx *engine.Tx) error {
 	enough := time.After(grace)
-	for r.desk.forgetDone(r.batch); len(r.batch) > 0; r.desk.forgetDone(r.batch) {
+	for r.queue.forgetDone(r.batch); len(r.batch) > 0; r.queue.forgetDone(r.batch) {
 		select {
-		case <-r.desk.ended:
+		case <-r.queue.ended:
 			continue
 		case <-enough:
 		case <-ctx.Done():
@@ -157,12 +157,12 @@ func (r *runner) Keep(ctx context.Context, mine func(stream string) bool) {
 	defer all.Wait()
 	hands := make(chan struct{}, inHand)
 	for {
-		id, wait := r.desk.take(time.Now())
+		id, wait := r.queue.take(time.Now())
 		if id == "" {
 			select {
 			case <-ctx.Done():
 				return
-			case <-r.desk.wake:
+			case <-r.queue.wake:
 			case <-time.After(wait):
 			}
 			continue
@@ -170,7 +170,7 @@ func (r *runner) Keep(ctx context.Context, mine func(stream string) bool) {
 		select {
 		case hands <- struct{}{}:
 		case <-ctx.Done():
-			r.desk.done(id, time.Now(), false) // it is not: it stays on the desk, so that Flush notes it
+			r.queue.done(id, time.Now(), false) // it is not: it stays in the queue, so that Flush notes it
 			return
 		}
 		all.Go(func() {
@@ -190,7 +190,7 @@ func (r *runner) takeOver(ctx context.Context, mine func(stream string) bool) {
 				}
 				if mine(commandStream(d.Key)) {
 					r.note(d.Key)
-					r.desk.put(d.Key, time.Time{})
+					r.queue.put(d.Key, time.Time{})
 				}
 			}
 			return nil
@@ -235,11 +235,11 @@ func (r *runner) handle(ctx context.Context, id string) {
 	next := time.Time{}
 	x, err := r.open(ctx, id)
 	if err == nil {
-		x.again = r.desk.failing(id)
+		x.again = r.queue.failing(id)
 		next, err = x.run(ctx)
 	}
 	switch {
-	case ctx.Err() != nil: // whoever takes the partition goes on: it stays on the desk, so that Flush notes it
+	case ctx.Err() != nil: // whoever takes the partition goes on: it stays in the queue, so that Flush notes it
 		next = time.Now()
 	case err == nil:
 		r.rt.waiters.settled(x.status)
@@ -248,8 +248,8 @@ func (r *runner) handle(ctx context.Context, id string) {
 	case errors.Is(err, errOvertaken):
 		next = time.Now().Add(trouble.First)
 	default:
-		next = time.Now().Add(r.desk.failed(id))
+		next = time.Now().Add(r.queue.failed(id))
 		r.rt.cfg.Logger.Warn("stored command waits", slog.String("id", id), slog.Any("error", err))
 	}
-	r.desk.done(id, next, err == nil)
+	r.queue.done(id, next, err == nil)
 }

@@ -19,8 +19,8 @@ import (
 // do something outside. As a follower it only keeps account of which instance
 // has to be looked at when; beside that it looks.
 type instanceRunner struct {
-	rt   *Runtime
-	desk desk
+	rt    *Runtime
+	queue workQueue
 
 	batch map[string]time.Time // when to look at instances, as of the records since the last Flush; zero: never
 
@@ -43,7 +43,7 @@ const instanceRunnerName = "instance-runner"
 
 func (rt *Runtime) newInstanceRunner() *instanceRunner {
 	return &instanceRunner{
-		rt: rt, desk: desk{wake: make(chan struct{}, 1), ended: make(chan struct{}, 1), state: map[string]errand{}},
+		rt: rt, queue: newWorkQueue(),
 		batch: map[string]time.Time{}, noted: map[string]bool{},
 	}
 }
@@ -66,11 +66,11 @@ func (r *instanceRunner) Handle(_ context.Context, _ *engine.Tx, rec store.Recor
 func (r *instanceRunner) look(stream string, at time.Time) {
 	switch {
 	case at.IsZero():
-		r.desk.drop(stream)
+		r.queue.drop(stream)
 	case !at.After(r.rt.cfg.Now()):
-		r.desk.put(stream, time.Time{})
+		r.queue.put(stream, time.Time{})
 	default:
-		r.desk.put(stream, at)
+		r.queue.put(stream, at)
 	}
 }
 
@@ -116,7 +116,7 @@ func (r *instanceRunner) settle(ctx context.Context) {
 			}
 		}
 		before := len(hurry)
-		r.desk.forgetDone(hurry)
+		r.queue.forgetDone(hurry)
 		for stream, at := range r.batch {
 			// Another record tells what is to be done about it, if anything.
 			if !at.IsZero() && !at.After(now) && !hurry[stream] {
@@ -127,7 +127,7 @@ func (r *instanceRunner) settle(ctx context.Context) {
 			return
 		}
 		select {
-		case <-r.desk.ended:
+		case <-r.queue.ended:
 		case <-enough:
 			return
 		case <-ctx.Done():
@@ -154,12 +154,12 @@ func (r *instanceRunner) Keep(ctx context.Context, mine func(stream string) bool
 	defer all.Wait()
 	hands := make(chan struct{}, inHand)
 	for {
-		stream, wait := r.desk.take(r.rt.cfg.Now())
+		stream, wait := r.queue.take(r.rt.cfg.Now())
 		if stream == "" {
 			select {
 			case <-ctx.Done():
 				return
-			case <-r.desk.wake:
+			case <-r.queue.wake:
 			case <-time.After(min(wait, r.rt.cfg.Poll)): // the clock may be set meanwhile
 			}
 			continue
@@ -167,7 +167,7 @@ func (r *instanceRunner) Keep(ctx context.Context, mine func(stream string) bool
 		select {
 		case hands <- struct{}{}:
 		case <-ctx.Done():
-			r.desk.done(stream, r.rt.cfg.Now(), false)
+			r.queue.done(stream, r.rt.cfg.Now(), false)
 			return
 		}
 		all.Go(func() {
@@ -227,13 +227,13 @@ func (r *instanceRunner) handle(ctx context.Context, stream string) {
 			break
 		}
 		err = errors.Join(err, stickErr)
-		next = r.rt.cfg.Now().Add(r.desk.failed(stream))
+		next = r.rt.cfg.Now().Add(r.queue.failed(stream))
 	case err != nil:
-		wait := r.desk.failed(stream)
+		wait := r.queue.failed(stream)
 		next = r.rt.cfg.Now().Add(wait)
 		r.rt.cfg.Logger.Warn(strings.TrimPrefix(store.Category(stream), "$")+" waits", slog.String("stream", stream), slog.Any("error", err))
 	}
-	r.desk.done(stream, next, err == nil)
+	r.queue.done(stream, next, err == nil)
 }
 
 // runners are the partitions that this process looks after.
