@@ -152,12 +152,12 @@ func (p *plan) attempt(x *turn, in input, given []store.Write) (inst Instance, e
 // record appends all that the plan comes to. Nothing at all is nothing to
 // record.
 func (p *plan) record(given []store.Write) (bool, error) {
-	seats := map[string]seat{}
+	targets := map[string]target{}
 	var turns []*turn
 	for stream, m := range p.held {
 		switch m := m.(type) {
-		case seat:
-			seats[stream] = m
+		case target:
+			targets[stream] = m
 		case *turn:
 			if len(m.moves) > 0 {
 				turns = append(turns, m)
@@ -168,7 +168,7 @@ func (p *plan) record(given []store.Write) (bool, error) {
 		return false, nil
 	}
 	slices.SortFunc(turns, func(a, b *turn) int { return cmp.Compare(a.stream, b.stream) })
-	writes, err := p.rt.writesOf(p.ctx, seats, slices.Sorted(maps.Keys(seats)), nil)
+	writes, err := p.rt.writesOf(p.ctx, targets, slices.Sorted(maps.Keys(targets)), nil)
 	if err != nil {
 		return false, err
 	}
@@ -223,10 +223,10 @@ type declined struct{ Reason }
 
 // send asks a command, in thought. A refusal is a [declined].
 func (p *plan) send(x *turn, s Sending) error {
-	if s.sit == nil {
+	if s.target == nil {
 		return engine.Permanent(errors.New("deed: an empty Sending: make one with Send"))
 	}
-	fresh, err := s.sit(p.rt)
+	fresh, err := s.target(p.rt)
 	if err != nil {
 		return p.refuse(x, s, err)
 	}
@@ -238,7 +238,7 @@ func (p *plan) send(x *turn, s Sending) error {
 	if err != nil {
 		return err
 	}
-	refs, err := m.(seat).decide(p.rt, a, s.cmd)
+	refs, err := m.(target).decide(p.rt, a, s.cmd)
 	if err != nil {
 		return p.refuse(x, s, err)
 	}

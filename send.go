@@ -20,7 +20,7 @@ type Sending struct {
 	undo   *Sending
 	called func(rt *Runtime) string // its name, for example "order.submit"
 	ask    func(ctx context.Context, rt *Runtime) (Receipt, error)
-	sit    func(rt *Runtime) (seat, error)
+	target func(rt *Runtime) (target, error)
 }
 
 // Undo says what to send should the [Process] fail that sends this command,
@@ -43,7 +43,7 @@ func Send[S any](a Aggregate[S], id string, cmd Command[S]) Sending {
 			return name
 		},
 		ask: func(ctx context.Context, rt *Runtime) (Receipt, error) { return a.Execute(ctx, rt, id, cmd) },
-		sit: func(rt *Runtime) (seat, error) {
+		target: func(rt *Runtime) (target, error) {
 			k, err := a.kind(rt)
 			if err != nil {
 				return nil, err
@@ -51,13 +51,14 @@ func Send[S any](a Aggregate[S], id string, cmd Command[S]) Sending {
 			if err := checkID(id); err != nil {
 				return nil, err
 			}
-			return &place[S]{k: k, id: id, cell: k.cells.of(id)}, nil
+			return &targetOf[S]{k: k, id: id, cell: k.cells.of(id)}, nil
 		},
 	}
 }
 
-// A seat is an entity whose turn a group of commands has, once it is locked.
-type seat interface {
+// A target is an entity that commands of a group are asked of. Once it is locked,
+// it is nobody else's turn.
+type target interface {
 	lock(ctx context.Context) error
 	tryLock() bool
 	// refresh brings the entity up to date, or only makes sure that something is
@@ -70,18 +71,18 @@ type seat interface {
 	leave(recorded bool)
 }
 
-// place is a seat at the table of an aggregate.
-type place[S any] struct {
+// targetOf is a target of a certain aggregate.
+type targetOf[S any] struct {
 	k    *kind[S]
 	id   string
 	cell *cell[S]
 	out  written
 }
 
-func (x *place[S]) lock(ctx context.Context) error { return x.cell.lock(ctx) }
-func (x *place[S]) tryLock() bool                  { return x.cell.tryLock() }
+func (x *targetOf[S]) lock(ctx context.Context) error { return x.cell.lock(ctx) }
+func (x *targetOf[S]) tryLock() bool                  { return x.cell.tryLock() }
 
-func (x *place[S]) refresh(ctx context.Context, rt *Runtime, fresh bool) error {
+func (x *targetOf[S]) refresh(ctx context.Context, rt *Runtime, fresh bool) error {
 	if len(x.out.facts) > 0 { // of an earlier try
 		x.cell.forget()
 	}
@@ -94,7 +95,7 @@ func (x *place[S]) refresh(ctx context.Context, rt *Runtime, fresh bool) error {
 	return nil
 }
 
-func (x *place[S]) decide(rt *Runtime, a *asked, c any) ([]EventRef, error) {
+func (x *targetOf[S]) decide(rt *Runtime, a *asked, c any) ([]EventRef, error) {
 	cmd, ok := c.(Command[S])
 	if !ok {
 		return nil, fmt.Errorf("%w: %T is no command of %s", ErrUnknown, c, x.k.Name)
@@ -119,11 +120,11 @@ func (x *place[S]) decide(rt *Runtime, a *asked, c any) ([]EventRef, error) {
 	return w.events, nil
 }
 
-func (x *place[S]) write() written { return x.out }
+func (x *targetOf[S]) write() written { return x.out }
 
 // leave gives the turn back. What the cell holds is the state after the events,
 // so unless they were recorded it must be forgotten.
-func (x *place[S]) leave(recorded bool) {
+func (x *targetOf[S]) leave(recorded bool) {
 	if !recorded {
 		x.cell.forget()
 	}
@@ -140,33 +141,33 @@ func (rt *Runtime) together(ctx context.Context, a *asked, sends []Sending) (str
 	if prior, found, err := rt.replay(ctx, a); found || err != nil {
 		return prior.streams, err
 	}
-	seats := map[string]seat{}
+	targets := map[string]target{}
 	recorded := false
 	defer func() {
-		for _, x := range seats {
+		for _, x := range targets {
 			x.leave(recorded)
 		}
 	}()
 	// Turns are taken in the order of names, so that groups do not wait for
 	// each other in a circle.
 	for _, s := range slices.SortedFunc(slices.Values(sends), func(a, b Sending) int { return cmp.Compare(a.stream, b.stream) }) {
-		if _, ok := seats[s.stream]; ok {
+		if _, ok := targets[s.stream]; ok {
 			continue
 		}
-		x, err := s.sit(rt)
+		x, err := s.target(rt)
 		if err != nil {
 			return nil, err
 		}
 		if err := x.lock(ctx); err != nil {
 			return nil, err
 		}
-		if seats[s.stream] = x; len(seats) > maxTogether {
+		if targets[s.stream] = x; len(targets) > maxTogether {
 			return nil, Invalid{Detail: fmt.Sprintf("more than %d entities cannot be written to at once", maxTogether)}
 		}
 	}
-	streams = slices.Sorted(maps.Keys(seats))
+	streams = slices.Sorted(maps.Keys(targets))
 	for try := 0; ; try++ {
-		err := rt.tryTogether(ctx, a, sends, seats, streams)
+		err := rt.tryTogether(ctx, a, sends, targets, streams)
 		switch {
 		case err == nil:
 			recorded = true
@@ -186,18 +187,18 @@ func (rt *Runtime) together(ctx context.Context, a *asked, sends []Sending) (str
 }
 
 // tryTogether reads, decides and appends once.
-func (rt *Runtime) tryTogether(ctx context.Context, a *asked, sends []Sending, seats map[string]seat, streams []string) error {
+func (rt *Runtime) tryTogether(ctx context.Context, a *asked, sends []Sending, targets map[string]target, streams []string) error {
 	for _, stream := range streams {
-		if err := seats[stream].refresh(ctx, rt, true); err != nil {
+		if err := targets[stream].refresh(ctx, rt, true); err != nil {
 			return err
 		}
 	}
 	for _, s := range sends {
-		if _, err := seats[s.stream].decide(rt, a, s.cmd); err != nil {
+		if _, err := targets[s.stream].decide(rt, a, s.cmd); err != nil {
 			return err
 		}
 	}
-	writes, err := rt.writesOf(ctx, seats, streams, a.meta)
+	writes, err := rt.writesOf(ctx, targets, streams, a.meta)
 	if err != nil {
 		return err
 	}
@@ -211,10 +212,10 @@ func (rt *Runtime) tryTogether(ctx context.Context, a *asked, sends []Sending, s
 
 // writesOf is what commands of several entities decided on, and the claims that
 // touches.
-func (rt *Runtime) writesOf(ctx context.Context, seats map[string]seat, streams []string, meta []byte) (writes []store.Write, err error) {
+func (rt *Runtime) writesOf(ctx context.Context, targets map[string]target, streams []string, meta []byte) (writes []store.Write, err error) {
 	claims := map[string]bool{}
 	for _, stream := range streams {
-		w := seats[stream].write()
+		w := targets[stream].write()
 		if len(w.events) > 0 {
 			writes = append(writes, w.Write)
 		}
