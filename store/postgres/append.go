@@ -56,7 +56,7 @@ func (s *Store) appendBatch(batch []*appending) error {
 	var p *plan
 	var err error
 	bytes := carried(batch)
-	if bytes <= roomy {
+	if bytes <= buffered {
 		if p, err = s.guess(batch); err != nil {
 			return err
 		}
@@ -140,13 +140,13 @@ func (s *Store) blocked(err error) error {
 
 type streamHead struct{ id, version int64 }
 
-// A place is what the row of the head says.
-type place struct{ pos, stream, time int64 }
+// A headRow is what the row of the head says.
+type headRow struct{ pos, stream, time int64 }
 
 // A plan is what a transaction finds and what it is going to write.
 type plan struct {
 	s        *Store
-	before   place // where the head was
+	before   headRow // where the head was
 	pos      int64
 	stream   int64 // highest number of a stream
 	now      int64
@@ -189,7 +189,7 @@ func (p *plan) look(ctx context.Context, t *transaction, batch []*appending) err
 		b.Queue(p.s.sql("SELECT name, id, version FROM {}.streams WHERE name = ANY($1)"), names).Query(p.scanStreams)
 	})
 	p.s.known.asked, p.s.known.clock = asked, clock
-	p.before, p.now = place{p.pos, p.stream, p.now}, max(p.now, clock)
+	p.before, p.now = headRow{p.pos, p.stream, p.now}, max(p.now, clock)
 	return err
 }
 

@@ -147,13 +147,14 @@ func (s *Store) begin(b *pgx.Batch, bytes int) {
 	case s.pooled:
 		b.Queue("SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true), set_config('synchronous_commit', $3, true)",
 			millis(s.opts.LockTimeout), millis(s.patience(bytes)), s.commit)
-	case bytes > roomy:
+	case bytes > buffered:
 		b.Queue("SELECT set_config('idle_in_transaction_session_timeout', $1, true)", millis(s.patience(bytes)))
 	}
 }
 
-// roomy is what passes to the server at once, without waiting for it to read.
-const roomy = 256 << 10
+// buffered is how much passes to the server at once, without waiting for it to
+// read.
+const buffered = 256 << 10
 
 // pace is what a connection is expected to carry, in bytes a second.
 const pace = 1 << 20
@@ -164,7 +165,7 @@ const pace = 1 << 20
 // until the first statement of the second trip has arrived, so one that
 // carries much gets the time for that.
 func (s *Store) patience(bytes int) time.Duration {
-	return min(s.opts.LockTimeout, 2*time.Second) + time.Duration(bytes/roomy)*(time.Second*roomy/pace)
+	return min(s.opts.LockTimeout, 2*time.Second) + time.Duration(bytes/buffered)*(time.Second*buffered/pace)
 }
 
 // millis writes a duration as the server reads it; it takes 0 for no limit.

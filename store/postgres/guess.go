@@ -22,7 +22,7 @@ const clockAge = time.Minute
 // goroutine that appends. Whether it is still so shows when the head is locked.
 type known struct {
 	valid   bool
-	at      place
+	at      headRow
 	streams *simplelru.LRU[string, streamHead]
 	asked   time.Time // when the server's clock was
 	clock   int64     // this
@@ -35,7 +35,7 @@ func (k *known) learn(p *plan) {
 	if !k.valid || k.at != p.before { // others have appended since
 		k.streams, _ = simplelru.NewLRU[string, streamHead](knownStreams, nil) // fails only for sizes below 1
 	}
-	k.valid, k.at = true, place{p.pos, p.stream, p.time()}
+	k.valid, k.at = true, headRow{p.pos, p.stream, p.time()}
 	for name, h := range p.streams {
 		k.streams.Add(name, h)
 	}
