@@ -36,6 +36,11 @@ type Config struct {
 	Host  string
 	PID   int
 	Lease time.Duration // after which a silent node counts as dead; default 6 s
+
+	// Guest says that this process is there for a moment: a follower runs from
+	// when somebody waits for it, and holds a partition of a shared store only
+	// as long as no other node can.
+	Guest bool
 }
 
 // An Engine runs followers.
@@ -43,21 +48,26 @@ type Engine struct {
 	store     store.Store
 	followers []*follower // in the order of their names
 	members   *membership // nil if nobody else uses the store
+	guest     bool
 }
 
 // New returns an engine for followers with different names.
 func New(cfg Config) (*Engine, error) {
-	e := &Engine{store: cfg.Store}
+	e := &Engine{store: cfg.Store, guest: cfg.Guest}
 	for _, def := range cfg.Followers {
 		if err := check(def); err != nil {
 			return nil, err
 		}
 		def.Partitions = max(def.Partitions, 1)
 		def.Timeout = cmp.Or(def.Timeout, 30*time.Second)
-		e.followers = append(e.followers, &follower{
+		f := &follower{
 			Follower: def, store: cfg.Store, log: cmp.Or(cfg.Logger, slog.Default()), poll: cmp.Or(cfg.Poll, time.Second),
-			changed: make(chan struct{}), control: make(chan struct{}, 1),
-		})
+			changed: make(chan struct{}), control: make(chan struct{}, 1), wanted: wanted{ch: make(chan struct{})},
+		}
+		if !cfg.Guest {
+			f.wanted.now()
+		}
+		e.followers = append(e.followers, f)
 	}
 	slices.SortFunc(e.followers, func(a, b *follower) int { return cmp.Compare(a.Name, b.Name) })
 	if cfg.Node != "" {
@@ -96,12 +106,25 @@ func (e *Engine) Run(ctx context.Context) error {
 	var all, member sync.WaitGroup
 	last, leave := context.WithCancel(context.WithoutCancel(ctx)) // a node leaves when its followers have ended
 	defer leave()
-	if e.members != nil {
-		e.members.join(ctx)
-		member.Go(func() { e.members.run(last) })
+	join := sync.OnceFunc(func() {
+		if e.members != nil {
+			e.members.join(ctx)
+			member.Go(func() { e.members.run(last) })
+		}
+	})
+	if !e.guest {
+		join()
 	}
 	for _, f := range e.followers {
-		all.Go(func() { f.run(ctx) })
+		if f.Elsewhere {
+			continue
+		}
+		all.Go(func() {
+			if f.wanted.wait(ctx) {
+				join()
+				f.run(ctx)
+			}
+		})
 	}
 	all.Wait()
 	leave()
@@ -158,10 +181,20 @@ func (e *Engine) WaitFor(ctx context.Context, name string, p store.Position) err
 }
 
 // WaitAll does WaitFor for every follower. If some are paused it waits for
-// the others, and then says so.
+// the others, and then says so; those that are left to other processes it only
+// looks at.
 func (e *Engine) WaitAll(ctx context.Context, p store.Position) error {
+	for _, f := range e.followers {
+		f.wanted.now() // all begin at the same time
+	}
 	var paused error
 	for _, f := range e.followers {
+		if f.Elsewhere {
+			if err := f.lookAt(ctx); err != nil {
+				return err
+			}
+			continue
+		}
 		err := f.waitFor(ctx, p)
 		if err != nil && !errors.Is(err, ErrPaused) {
 			return err

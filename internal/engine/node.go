@@ -50,6 +50,7 @@ type membership struct {
 	store store.Store
 	log   *slog.Logger
 	lease time.Duration
+	guest bool // others need not reckon with this node
 
 	mu     sync.Mutex
 	self   nodeDoc
@@ -61,7 +62,7 @@ type membership struct {
 
 func newMembership(cfg Config, followers []*follower) *membership {
 	m := &membership{
-		store: cfg.Store, log: cmp.Or(cfg.Logger, slog.Default()), lease: cmp.Or(cfg.Lease, 6*time.Second), peers: map[string]*peer{},
+		store: cfg.Store, log: cmp.Or(cfg.Logger, slog.Default()), lease: cmp.Or(cfg.Lease, 6*time.Second), guest: cfg.Guest, peers: map[string]*peer{},
 		self: nodeDoc{Node: cfg.Node, Host: cfg.Host, PID: cfg.PID, Started: time.Now().UTC(), Followers: map[string]int{}},
 	}
 	for _, f := range followers {
@@ -98,7 +99,11 @@ func (m *membership) beat(ctx context.Context) error {
 	defer cancel()
 	m.mu.Lock()
 	m.self.Beat++
-	data, err := json.Marshal(m.self)
+	self := m.self
+	if m.guest {
+		self.Followers = map[string]int{}
+	}
+	data, err := json.Marshal(self)
 	m.mu.Unlock()
 	if err != nil {
 		return err
@@ -210,11 +215,17 @@ func (m *membership) ought(follower string, part int) string {
 		place += m.self.Followers[name]
 	}
 	able := []string{m.self.Node}
+	if m.guest {
+		able = nil
+	}
 	now := time.Now()
 	for name, p := range m.peers {
 		if m.aliveLocked(p, now) && p.Followers[follower] == m.self.Followers[follower] {
 			able = append(able, name)
 		}
+	}
+	if len(able) == 0 {
+		return m.self.Node
 	}
 	slices.Sort(able)
 	return able[place%len(able)]

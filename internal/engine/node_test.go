@@ -75,12 +75,15 @@ const testLease = 3 * time.Second
 
 func join(t *testing.T, s store.Store, name string, followers ...Follower) *member {
 	t.Helper()
+	return joinAs(t, s, Config{Node: name, Followers: followers})
+}
+
+func joinAs(t *testing.T, s store.Store, cfg Config) *member {
+	t.Helper()
 	m := &member{wire: &wire{Store: s}}
+	cfg.Store, cfg.Lease, cfg.Logger = m.wire, testLease, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	var err error
-	m.Engine, err = New(Config{
-		Store: m.wire, Followers: followers, Node: name, Lease: testLease, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
-	})
-	if err != nil {
+	if m.Engine, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -22,6 +22,7 @@ type follower struct {
 	control chan struct{} // the intent may have changed
 	members *membership   // nil if nobody else uses the store
 	waiting atomic.Int64  // how many wait for the cursor
+	wanted  wanted        // somebody waits for it, or did; for ever so unless the process is a guest
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced when a cursor moves or a generation changes
@@ -369,6 +370,10 @@ func (f *follower) until(ctx context.Context, so func() bool) error {
 }
 
 func (f *follower) waitFor(ctx context.Context, p store.Position) error {
+	if f.Elsewhere {
+		return f.notRunning()
+	}
+	f.wanted.now()
 	f.waiting.Add(1)
 	defer f.waiting.Add(-1)
 	if live, _, _ := f.generations(); live != nil && f.members != nil {

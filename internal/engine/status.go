@@ -16,6 +16,7 @@ const (
 	StateTrouble    = "waiting"    // for the store, after an error; it goes on by itself
 	StateStopped    = "stopped"    // Run does not run
 	StateStandby    = "standby"    // other nodes hold all of its partitions
+	StateElsewhere  = "elsewhere"  // it is left to other processes
 )
 
 // A Status says how a follower is doing.
@@ -53,8 +54,11 @@ func (f *follower) status() Status {
 	f.mu.Lock()
 	s := Status{Name: f.Name, Kind: f.Kind, State: StateStopped, Generation: f.intent.Generation, Partitions: f.Partitions}
 	live, building, trouble, paused := f.live, f.building, f.trouble, f.paused
-	if f.running {
+	switch {
+	case f.running:
 		s.State = StateRunning
+	case f.Elsewhere:
+		s.State = StateElsewhere
 	}
 	if f.intent.Paused {
 		s.State = StatePaused
