@@ -63,7 +63,7 @@ func (a Aggregate[S]) Load(ctx context.Context, r Reader, id string) (state S, v
 	}
 	f, err := k.load(ctx, r, id)
 	if err == nil && f.version == 0 {
-		err = ErrNotFound
+		err = fmt.Errorf("%w: %s", ErrNotFound, k.stream(id))
 	}
 	return f.state, f.version, err
 }

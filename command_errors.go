@@ -7,22 +7,23 @@ import "time"
 // a document of the view "command-errors" whose key is the command's id; it
 // says what went wrong last, and whether that was put right.
 type CommandError struct {
-	ID          string       `json:"id"`
-	Command     string       `json:"command"`          // its name, for example "order.submit"
-	Stream      string       `json:"stream,omitempty"` // of the entity it was asked of
-	State       CommandState `json:"state"`            // rejected, failed or invalid
-	Code        string       `json:"code"`
-	Reason      string       `json:"reason,omitempty"`
-	Findings    []Finding    `json:"findings,omitempty"` // what was wrong with an invalid one
-	Step        string       `json:"step,omitempty"`
-	Attempts    int          `json:"attempts,omitzero"` // at the step
-	Actor       string       `json:"actor,omitempty"`
-	Source      string       `json:"source,omitempty"`
-	Correlation string       `json:"correlation,omitempty"`
-	Causation   string       `json:"causation,omitempty"`
-	Time        time.Time    `json:"at"`      // when it went wrong last
-	Times       int          `json:"times"`   // how often it did
-	Version     uint64       `json:"version"` // of the command's stream, as of which all this is so
+	ID           string       `json:"id"`
+	Command      string       `json:"command"`          // its name, for example "order.submit"
+	Stream       string       `json:"stream,omitempty"` // of the entity it was asked of
+	State        CommandState `json:"state"`            // rejected, failed or invalid
+	Code         string       `json:"code"`
+	Reason       string       `json:"reason,omitempty"`
+	Findings     []Finding    `json:"findings,omitempty"`     // what was wrong with an invalid one, the first hundred
+	FindingCount int          `json:"finding_count,omitzero"` // how many there were
+	Step         string       `json:"step,omitempty"`
+	Attempts     int          `json:"attempts,omitzero"` // at the step
+	Actor        string       `json:"actor,omitempty"`
+	Source       string       `json:"source,omitempty"`
+	Correlation  string       `json:"correlation,omitempty"`
+	Causation    string       `json:"causation,omitempty"`
+	Time         time.Time    `json:"at"`      // when it went wrong last
+	Times        int          `json:"times"`   // how often it did
+	Version      uint64       `json:"version"` // of the command's stream, as of which all this is so
 
 	Resolved   bool      `json:"resolved"`             // nobody has to do anything about it any more
 	Resolution string    `json:"resolution,omitempty"` // completed, corrected or cancelled
@@ -65,7 +66,8 @@ func (c *CommandError) take(m Meta, e any) {
 		c.Code, c.Reason, c.Step, c.Attempts = typeFailed, e.Reason, e.Step, e.Attempts
 	case commandInvalid:
 		c.wrong(m, CommandInvalid, e.Command, e.Stream)
-		c.Code, c.Reason, c.Findings = typeInvalid, e.Findings[0].Text, e.Findings
+		c.Code, c.Reason = typeInvalid, e.Findings[0].Text
+		c.Findings, c.FindingCount = firstFindings(e.Findings), max(e.Count, len(e.Findings))
 	case commandCompleted:
 		c.right(m, typeCompleted)
 	case commandCorrected:

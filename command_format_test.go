@@ -27,8 +27,8 @@ func TestCommandEventsAreForEver(t *testing.T) {
 	examples := map[string]any{
 		typeReceived:      commandReceived{Command: "league.create", Stream: "league/b", Hash: "h", Body: json.RawMessage(`{"name":"b"}`), Callbacks: []Callback{{"https://h/p", []string{"error", "step"}}}},
 		typeCorrected:     commandCorrected{Hash: "h2", Body: json.RawMessage(`{"name":"c"}`)},
-		"validated":       commandValidated{findings[1:]},
-		typeInvalid:       commandInvalid{"league.create", "league/b", findings},
+		"validated":       commandValidated{Warnings: findings[1:]},
+		typeInvalid:       commandInvalid{Command: "league.create", Stream: "league/b", Findings: findings},
 		"step-started":    stepStarted{Step: "form", Attempt: 2, Undo: true},
 		"step-progressed": stepProgressed{Step: "form", Entities: []string{"league/b"}},
 		"step-completed":  stepCompleted{Step: "form", Entities: []string{"league/b"}, Output: json.RawMessage(`7`), Undo: true},
@@ -47,12 +47,7 @@ func TestCommandEventsAreForEver(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(commandEvents())) {
-		e, ok := examples[name]
-		if !ok {
-			t.Errorf("there is no example of %s", name)
-			continue
-		}
+	example := func(name string, e any) {
 		n, data, err := codec.Encode(e)
 		if err != nil || n.Type != name {
 			t.Fatalf("%s: %v, %v", name, n, err)
@@ -63,6 +58,16 @@ func TestCommandEventsAreForEver(t *testing.T) {
 			t.Errorf("%s comes back as %+v, %v", name, back, err)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(commandEvents())) {
+		if _, ok := examples[name]; !ok {
+			t.Errorf("there is no example of %s", name)
+			continue
+		}
+		example(name, examples[name])
+	}
+	// What came later has an example of its own: the others stay as they are.
+	example(typeInvalid, commandInvalid{"league.create", "league/b", findings[:1], 40_000})
+	example("validated", commandValidated{findings[1:], 101})
 	const path = "testdata/command-events.txt"
 	if *update {
 		if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil {
@@ -97,5 +102,36 @@ func TestOlderOutcomesAreRead(t *testing.T) {
 	status, err := rt.Commands().Get(t.Context(), "k")
 	if err != nil || status.State != CommandCompleted || status.Command != "order.create" {
 		t.Errorf("%+v, %v", status, err)
+	}
+}
+
+// Programs have recorded any number of findings once; a hundred are shown.
+func TestOlderFindingsAreBounded(t *testing.T) {
+	s := mem.New()
+	rt, err := New(s, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := commandInvalid{Command: "league.create", Findings: make([]Finding, 40_000)}
+	many.Findings[39_999] = Finding{Text: "is blank", Fatal: true}
+	var events []store.Event
+	for _, e := range []any{commandReceived{Command: "league.create", Body: json.RawMessage("{}")}, many} {
+		name, data, err := rt.codec.Encode(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, store.Event{ID: newEventID(), Type: name.Type, Data: data})
+	}
+	if _, err := s.Append(t.Context(), store.Write{Stream: "$command/k", Events: events}); err != nil {
+		t.Fatal(err)
+	}
+	status, err := rt.Commands().Get(t.Context(), "k")
+	if err != nil || len(status.Findings) != 100 || status.FindingCount != 40_000 || status.Findings[0].Text != "is blank" {
+		t.Errorf("%d of %d findings, %v", len(status.Findings), status.FindingCount, err)
+	}
+	var wrong CommandError
+	wrong.take(Meta{ID: "k"}, many)
+	if len(wrong.Findings) != 100 || wrong.FindingCount != 40_000 {
+		t.Errorf("%d of %d findings in the error record", len(wrong.Findings), wrong.FindingCount)
 	}
 }

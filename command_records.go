@@ -23,11 +23,13 @@ type (
 	}
 	commandValidated struct {
 		Warnings []Finding `json:"warnings,omitempty"`
+		Count    int       `json:"count,omitzero"` // of the warnings, if that is more than are listed
 	}
 	commandInvalid struct {
 		Command  string    `json:"command,omitempty"`
 		Stream   string    `json:"stream,omitempty"`
 		Findings []Finding `json:"findings"`
+		Count    int       `json:"count,omitzero"` // of the findings, if that is more than are listed
 	}
 	stepStarted struct {
 		Step    string `json:"step"`

@@ -251,8 +251,8 @@ func (x *execution) perform(ctx context.Context) (time.Time, error) {
 		o.Code, o.Reason, o.Hash = codeConflict, conflict.reason(*x.ifVersion), x.hash
 		return time.Time{}, x.record(ctx, commandRejected{o})
 	}
-	if inv, ok := errors.AsType[Invalid](err); ok {
-		return time.Time{}, x.record(ctx, x.invalid(Finding{Field: inv.Field, Text: inv.Detail, Fatal: true}))
+	if found := findingsOf(err); len(found) > 0 {
+		return time.Time{}, x.record(ctx, x.invalid(found...))
 	}
 	if errors.Is(err, ErrInProgress) || errors.Is(err, ErrMismatch) {
 		return time.Time{}, errOvertaken
@@ -295,7 +295,8 @@ func (x *execution) failure(st step, undo bool, err error) ([]any, time.Time) {
 
 // invalid is what is recorded of a command that cannot be done as it is.
 func (x *execution) invalid(found ...Finding) commandInvalid {
-	return commandInvalid{Command: x.status.Command, Stream: x.status.Stream, Findings: found}
+	first, count := toRecord(found)
+	return commandInvalid{Command: x.status.Command, Stream: x.status.Stream, Findings: first, Count: count}
 }
 
 // maxReason is how much of an error is recorded.

@@ -32,13 +32,6 @@ func (s CommandState) Over() bool {
 // something else.
 func (s CommandState) stands() bool { return s.Over() || s == CommandInvalid || s == CommandFailed }
 
-// A Finding is something that a look at a command found wrong with it.
-type Finding struct {
-	Field string `json:"field,omitempty"` // path into the command, for example "items.0.quantity"; "" = all of it
-	Text  string `json:"text"`
-	Fatal bool   `json:"fatal,omitzero"` // the command cannot be done as it is; else it is a warning
-}
-
 // A StepStatus is how a step of a command is doing.
 type StepStatus struct {
 	Name     string       `json:"name"`
@@ -52,30 +45,31 @@ type StepStatus struct {
 
 // CommandStatus is what the records of a command say about it.
 type CommandStatus struct {
-	ID          string          `json:"id"`
-	Command     string          `json:"command"`          // its name, for example "order.submit"
-	Stream      string          `json:"stream,omitempty"` // of the entity it was asked of
-	State       CommandState    `json:"state"`
-	Step        string          `json:"step,omitempty"` // the one it is at
-	Steps       []StepStatus    `json:"steps,omitempty"`
-	Findings    []Finding       `json:"findings,omitempty"`  // what is wrong with an invalid one, and warnings
-	Attempts    int             `json:"attempts,omitzero"`   // of the step it is at
-	Code        string          `json:"code,omitempty"`      // why a rejected or failed one is
-	Reason      string          `json:"reason,omitempty"`    // the same in a sentence; of a cancelled one, what was said
-	Cancelling  bool            `json:"cancelling,omitzero"` // somebody wants it called off
-	Undone      bool            `json:"undone,omitzero"`     // what its steps had done was undone, or is being
-	Entities    []string        `json:"entities,omitempty"`  // streams it wrote to, the first hundred
-	EntityCount int             `json:"entity_count,omitzero"`
-	Events      []EventRef      `json:"events,omitempty"` // what happened to the entity, if it is a command of one
-	Version     uint64          `json:"version,omitzero"`
-	Actor       string          `json:"actor,omitempty"`
-	Source      string          `json:"source,omitempty"`
-	Correlation string          `json:"correlation,omitempty"`
-	Causation   string          `json:"causation,omitempty"`
-	Parameters  json.RawMessage `json:"parameters,omitempty"` // of a stored one; not in lists
-	Received    time.Time       `json:"received_at,omitzero"`
-	Finished    time.Time       `json:"finished_at,omitzero"`
-	Next        time.Time       `json:"next_at,omitzero"` // when a retrying one is tried again
+	ID           string          `json:"id"`
+	Command      string          `json:"command"`          // its name, for example "order.submit"
+	Stream       string          `json:"stream,omitempty"` // of the entity it was asked of
+	State        CommandState    `json:"state"`
+	Step         string          `json:"step,omitempty"` // the one it is at
+	Steps        []StepStatus    `json:"steps,omitempty"`
+	Findings     []Finding       `json:"findings,omitempty"`     // what is wrong with an invalid one, and warnings: the first hundred
+	FindingCount int             `json:"finding_count,omitzero"` // how many there are
+	Attempts     int             `json:"attempts,omitzero"`      // of the step it is at
+	Code         string          `json:"code,omitempty"`         // why a rejected or failed one is
+	Reason       string          `json:"reason,omitempty"`       // the same in a sentence; of a cancelled one, what was said
+	Cancelling   bool            `json:"cancelling,omitzero"`    // somebody wants it called off
+	Undone       bool            `json:"undone,omitzero"`        // what its steps had done was undone, or is being
+	Entities     []string        `json:"entities,omitempty"`     // streams it wrote to, the first hundred
+	EntityCount  int             `json:"entity_count,omitzero"`
+	Events       []EventRef      `json:"events,omitempty"` // what happened to the entity, if it is a command of one
+	Version      uint64          `json:"version,omitzero"`
+	Actor        string          `json:"actor,omitempty"`
+	Source       string          `json:"source,omitempty"`
+	Correlation  string          `json:"correlation,omitempty"`
+	Causation    string          `json:"causation,omitempty"`
+	Parameters   json.RawMessage `json:"parameters,omitempty"` // of a stored one; not in lists
+	Received     time.Time       `json:"received_at,omitzero"`
+	Finished     time.Time       `json:"finished_at,omitzero"`
+	Next         time.Time       `json:"next_at,omitzero"` // when a retrying one is tried again
 }
 
 // maxNamed is how many entities a status names.
@@ -91,12 +85,14 @@ func (s *CommandStatus) take(m Meta, e any) {
 	case commandReceived:
 		s.Command, s.Stream, s.State, s.Parameters = e.Command, e.Stream, CommandReceived, e.Body
 	case commandCorrected:
-		s.State, s.Parameters, s.Findings = CommandReceived, e.Body, nil
+		s.State, s.Parameters = CommandReceived, e.Body
+		s.finds(nil, 0)
 	case commandValidated:
-		s.State, s.Findings = CommandRunning, e.Warnings
+		s.State = CommandRunning
+		s.finds(e.Warnings, e.Count)
 	case commandInvalid:
-		s.State, s.Findings, s.Code = CommandInvalid, e.Findings, typeInvalid
-		s.Reason = e.Findings[0].Text
+		s.State, s.Code, s.Reason = CommandInvalid, typeInvalid, e.Findings[0].Text
+		s.finds(e.Findings, e.Count)
 	case stepStarted:
 		s.startStep(m, e)
 	case stepProgressed:
@@ -133,6 +129,12 @@ func (s *CommandStatus) take(m Meta, e any) {
 		s.settle(e.outcome)
 		s.Code, s.Reason = e.Code, e.Reason
 	}
+}
+
+// finds notes what a look at the command found. Programs have recorded more
+// findings than are shown.
+func (s *CommandStatus) finds(found []Finding, count int) {
+	s.Findings, s.FindingCount = firstFindings(found), max(count, len(found))
 }
 
 // settle takes in what the outcome of a command says, which may be all that is

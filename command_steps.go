@@ -25,11 +25,12 @@ func (x *execution) steps(ctx context.Context) (time.Time, error) {
 		found, err := x.look(ctx)
 		switch {
 		case err != nil:
-			return x.stuck(ctx, checking, err)
+			return x.unchecked(ctx, err)
 		case slices.ContainsFunc(found, func(f Finding) bool { return f.Fatal || x.def.strict }):
 			return time.Time{}, x.record(ctx, x.invalid(found...))
 		}
-		first = []any{commandValidated{found}}
+		warnings, count := toRecord(found)
+		first = []any{commandValidated{warnings, count}}
 	}
 	next := x.ahead(nil)
 	begins := slices.DeleteFunc(slices.Clone(next), func(st step) bool { return x.goesOn(st, CommandRunning) })
@@ -94,13 +95,29 @@ func (x *execution) interrupted(ctx context.Context, steps []step, state Command
 	return errors.Join(err, x.record(ctx, events...))
 }
 
+// unchecked records that the look at the command came to no end, and what
+// follows from that: the domain has said no, or it is looked at again.
+func (x *execution) unchecked(ctx context.Context, err error) (time.Time, error) {
+	reason, no := saysNo(err)
+	found := findingsOf(err)
+	switch {
+	case isOurs(ctx, err) || !no:
+		again := checking
+		again.retry = x.def.rules.Retry
+		return x.stuck(ctx, again, err)
+	case len(found) > 0:
+		return time.Time{}, x.record(ctx, x.invalid(found...))
+	}
+	return x.turnBack(ctx, commandUndoing{reason.Code, clip(reason.Text), checking.name, x.attempts[checking.name] + 1})
+}
+
 // look checks the command.
 func (x *execution) look(ctx context.Context) (found []Finding, err error) {
 	if x.def.check == nil {
 		return nil, nil
 	}
 	err = x.safely(ctx, checking, func(ctx context.Context) error {
-		found, err = x.def.check(ctx, x.rt, x.command)
+		found, err = x.def.check(ctx, x.rt, x.entity, x.command)
 		return err
 	})
 	return found, err

@@ -36,7 +36,7 @@ func treks(effects, place string) deed.Stepwise[trek] {
 			select {}
 		}
 	}
-	def := deed.Stepwise[trek]{Name: "trek.make", Check: func(context.Context, deed.Reader, trek) ([]deed.Finding, error) {
+	def := deed.Stepwise[trek]{Name: "trek.make", Check: func(context.Context, deed.Reader, string, trek) ([]deed.Finding, error) {
 		reach("check")
 		return nil, nil
 	}}

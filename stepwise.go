@@ -27,9 +27,12 @@ type Stepwise[C any] struct {
 	Rules   Rules  // Async goes without saying
 
 	// Check looks at the command before the first step, and again when it has
-	// been corrected. What it finds is recorded. A fatal finding makes the
-	// command invalid, and so does a warning if Strict.
-	Check  func(ctx context.Context, r Reader, c C) ([]Finding, error)
+	// been corrected. The id is that of what the command is about. What it finds
+	// is recorded, the first hundred findings. A fatal one makes the command
+	// invalid, and so does a warning if Strict. If it returns a [Reason], or
+	// [ErrNotFound], the command is rejected; if it returns an [Invalid], that is
+	// a fatal finding; after any other error it is called again, see Rules.Retry.
+	Check  func(ctx context.Context, r Reader, id string, c C) ([]Finding, error)
 	Strict bool
 
 	Steps []Step[C]
@@ -88,7 +91,9 @@ func (s Stepwise[C]) register(rt *Runtime) error {
 	}
 	p := &stepwise{name: s.Name, noun: noun, verb: verb, doc: s.Doc, typ: reflect.TypeFor[C](), proto: s.Command, rules: s.Rules, strict: s.Strict}
 	if s.Check != nil {
-		p.check = func(ctx context.Context, r Reader, c any) ([]Finding, error) { return s.Check(ctx, r, c.(C)) }
+		p.check = func(ctx context.Context, r Reader, id string, c any) ([]Finding, error) {
+			return s.Check(ctx, r, id, c.(C))
+		}
 	}
 	if len(s.Steps) == 0 {
 		return fmt.Errorf("stepwise command %s has no steps", s.Name)
@@ -133,7 +138,7 @@ type stepwise struct {
 	proto  any
 	rules  Rules
 	strict bool
-	check  func(ctx context.Context, r Reader, c any) ([]Finding, error) // nil: nothing is checked
+	check  func(ctx context.Context, r Reader, id string, c any) ([]Finding, error) // nil: nothing is checked
 	steps  []step
 }
 

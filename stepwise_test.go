@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -105,7 +106,7 @@ func (p *trip) moves() deed.Stepwise[move] {
 	return deed.Stepwise[move]{
 		Name:  "transfer.make",
 		Rules: deed.Rules{Retry: deed.Retry{Attempts: 3, First: time.Second}},
-		Check: func(ctx context.Context, r deed.Reader, c move) (found []deed.Finding, err error) {
+		Check: func(ctx context.Context, r deed.Reader, _ string, c move) (found []deed.Finding, err error) {
 			for i, id := range c.To {
 				if _, _, err := vaults.Load(ctx, r, id); errors.Is(err, deed.ErrNotFound) {
 					found = append(found, deed.Finding{Field: fmt.Sprintf("to.%d", i), Text: "there is no vault " + id, Fatal: true})
@@ -568,5 +569,51 @@ func TestCancelledTwiceMeanwhile(t *testing.T) {
 		p.want("completed", strings.Contains(p.story("k"), "completed"), true)
 		a, _, _ := vaults.Load(p.Context(), p.rt, "a")
 		p.want("coins of a", a.Coins, 100)
+	})
+}
+
+// The keys that the guide gives as examples are for ever.
+func TestKeysAreForEver(t *testing.T) {
+	guide, err := os.ReadFile("docs/guide-commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := mem.New()
+		keys, failed := map[string]string{}, false
+		note := func(in string, w *deed.Work) error {
+			if before, again := keys[in]; again && before != w.Key() {
+				t.Errorf("the key in %s is %s, and then %s", in, before, w.Key())
+			}
+			if keys[in] = w.Key(); !failed {
+				failed = true
+				return errors.New("the line is dead")
+			}
+			return nil
+		}
+		def := deed.Stepwise[move]{Name: "payment.make", Steps: []deed.Step[move]{
+			{
+				Name: "tell",
+				Do:   func(_ context.Context, w *deed.Work, _ move) error { return note("Do", w) },
+				Undo: func(_ context.Context, w *deed.Work, _ move) error { return note("Undo", w) },
+			},
+			{Name: "refuse", Do: func(context.Context, *deed.Work, move) error { failed = false; return errTooFew }},
+		}}
+		rt, stop := runOn(t, s, deed.Domain{Name: "d", Parts: []deed.Part{vaults, def}})
+		defer stop()
+		if _, err := def.Submit(deed.With(t.Context(), deed.Call{ID: "7f1c"}), rt, "", move{}); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := rt.Commands().Wait(t.Context(), "7f1c"); err != nil || st.State != deed.CommandRejected || !st.Undone {
+			t.Fatalf("%s, %v", st.State, err)
+		}
+		for in, key := range keys {
+			if line := "| `" + in + "` of `tell` | `" + key + "` |"; !strings.Contains(string(guide), line) {
+				t.Errorf("the guide lacks %s", line)
+			}
+		}
+		if len(keys) != 2 || keys["Do"] == keys["Undo"] {
+			t.Errorf("%v", keys)
+		}
 	})
 }

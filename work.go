@@ -56,7 +56,9 @@ const progressEvery = 1000
 
 // Key is the same whenever the step is done, and different for every other step
 // of any command: 36 characters. Give it to services outside as the key by
-// which they recognise a repetition.
+// which they recognise a repetition. In Undo it is another one than in Do, but
+// the same whenever the step is undone: what Undo asks is a request of its own.
+// To name what Do has made, use Command.
 func (w *Work) Key() string { return w.derive("") }
 
 // Reader reads everything recorded so far.
@@ -216,11 +218,11 @@ func saysNo(err error) (Reason, bool) {
 	if inv, ok := errors.AsType[Invalid](err); ok {
 		return Reason{typeInvalid, inv.Error()}, true
 	}
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return Reason{codeNotFound, err.Error()}, true
-	case errors.Is(err, ErrExists):
-		return Reason{codeExists, err.Error()}, true
+	for code, no := range map[string]error{codeNotFound: ErrNotFound, codeExists: ErrExists} {
+		if errors.Is(err, no) {
+			bare := strings.TrimPrefix(no.Error(), "deed: ")
+			return Reason{code, strings.Replace(err.Error(), no.Error(), bare, 1)}, true
+		}
 	}
 	return Reason{}, false
 }

@@ -41,7 +41,7 @@ func (c InspectTB) Validate() error {
 var InspectHerd = deed.Stepwise[InspectTB]{
 	Name: "herd.tb-inspection",
 	Doc:  "Records a TB inspection of a group of cattle, of all of them or of none.",
-	Check: func(ctx context.Context, r deed.Reader, c InspectTB) ([]deed.Finding, error) {
+	Check: func(ctx context.Context, r deed.Reader, _ string, c InspectTB) ([]deed.Finding, error) {
 		return unknown(ctx, r, Cows, "cows", c.Cows)
 	},
 	Steps: []deed.Step[InspectTB]{{Name: "record", Do: func(ctx context.Context, w *deed.Work, c InspectTB) error {
@@ -74,7 +74,7 @@ func (c RelocateHerd) Validate() error {
 var MoveHerd = deed.Stepwise[RelocateHerd]{
 	Name: "herd.relocate",
 	Doc:  "Moves many animals to a field or barn.",
-	Check: func(ctx context.Context, r deed.Reader, c RelocateHerd) ([]deed.Finding, error) {
+	Check: func(ctx context.Context, r deed.Reader, _ string, c RelocateHerd) ([]deed.Finding, error) {
 		cows, err1 := unknown(ctx, r, Cows, "cows", c.Cows)
 		to, err2 := unknownPlace(ctx, r, "to", c.To)
 		return append(cows, to...), errors.Join(err1, err2)

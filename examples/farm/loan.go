@@ -90,7 +90,7 @@ var CollateraliseLoan = deed.Stepwise[Collateralise]{
 	}}},
 }
 
-func unknownAssets(ctx context.Context, r deed.Reader, c Collateralise) ([]deed.Finding, error) {
+func unknownAssets(ctx context.Context, r deed.Reader, _ string, c Collateralise) ([]deed.Finding, error) {
 	tractors, err1 := unknown(ctx, r, Tractors, "tractors", c.Tractors)
 	fields, err2 := unknown(ctx, r, Fields, "fields", c.Fields)
 	cows, err3 := unknown(ctx, r, Cows, "cows", c.Cows)

@@ -43,7 +43,7 @@ var CreateLeague = deed.Stepwise[Create]{
 }
 
 // examine looks at the name, at whether it is free, and at the date.
-func examine(ctx context.Context, r deed.Reader, c Create) (found []deed.Finding, err error) {
+func examine(ctx context.Context, r deed.Reader, _ string, c Create) (found []deed.Finding, err error) {
 	switch why := badName(c.Name); {
 	case why != "":
 		found = append(found, deed.Finding{Field: "name", Text: why, Fatal: true})

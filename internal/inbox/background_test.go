@@ -18,7 +18,7 @@ type parcel struct {
 func TestInTheBackground(t *testing.T) {
 	send := deed.Stepwise[parcel]{
 		Name: "parcel.send",
-		Check: func(_ context.Context, _ deed.Reader, p parcel) (found []deed.Finding, _ error) {
+		Check: func(_ context.Context, _ deed.Reader, _ string, p parcel) (found []deed.Finding, _ error) {
 			if p.To == "" {
 				found = append(found, deed.Finding{Field: "to", Text: "is missing", Fatal: true})
 			}

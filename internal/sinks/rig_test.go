@@ -59,7 +59,7 @@ func (r *rig) block(b bool) {
 func (r *rig) trips() deed.Stepwise[trip] {
 	return deed.Stepwise[trip]{
 		Name: "trip.make", Rules: deed.Rules{Retry: deed.Retry{Attempts: 2, First: time.Millisecond}},
-		Check: func(_ context.Context, _ deed.Reader, c trip) (found []deed.Finding, err error) {
+		Check: func(_ context.Context, _ deed.Reader, _ string, c trip) (found []deed.Finding, err error) {
 			if c.To == "" {
 				found = append(found, deed.Finding{Field: "to", Text: "says nothing", Fatal: true})
 			}
