@@ -57,6 +57,7 @@ func TestImports(t *testing.T) {
 		"internal/wire":           {"", "internal/bench", "internal/inbox", "internal/bulk", "auth", "httpapi"},
 		"internal/inbox":          {"cli"},
 		"internal/httptry":        {},
+		"internal/textfile":       {"cli", "internal/inbox", "internal/bulk"},
 		"internal/bulk":           {"cli"},
 		"internal/engine":         {""},
 		"internal/client":         {"cli", "internal/simulate", "internal/bench"},

@@ -128,10 +128,12 @@ func (j *bulkJob) source() (bulk.Source, io.Closer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	var src bulk.Source
 	if j.format == "ndjson" {
-		return bulk.NDJSON(file, j.idField), file, nil
+		src, err = bulk.NDJSON(file, j.idField)
+	} else {
+		src, err = bulk.CSV(file, j.idField, j.types)
 	}
-	src, err := bulk.CSV(file, j.idField, j.types)
 	if err != nil {
 		return nil, nil, errors.Join(usageError{fmt.Errorf("%s: %w", j.path, err)}, file.Close())
 	}

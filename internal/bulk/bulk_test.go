@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/deed-dev/deed/internal/textfile"
 )
 
 func all(t testing.TB, src Source) (lines []Line) {
@@ -25,6 +27,52 @@ func all(t testing.TB, src Source) (lines []Line) {
 			t.Fatal(err)
 		}
 		lines = append(lines, l)
+	}
+}
+
+func ndjsonOf(t testing.TB, text, idField string) Source {
+	t.Helper()
+	src, err := NDJSON(strings.NewReader(text), idField)
+	switch {
+	case errors.Is(err, textfile.ErrUTF16): // a fuzzer may well make one
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	return src
+}
+
+// Files as programs on Windows save them are read like any other, under the
+// same keys; UTF-16 is refused as a whole.
+func TestWindowsFiles(t *testing.T) {
+	lines := func(src Source, err error) (out []string) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range all(t, src) {
+			out = append(out, fmt.Sprintf("%d %s %s%s %s", l.Number, l.ID, l.Body, l.Fault, Key("r", "c", l)))
+		}
+		return out
+	}
+	for _, c := range []struct{ plain, windows string }{
+		{"\"id\",a\no-1,1\no-2,\"x\ny\"\n", "\ufeff\"id\",a\r\no-1,1\r\no-2,\"x\r\ny\"\r\n"},
+		{"id\no-1\n", "\ufeffid\r\no-1"},
+	} {
+		want, got := lines(CSV(strings.NewReader(c.plain), "id", nil)), lines(CSV(strings.NewReader(c.windows), "id", nil))
+		if fmt.Sprint(want) != fmt.Sprint(got) {
+			t.Errorf("%q\ngot  %q\nwant %q", c.windows, got, want)
+		}
+	}
+	want := lines(NDJSON(strings.NewReader("{\"id\":\"a\"}\n\n{\"id\":\"b\"}\n"), "id"))
+	if got := lines(NDJSON(strings.NewReader("\ufeff{\"id\":\"a\"}\r\n\r\n{\"id\":\"b\"}\r\n"), "id")); fmt.Sprint(want) != fmt.Sprint(got) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	for _, text := range []string{"\xff\xfei\x00d\x00", "\xfe\xff\x00i\x00d", "i\x00d\x00"} {
+		_, err1 := CSV(strings.NewReader(text), "", nil)
+		_, err2 := NDJSON(strings.NewReader(text), "")
+		if err1 != textfile.ErrUTF16 || err2 != textfile.ErrUTF16 {
+			t.Errorf("%q: %v, %v", text, err1, err2)
+		}
 	}
 }
 
@@ -85,7 +133,7 @@ func TestBoundedMemory(t *testing.T) {
 		t.Errorf("%v after %d bytes", err, e.n)
 	}
 	long := strings.Repeat("x", 3*MaxLine)
-	lines := all(t, NDJSON(strings.NewReader("{}\n"+long+"\n{}\n"+long), ""))
+	lines := all(t, ndjsonOf(t, "{}\n"+long+"\n{}\n"+long, ""))
 	if len(lines) != 4 || lines[1].Fault == "" || lines[2].Number != 3 || lines[2].Fault != "" || lines[3].Fault == "" {
 		t.Errorf("%d lines", len(lines))
 	}
@@ -110,7 +158,7 @@ func TestInterrupted(t *testing.T) {
 			t.Fatal(err)
 		}
 		asked := 0
-		rep, err := Run(t.Context(), NDJSON(strings.NewReader(text.String()), "id"), results, func(_ context.Context, key string, l Line) (Result, error) {
+		rep, err := Run(t.Context(), ndjsonOf(t, text.String(), "id"), results, func(_ context.Context, key string, l Line) (Result, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			if asked++; asked > 900 {
@@ -192,7 +240,7 @@ func FuzzCSV(f *testing.F) {
 func FuzzNDJSON(f *testing.F) {
 	f.Add("{}\n{\"id\":1}\n\n[]", "id")
 	f.Fuzz(func(t *testing.T, text, idField string) {
-		for _, l := range all(t, NDJSON(strings.NewReader(text), idField)) {
+		for _, l := range all(t, ndjsonOf(t, text, idField)) {
 			if l.Fault == "" && (!json.Valid(l.Body) || l.Body[0] != '{' || idField != "" && l.ID == "") {
 				t.Fatalf("%q is read as %+v", text, l)
 			}

@@ -43,7 +43,11 @@ type csvSource struct {
 //
 // It returns an error if the header is no use.
 func CSV(r io.Reader, idField string, types map[string]string) (Source, error) {
-	g := &guard{r: r}
+	text, err := unmarked(r)
+	if err != nil {
+		return nil, err
+	}
+	g := &guard{r: text}
 	s := &csvSource{csv: csv.NewReader(g), guard: g, root: &column{cell: -1}, idCell: -1}
 	header, err := s.csv.Read()
 	if errors.Is(err, io.EOF) {
@@ -52,7 +56,6 @@ func CSV(r io.Reader, idField string, types map[string]string) (Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the header: %w", err)
 	}
-	header[0] = string(trimMark([]byte(header[0])))
 	for i, name := range header {
 		if name == idField && idField != "" {
 			if s.idCell >= 0 {
@@ -211,7 +214,6 @@ func clip(s string) string {
 	return s
 }
 
-func trimMark(b []byte) []byte  { return bytes.TrimPrefix(b, []byte("\ufeff")) }
 func trimSpace(b []byte) []byte { return bytes.TrimSpace(b) }
 
 // A guard ends a record that does not: a quote that is never closed would

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/deed-dev/deed/internal/textfile"
 	"github.com/deed-dev/deed/internal/wire"
 )
 
@@ -36,8 +37,26 @@ type ndjson struct {
 
 // NDJSON reads a JSON object a line. The member idField, unless "", is taken
 // out of each and is the entity's id. Empty lines are passed over.
-func NDJSON(r io.Reader, idField string) Source {
-	return &ndjson{r: bufio.NewReaderSize(r, MaxLine+2), idField: idField}
+//
+// It returns an error if the file is no use.
+func NDJSON(r io.Reader, idField string) (Source, error) {
+	text, err := unmarked(r)
+	if err != nil {
+		return nil, err
+	}
+	return &ndjson{r: text, idField: idField}, nil
+}
+
+// unmarked reads a file behind the mark that it may begin with.
+func unmarked(r io.Reader) (*bufio.Reader, error) {
+	text := bufio.NewReaderSize(r, MaxLine+2)
+	begin, err := text.Peek(3)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return text, err
+	}
+	n, err := textfile.Mark(begin)
+	text.Discard(n) // it has been read
+	return text, err
 }
 
 // Next implements [Source].
@@ -54,9 +73,6 @@ func (s *ndjson) Next() (Line, error) {
 				_, err = s.r.ReadSlice('\n')
 			}
 			return l, nil
-		}
-		if s.number == 1 {
-			text = trimMark(text)
 		}
 		if text = trimSpace(text); len(text) > 0 {
 			return s.line(append([]byte(nil), text...)), nil

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/internal/textfile"
 	"github.com/deed-dev/deed/internal/wire"
 )
 
@@ -27,6 +28,9 @@ type content struct {
 // decode reads a file. Its error is a [deed.Invalid].
 func decode(data []byte) (content, error) {
 	var c content
+	if _, err := textfile.Mark(data); err != nil {
+		return c, deed.Invalid{Detail: err.Error()}
+	}
 	if err := wire.UnmarshalStrict(data, &c); err != nil {
 		if f, ok := errors.AsType[*wire.FieldError](err); ok {
 			return c, deed.Invalid{Field: f.Field, Detail: f.Detail}

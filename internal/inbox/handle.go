@@ -18,6 +18,7 @@ import (
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/httpapi"
+	"github.com/deed-dev/deed/internal/textfile"
 )
 
 // An arrival is a file as it was read.
@@ -90,7 +91,9 @@ func (f *folder) read(root *os.Root, name string) (a arrival, err error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(file, f.in.opts.MaxBytes+1))
 	if err == nil && int64(len(data)) <= f.in.opts.MaxBytes {
-		a.data, a.sum = data, sha256.Sum256(data)
+		a.sum = sha256.Sum256(data)
+		mark, _ := textfile.Mark(data) // what it is instead, decode says
+		a.data = data[mark:]
 	}
 	return a, err
 }

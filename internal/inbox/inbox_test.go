@@ -161,6 +161,9 @@ func TestEveryKindOfFile(t *testing.T) {
 	}{
 		"plain":               {name: "a", text: `{"id":"t-1","body":{"title":"one"}}`},
 		"without id":          {name: "a", text: `{"body":{"title":"one"}}`},
+		"as Windows saves it": {name: "a", text: "\ufeff{\r\n\t\"id\":\"t-1\",\r\n\t\"body\":{\"title\":\"one\"}\r\n}\r\n"},
+		"UTF-16":              {name: "a", text: "\xff\xfe{\x00}\x00", code: "invalid", detail: "UTF-16: save it as UTF-8"},
+		"only a mark":         {name: "a", text: "\ufeff", code: "invalid", detail: "ends too early"},
 		"all members":         {name: "a", text: ` {"id":"t-2","body":{"title":"one"},"actor":"ann","correlation":"flow"} ` + "\n"},
 		"id is empty":         {name: "a", text: `{"id":"","body":{"title":"one"}}`, code: "invalid", detail: "id is empty"},
 		"id with a slash":     {name: "a", text: `{"id":"a/b","body":{"title":"one"}}`, code: "invalid", detail: "slash"},
