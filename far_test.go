@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
@@ -71,4 +72,40 @@ func TestDocumentsAreReadTogether(t *testing.T) {
 		}
 		s.single.Store(0)
 	}
+}
+
+// A sharedStore is one that several processes may use: what is in it is looked
+// after in partitions.
+type sharedStore struct{ *mem.Store }
+
+func (sharedStore) Shared() bool { return true }
+
+func TestSagasOfSeveralProcesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sharedStore{mem.New()}
+		p := &sagas{T: t, s: s, saga: hauls(&outside{})}
+		p.begin(vaults, p.saga)
+		defer p.stop()
+		p.fill("a", 500)
+		const n = 20
+		for i := range n {
+			if _, err := p.saga.Start(t.Context(), p.rt, fmt.Sprintf("s%d", i), haul{From: "a", To: "b", N: 2}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range n {
+			p.expect(fmt.Sprintf("s%d", i), "completed, take done, bless done, seal done, approve skipped, pay done")
+		}
+		head, err := s.Head(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.rt.WaitForView(t.Context(), "instances", head); err != nil {
+			t.Fatal(err)
+		}
+		all, err := p.rt.Instances().Find(t.Context(), store.Query{})
+		if err != nil || len(all) != n || all[0].Kind != "saga" || all[0].State != deed.InstanceCompleted {
+			t.Errorf("the view has %d instances, the first %+v, %v", len(all), all[0], err)
+		}
+	})
 }

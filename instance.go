@@ -235,9 +235,9 @@ func instances() Projection[Instance] {
 		Name:    "instances",
 		Doc:     "Every run of a process or saga, and how it is doing.",
 		Indexes: []string{"kind", "name", "state", "definition", "changed_at"},
+		keyOf:   func(stream string) string { return stream[1:] }, // "saga/<name>/<id>"
 		On: []Handler[Instance]{{
 			event: movedType, meta: true,
-			key: func(m Meta, _ any) string { return m.Aggregate[1:] + "/" + m.ID },
 			apply: func(s *Instance, m Meta, e any) {
 				s.take(m, e.(moved))
 				s.seen = nil // only the instance itself has to know

@@ -26,6 +26,8 @@ type Projection[V any] struct {
 	On         []Handler[V]
 	Partitions int      // so many workers share the streams; default 1; only without OnBy and DropBy
 	Roles      []string // who may read it, when access is checked; none = readers
+
+	keyOf func(stream string) string // the key of a stream's document; nil = the entity's id
 }
 
 // A Handler folds one type of event into a V. Make one with [On], [OnBy],
@@ -113,7 +115,10 @@ func (p Projection[V]) register(rt *Runtime) error {
 	if len(p.On) == 0 {
 		return fmt.Errorf("projection %s handles no events", p.Name)
 	}
-	w := &projection[V]{rt: rt, handlers: map[wire.Name][]Handler[V]{}}
+	w := &projection[V]{rt: rt, handlers: map[wire.Name][]Handler[V]{}, keyOf: p.keyOf, named: p.keyOf != nil}
+	if !w.named {
+		w.keyOf = entityID
+	}
 	for _, h := range p.On {
 		names := rt.codec.NamesOf(h.event)
 		if len(names) == 0 {
@@ -149,6 +154,14 @@ type projection[V any] struct {
 	view     *view
 	handlers map[wire.Name][]Handler[V]
 	derived  bool // some key is derived from an event
+	keyOf    func(stream string) string
+	named    bool // that is not the entity's id
+}
+
+// entityID is the id of the entity that a stream is of.
+func entityID(stream string) string {
+	_, id, _ := strings.Cut(stream, "/")
+	return id
 }
 
 func (p *projection[V]) filter() store.Filter {
@@ -184,7 +197,7 @@ func (p *projection[V]) touches(rec store.Record, into []touch[V]) ([]touch[V], 
 		}
 	}
 	for _, h := range handlers {
-		key := rec.Stream[min(len(category)+1, len(rec.Stream)):]
+		key := p.keyOf(rec.Stream)
 		if h.key != nil {
 			key = h.key(m, e)
 		}
@@ -242,7 +255,7 @@ func (p *projection[V]) past(ctx context.Context, r Reader, key string) (iter.Se
 // If keys are ids of entities of one category, that is one stream.
 func (p *projection[V]) pastRecords(ctx context.Context, r Reader, key string) iter.Seq2[store.Record, error] {
 	f := p.filter()
-	if key != "" && !p.derived && len(f.Categories) == 1 {
+	if key != "" && !p.derived && !p.named && len(f.Categories) == 1 {
 		return readStream(ctx, r, f.Categories[0]+"/"+key, 0)
 	}
 	return readLog(ctx, r, f)
@@ -302,12 +315,12 @@ func (w *projector[V]) Needs(recs []store.Record) (string, []string) {
 
 // keysOf returns the documents a record concerns, as far as that can be told.
 func (w *projector[V]) keysOf(rec store.Record) []string {
-	category, id, _ := strings.Cut(rec.Stream, "/")
 	if !w.derived {
-		if id == "" || len(w.handlers[wire.Name{Category: category, Type: rec.Type}]) == 0 {
+		key := w.keyOf(rec.Stream)
+		if key == "" || len(w.handlers[wire.Name{Category: store.Category(rec.Stream), Type: rec.Type}]) == 0 {
 			return nil
 		}
-		return []string{id}
+		return []string{key}
 	}
 	touches, _, _, err := w.projection.touches(rec, nil)
 	if err != nil {
