@@ -51,6 +51,7 @@ type Store struct {
 	readers  chan *reader
 	names    names
 	head     atomic.Uint64
+	commits  atomic.Uint64
 	writer   *writer   // belongs to its goroutine until done is closed
 	mover    *lib.Conn // belongs to its goroutine until settled is closed
 	once     sync.Once
@@ -175,3 +176,7 @@ func (s *Store) announce() {
 	close(s.grown)
 	s.grown = make(chan struct{})
 }
+
+// Commits is how many transactions have been written since Open. Each of them
+// waited for the disk once, unless the store is relaxed.
+func (s *Store) Commits() uint64 { return s.commits.Load() }

@@ -245,6 +245,7 @@ func (w *writer) transact(batch []*request) (err error) {
 	if err := run(w.st.commit); err != nil {
 		return w.giveUp(err, true)
 	}
+	w.s.commits.Add(1)
 	w.count(rows, bytes)
 	return nil
 }
