@@ -19,9 +19,9 @@ type Commands struct{ rt *Runtime }
 // Commands returns the means to look after commands.
 func (rt *Runtime) Commands() Commands { return Commands{rt} }
 
-// ErrStands is the error of something that cannot be asked of a command in the
-// state it is in.
-var ErrStands = errors.New("deed: that cannot be asked of the command as it stands")
+// ErrStands is the error of something that cannot be asked of a command, process
+// or saga in the state it is in.
+var ErrStands = errors.New("deed: that cannot be asked of it as it stands")
 
 // Get returns the status of a command, or [ErrNotFound].
 func (c Commands) Get(ctx context.Context, id string) (CommandStatus, error) {

@@ -9,9 +9,16 @@ import (
 	"github.com/deed-dev/deed/internal/wire"
 )
 
+// A DomainInfo describes a domain to tools and people.
+type DomainInfo struct {
+	Name string `json:"name"`
+	Doc  string `json:"doc,omitempty"`
+}
+
 // An AggregateInfo describes an aggregate to tools and people.
 type AggregateInfo struct {
 	Name     string   `json:"name"`
+	Domain   string   `json:"domain,omitempty"`
 	Doc      string   `json:"doc,omitempty"`
 	Events   []string `json:"events"`
 	Legacy   []string `json:"legacy,omitempty"` // old names that are still read
@@ -29,17 +36,19 @@ type ViewInfo struct {
 
 // A StepwiseInfo describes a command that is handled in steps.
 type StepwiseInfo struct {
-	Name  string   `json:"name"` // for example "league.create"
-	Doc   string   `json:"doc,omitempty"`
-	Steps []string `json:"steps"`
+	Name   string   `json:"name"` // for example "league.create"
+	Domain string   `json:"domain,omitempty"`
+	Doc    string   `json:"doc,omitempty"`
+	Steps  []string `json:"steps"`
 }
 
 // A SagaStepInfo describes a step of a saga.
 type SagaStepInfo struct {
-	Name   string `json:"name"`
-	Does   string `json:"does"`            // send, do, ask, await or begin
-	Undo   bool   `json:"undo,omitzero"`   // it can be undone
-	Beside bool   `json:"beside,omitzero"` // it is done at the same time as the one before it
+	Name   string   `json:"name"`
+	Does   string   `json:"does"`             // send, do, ask, await or begin
+	Events []string `json:"events,omitempty"` // that it waits for, for example "parcel.arrived"
+	Undo   bool     `json:"undo,omitzero"`    // it can be undone
+	Beside bool     `json:"beside,omitzero"`  // it is done at the same time as the one before it
 }
 
 // A ReactionInfo describes what a process reacts to.
@@ -54,6 +63,7 @@ type ReactionInfo struct {
 type MachineInfo struct {
 	Kind      string         `json:"kind"` // process, saga or schedule
 	Name      string         `json:"name"`
+	Domain    string         `json:"domain,omitempty"`
 	Doc       string         `json:"doc,omitempty"`
 	Version   int            `json:"version"`
 	Roles     []string       `json:"roles,omitempty"`     // who may begin and cancel it
@@ -64,6 +74,7 @@ type MachineInfo struct {
 
 // Info describes what a runtime runs.
 type Info struct {
+	Domains    []DomainInfo    `json:"domains"`
 	Aggregates []AggregateInfo `json:"aggregates"`
 	Stepwise   []StepwiseInfo  `json:"stepwise"`
 	Machines   []MachineInfo   `json:"machines"` // processes and sagas
@@ -71,11 +82,23 @@ type Info struct {
 	Followers  []string        `json:"followers"`
 }
 
-// Describe lists what the runtime runs, everything in the order of names.
+// Describe lists what the runtime runs: the domains in the order of Config,
+// everything else in the order of names.
 func (rt *Runtime) Describe() Info {
-	info := Info{Aggregates: []AggregateInfo{}, Stepwise: []StepwiseInfo{}, Machines: []MachineInfo{}, Views: []ViewInfo{}, Followers: []string{}}
+	info := Info{Domains: []DomainInfo{}, Aggregates: []AggregateInfo{}, Stepwise: []StepwiseInfo{}, Machines: []MachineInfo{}, Views: []ViewInfo{}, Followers: []string{}}
+	domains := map[string]string{} // by key of the part
+	for _, d := range rt.cfg.Domains {
+		info.Domains = append(info.Domains, DomainInfo{d.Name, d.Doc})
+		for _, p := range d.Parts {
+			if p, ok := p.(keyed); ok {
+				domains[p.key()] = d.Name
+			}
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(rt.kinds)) {
-		info.Aggregates = append(info.Aggregates, rt.kinds[name].(untyped).describe(rt))
+		a := rt.kinds[name].(untyped).describe(rt)
+		a.Domain = domains[name]
+		info.Aggregates = append(info.Aggregates, a)
 	}
 	for _, v := range slices.SortedFunc(maps.Values(rt.views), func(a, b *view) int { return cmp.Compare(a.name, b.name) }) {
 		info.Views = append(info.Views, ViewInfo{v.name, v.doc, v.indexes, v.follower, v.roles})
@@ -86,7 +109,7 @@ func (rt *Runtime) Describe() Info {
 	slices.Sort(info.Followers)
 	for _, name := range slices.Sorted(maps.Keys(rt.stepwise)) {
 		p := rt.stepwise[name]
-		s := StepwiseInfo{Name: name, Doc: p.doc}
+		s := StepwiseInfo{Name: name, Domain: domains[name], Doc: p.doc}
 		for _, st := range p.steps {
 			s.Steps = append(s.Steps, st.name)
 		}
@@ -94,10 +117,21 @@ func (rt *Runtime) Describe() Info {
 	}
 	for _, key := range slices.Sorted(maps.Keys(rt.machines)) {
 		d := rt.machines[key]
-		info.Machines = append(info.Machines, MachineInfo{d.kind, d.name, d.doc, d.current, d.roles, d.steps, d.reactions, d.cron})
+		info.Machines = append(info.Machines, MachineInfo{
+			Kind: d.kind, Name: d.name, Domain: domains[key], Doc: d.doc, Version: d.current, Roles: d.roles, Steps: d.steps, Reactions: d.reactions, Cron: d.cron,
+		})
 	}
 	return info
 }
+
+// A keyed part is one that Describe lists with its domain. The key is the one
+// under which the runtime knows it.
+type keyed interface{ key() string }
+
+func (a Aggregate[S]) key() string { return a.Name }
+func (s Stepwise[C]) key() string  { return s.Name }
+func (d Process[P]) key() string   { return processCategory + "/" + d.Name }
+func (g Saga[S]) key() string      { return sagaCategory + "/" + g.Name }
 
 func (k *kind[S]) describe(*Runtime) AggregateInfo {
 	legacy := append(slices.Collect(maps.Keys(k.Legacy)), slices.Collect(maps.Keys(k.Upcasts))...)

@@ -219,7 +219,7 @@ func (r *instanceRunner) handle(ctx context.Context, stream string) {
 		next = r.rt.cfg.Now()
 	case errors.Is(err, ErrNotFound):
 		err = nil
-	case engine.IsPermanent(err) && !errors.Is(err, errNoVersion):
+	case engine.IsPermanent(err) && !errors.Is(err, ErrVersionGone):
 		_, stickErr := r.rt.advance(ctx, stream, input{Kind: inputRequest, Request: requestStick, Reason: clip(err.Error())})
 		if stickErr == nil {
 			r.rt.cfg.Logger.Error(strings.TrimPrefix(store.Category(stream), "$")+" is stuck", slog.String("stream", stream), slog.Any("error", err))

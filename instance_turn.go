@@ -131,7 +131,7 @@ func (x *turn) take(p *plan, in input) error {
 		version = i.Definition
 	}
 	def, ok := x.defs.byVersion[version]
-	if !ok {
+	if !ok && !in.needsNobody(i.State.Over()) {
 		return x.outOfDate(version)
 	}
 	x.def = def
@@ -146,11 +146,17 @@ func (x *turn) take(p *plan, in input) error {
 }
 
 func (x *turn) outOfDate(version int) error {
-	return engine.Permanent(fmt.Errorf("%w: %s was begun with version %d of %s: add it to Former", errNoVersion, x.stream, version, x.defs.name))
+	return engine.Permanent(fmt.Errorf("%w %d of %s, with which %s was begun: add it to Former, or close the instance", ErrVersionGone, version, x.defs.name, x.stream))
 }
 
-// errNoVersion reports that the program lacks the definition of an instance.
-var errNoVersion = errors.New("deed: this program does not have that version")
+// needsNobody reports whether an input can be taken in without the definition
+// of the instance.
+func (in input) needsNobody(over bool) bool {
+	if in.Kind == inputRequest {
+		return in.Request == requestClose
+	}
+	return over
+}
 
 // open begins a record.
 func (x *turn) open(p *plan, in input, began bool) {
@@ -198,7 +204,10 @@ func (x *turn) handle(p *plan, in input, began bool) error {
 		x.setTimer(escalateTimer+in.Name, time.Time{})
 	}
 	if began && i.State.Over() {
-		known, err := x.def.late(p, x, in)
+		known, err := false, error(nil)
+		if x.def != nil {
+			known, err = x.def.late(p, x, in)
+		}
 		if !known {
 			x.cur.Ignored = true
 			i.Ignored++

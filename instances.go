@@ -20,6 +20,14 @@ type Instances struct{ rt *Runtime }
 // Instances returns the means to look after processes and sagas.
 func (rt *Runtime) Instances() Instances { return Instances{rt} }
 
+// ErrVersionGone is the error of what is asked of a process or saga that was
+// begun with a version which the program does not have any more: add that to
+// Former, or close the instance.
+var ErrVersionGone = errors.New("deed: the program does not have version")
+
+// roleOperator may repair instances.
+const roleOperator = "operator"
+
 // What can be asked of an instance.
 const (
 	requestCancel = "cancel"
@@ -151,9 +159,9 @@ func (s Instances) request(ctx context.Context, kind, name, id string, in input)
 		return Instance{}, fmt.Errorf("%w: this program has no %s %q", ErrUnknown, kind, name)
 	}
 	call := callOf(ctx)
-	roles := d.roles
-	if in.Request != requestCancel {
-		roles = nil
+	roles := []string{roleOperator}
+	if in.Request == requestCancel {
+		roles = append(roles, d.roles...)
 	}
 	if err := s.rt.mayDo(ctx, name+"."+in.Request, instanceStream("$"+kind, name, id), roles); err != nil {
 		return Instance{}, err

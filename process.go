@@ -183,11 +183,18 @@ func (r ProcessReaction[P]) what() string {
 func (r ProcessReaction[P]) info(rt *Runtime) ReactionInfo {
 	i := ReactionInfo{Kind: r.kind, Name: r.name, Starts: r.start}
 	if r.event != nil {
-		for _, n := range rt.codec.NamesOf(r.event) {
-			i.Events = append(i.Events, n.String())
-		}
+		i.Events = rt.namesOf(r.event)
 	}
 	return i
+}
+
+// namesOf returns the names under which events of a type are read, for example
+// "order.placed".
+func (rt *Runtime) namesOf(t reflect.Type) (names []string) {
+	for _, n := range rt.codec.NamesOf(t) {
+		names = append(names, n.String())
+	}
+	return names
 }
 
 // process is a version of a Process as a machine.

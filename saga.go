@@ -157,7 +157,7 @@ func (g Saga[S]) register(rt *Runtime) error {
 		return g.starting(v.Elem().Interface().(S))
 	}
 	for _, st := range g.Steps {
-		d.steps = append(d.steps, stepInfo(st))
+		d.steps = append(d.steps, stepInfo(rt, st))
 	}
 	return rt.addMachine(d, g.awaits(), g.route)
 }
@@ -226,8 +226,12 @@ func (st SagaStep[S]) does() (what []string) {
 	return what
 }
 
-func stepInfo[S any](st SagaStep[S]) SagaStepInfo {
-	return SagaStepInfo{Name: st.Name, Does: st.does()[0], Undo: st.Undo != nil || st.UndoDo != nil || st.Begin != nil, Beside: st.Beside}
+func stepInfo[S any](rt *Runtime, st SagaStep[S]) SagaStepInfo {
+	i := SagaStepInfo{Name: st.Name, Does: st.does()[0], Undo: st.Undo != nil || st.UndoDo != nil || st.Begin != nil, Beside: st.Beside}
+	if st.Await.event != nil {
+		i.Events = rt.namesOf(st.Await.event)
+	}
+	return i
 }
 
 // saga is a version of a Saga as a machine.
