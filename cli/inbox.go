@@ -3,10 +3,23 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/deed-dev/deed/internal/inbox"
 )
+
+// checkInbox makes sure, before anything is started, that a folder can be taken
+// in from; "" = none is to be.
+func checkInbox(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if err := inbox.Check(dir); err != nil {
+		return usageError{fmt.Errorf("--inbox: %w", err)}
+	}
+	return nil
+}
 
 // withInbox serves until ctx is done, and looks after a folder of files
 // meanwhile, unless dir is "".

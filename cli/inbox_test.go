@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/deed-dev/deed/cli"
+	"github.com/deed-dev/deed/examples/orders"
 	"github.com/deed-dev/deed/httpapi"
 	"github.com/deed-dev/deed/internal/client"
 )
@@ -16,6 +19,9 @@ import (
 // A file in the folder of a served inbox becomes a command.
 func TestServeInbox(t *testing.T) {
 	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "in"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	ready := make(chan struct{})
 	cmd, base := serve(t, func(line string) {
 		if strings.HasPrefix(line, "deed takes commands in from") {
@@ -50,5 +56,28 @@ func TestServeInbox(t *testing.T) {
 	cmd.Process.Signal(os.Interrupt)
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("Ctrl-C: %v", err)
+	}
+}
+
+// A folder that cannot be one to take commands in from is told before anything
+// is started.
+func TestServeWithoutAnInbox(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"none": "there is no folder", "file": "is a file: name a folder", "file/in": "not a directory"} {
+		path, db := filepath.Join(dir, name), filepath.Join(dir, "deed.db")
+		var talk strings.Builder
+		code := cli.Run(t.Context(), []string{"serve", "--store", "sqlite:" + db, "--addr", "127.0.0.1:0", "--inbox", path}, strings.NewReader(""), io.Discard, &talk, orders.Domain)
+		if code != 2 || !strings.Contains(talk.String(), "--inbox: ") || !strings.Contains(talk.String(), want) || !strings.Contains(talk.String(), path) {
+			t.Errorf("%s: %d %s", name, code, talk.String())
+		}
+		if _, err := os.Stat(db); err == nil {
+			t.Errorf("%s: a store was made", name)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "none")); err == nil {
+		t.Error("the folder was made")
 	}
 }

@@ -33,6 +33,9 @@ func (a *app) serve() *cobra.Command {
   deed serve --oidc-issuer https://id.example.com --oidc-audience shop`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkInbox(inboxDir); err != nil {
+				return err
+			}
 			dsn := a.store
 			if dsn == "" {
 				dsn = "sqlite:deed.db"
@@ -49,7 +52,7 @@ func (a *app) serve() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&addr, "addr", "localhost:8080", "address to listen on")
 	a.tell.flags(cmd)
-	cmd.Flags().StringVar(&inboxDir, "inbox", "", "folder to take commands in from: DIR/<aggregate>.<command>/<command id>.json")
+	cmd.Flags().StringVar(&inboxDir, "inbox", "", "folder to take commands in from, which has to be there: DIR/<aggregate>.<command>/<command id>.json")
 	cmd.Flags().StringVar(&a.node, "node", "", "name of this process among those that share the store (default: host, process id and something random)")
 	cmd.Flags().DurationVar(&a.lease, "lease", 6*time.Second, "after which others take over from a node that is silent")
 	cmd.Flags().StringSliceVar(&hosts, "host", nil, "name under which the server is reached, for example through a proxy; may be repeated (default: this machine's only, on a loopback address)")

@@ -71,17 +71,34 @@ type Inbox struct {
 	noted   notes
 }
 
-// New opens a folder, made if it is not there, with a folder in it for each
-// command. Close or Run closes it.
+// Check reports whether a folder can be an inbox: it is there, and this process
+// can write into it. A folder that is missing is not made: its name may be
+// mistyped, or its disk not be there, and then nobody would ever look into it.
+func Check(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no folder %s: make it first", dir)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is a file: name a folder", dir)
+	}
+	probe, err := os.CreateTemp(dir, ".deed-*.tmp")
+	if err != nil {
+		return fmt.Errorf("nothing can be written into %s, where handled files are to be moved: %w", dir, err)
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// New opens a folder that [Check] is content with, and makes a folder in it for
+// each command. Close or Run closes it.
 func New(dir string, commands []Command, asker Asker, opts Options) (*Inbox, error) {
 	opts.Parallel = cmp.Or(opts.Parallel, 32)
 	opts.MaxBytes = cmp.Or(opts.MaxBytes, 1<<20)
 	opts.Settle = cmp.Or(opts.Settle, 3*time.Second)
 	opts.Poll = cmp.Or(opts.Poll, 2*time.Second)
 	opts.Report = cmp.Or(opts.Report, 10*time.Second)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, fmt.Errorf("inbox: %w", err)
-	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("inbox: %w", err)
