@@ -46,6 +46,7 @@ type Refusal string
 // The refusals.
 const (
 	Missing   Refusal = "the request carries no key or token that this server takes"
+	Several   Refusal = "the request carries more than one key or token: send either Authorization or X-Api-Key, and that once"
 	Malformed Refusal = "the key or token is malformed"
 	Invalid   Refusal = "the key or token is not valid here"
 	Expired   Refusal = "the key or token has expired"
@@ -83,7 +84,7 @@ func credentials(r *http.Request) (string, error) {
 	case len(given) == 0:
 		return "", Missing
 	case len(given) > 1:
-		return "", Malformed
+		return "", Several
 	case len(r.Header.Values("X-Api-Key")) == 1:
 		if !looksLikeKey(given[0]) {
 			return "", Malformed

@@ -304,6 +304,16 @@ func TestActors(t *testing.T) {
 	}
 }
 
+// Who shows two keys is told so, and not that one of them is bad.
+func TestTwoKeysInARequest(t *testing.T) {
+	g := newGate(t, mem.New(), deedtest.Start(t, jars()))
+	_, text := g.key(t, "ann", "reader")
+	status, header, body := ask(t, g.base, "GET", "/v1/events", "", text, "X-Api-Key", text)
+	if status != 401 || !strings.Contains(string(body), "send either Authorization or X-Api-Key") || !strings.Contains(header.Get("WWW-Authenticate"), "invalid_request") {
+		t.Errorf("%d %s, %s", status, body, header)
+	}
+}
+
 // A key that one node revokes is refused by another, and what it was being
 // told there ends, within five seconds.
 func TestRevocationWithinSeconds(t *testing.T) {

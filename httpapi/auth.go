@@ -143,7 +143,11 @@ func authProblem(err error) (Problem, bool) {
 	case refused:
 		p := problem(http.StatusUnauthorized, CodeUnauthenticated, refusal.Error())
 		p.challenge = `Bearer realm="deed"`
-		if refusal != auth.Missing {
+		switch refusal {
+		case auth.Missing:
+		case auth.Several:
+			p.challenge += `, error="invalid_request"`
+		default:
 			p.challenge += `, error="invalid_token"`
 		}
 		return p, true
