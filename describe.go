@@ -138,8 +138,15 @@ func (k *kind[S]) describe(*Runtime) AggregateInfo {
 	slices.Sort(legacy)
 	return AggregateInfo{
 		Name: k.Name, Doc: k.Doc, Legacy: legacy,
-		Events: slices.Sorted(maps.Keys(k.Events)), Commands: slices.Sorted(maps.Keys(k.Aggregate.Commands)),
+		Events: names(k.Events), Commands: names(k.Aggregate.Commands),
 	}
+}
+
+// names are the keys of a map in order; never nil, for JSON.
+func names[V any](of map[string]V) []string {
+	all := slices.AppendSeq([]string{}, maps.Keys(of))
+	slices.Sort(all)
+	return all
 }
 
 // EventType returns the Go type as which events stored in a category under a

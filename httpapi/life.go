@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +33,7 @@ func (a *api) commandStatus(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	if s := q.Get("wait"); s != "" {
 		wait, err := time.ParseDuration(s)
-		if err != nil || wait < 0 || wait > maxCommandWait {
+		if err != nil || wait < 0 || wait > MaxCommandWait {
 			return deed.Invalid{Field: "wait", Detail: "must be a duration from 0s to 60s, for example 10s"}
 		}
 		if _, err := a.settled(r.Context(), id, wait); err != nil {
@@ -69,8 +70,8 @@ func noCommand(err error) error {
 	return err
 }
 
-// maxCommandWait is how long a request may wait for a command.
-const maxCommandWait = time.Minute
+// MaxCommandWait is how long a request may wait for a command.
+const MaxCommandWait = time.Minute
 
 // settled waits for a command to stay in a state, but not for ever.
 func (a *api) settled(ctx context.Context, id string, wait time.Duration) (deed.CommandStatus, error) {
@@ -104,27 +105,50 @@ func (a *api) stored(w http.ResponseWriter, r *http.Request, receipt deed.Receip
 	return answer(w, http.StatusAccepted, s)
 }
 
-// Outcome is the problem that became of a stored command; nil if it is
-// completed, or nobody knows yet.
+// Outcome is the problem that became of a stored command, the same as if it had
+// been handled at once; nil if it is completed, or nobody knows yet.
 func Outcome(s deed.CommandStatus) error {
 	switch s.State {
 	case deed.CommandRejected:
-		if s.Code == CodeConflict {
-			return problem(http.StatusConflict, CodeConflict, s.Reason)
-		}
-		p := problem(http.StatusUnprocessableEntity, CodeRejected, s.Reason)
-		p.Reason = s.Code
-		return p
+		return refused(s)
 	case deed.CommandInvalid:
-		p := problem(http.StatusBadRequest, CodeInvalid, s.Reason)
-		for _, f := range s.Findings[:min(len(s.Findings), maxFields)] {
-			p.Errors = append(p.Errors, FieldProblem{f.Field, f.Text})
-		}
-		return p
+		return wrong(s)
 	case deed.CommandCancelled:
 		return problem(http.StatusConflict, CodeConflict, "the command was cancelled: "+s.Reason)
 	}
 	return nil
+}
+
+// refused is the problem of a stored command to which the domain said no.
+func refused(s deed.CommandStatus) Problem {
+	switch s.Code {
+	case CodeNotFound:
+		return problem(http.StatusNotFound, CodeNotFound, s.Reason)
+	case CodeConflict, reasonExists:
+		return problem(http.StatusConflict, CodeConflict, s.Reason)
+	}
+	p := problem(http.StatusUnprocessableEntity, CodeRejected, s.Reason)
+	p.Reason = s.Code
+	return p
+}
+
+// wrong is the problem of a stored command that cannot be done as it is.
+func wrong(s deed.CommandStatus) Problem {
+	p := problem(http.StatusBadRequest, CodeInvalid, "")
+	for _, f := range s.Findings[:min(len(s.Findings), maxFields)] {
+		p.Errors = append(p.Errors, FieldProblem{f.Field, f.Text})
+		if p.Detail != "" {
+			p.Detail += "; "
+		}
+		if f.Field != "" {
+			p.Detail += f.Field + ": "
+		}
+		p.Detail += f.Text
+	}
+	if more := s.FindingCount - len(p.Errors); more > 0 {
+		p.Detail += fmt.Sprintf("; and %d more: the first hundred are in the command's status", more)
+	}
+	return p
 }
 
 // preference is what a Prefer header asks for (RFC 7240).
@@ -145,7 +169,7 @@ func preferenceOf(h http.Header) (p preference, err error) {
 				if err != nil || n < 0 {
 					return p, deed.Invalid{Detail: "Prefer: wait=N takes a number of seconds"}
 				}
-				p.wait = min(time.Duration(n)*time.Second, maxCommandWait)
+				p.wait = min(time.Duration(n)*time.Second, MaxCommandWait)
 			}
 		}
 	}
@@ -158,6 +182,12 @@ type CommandPage struct {
 	Next     string               `json:"next,omitempty"` // pass as after to go on; missing = there are no more
 }
 
+// commandStates are the states that a command can be in.
+var commandStates = []string{
+	string(deed.CommandReceived), string(deed.CommandRunning), string(deed.CommandRetrying), string(deed.CommandInvalid), string(deed.CommandFailed),
+	string(deed.CommandUndoing), string(deed.CommandCompleted), string(deed.CommandRejected), string(deed.CommandCancelled),
+}
+
 // commands answers a page of commands, the latest first unless the request says
 // otherwise.
 func (a *api) commands(w http.ResponseWriter, r *http.Request) error {
@@ -165,6 +195,9 @@ func (a *api) commands(w http.ResponseWriter, r *http.Request) error {
 	q, err := query(r, append(append(filters, "sort", "limit", "after"), viewParams...)...)
 	if err != nil {
 		return err
+	}
+	if s := q.Get("state"); s != "" && !slices.Contains(commandStates, s) {
+		return deed.Invalid{Field: "state", Detail: fmt.Sprintf("is %q: use one of %s", short(s), strings.Join(commandStates, ", "))}
 	}
 	for _, name := range filters {
 		if v := q.Get(name); v != "" {

@@ -57,6 +57,9 @@ const (
 	CodeInternal            = "internal"
 )
 
+// reasonExists is the code under which it is recorded that an id is in use.
+const reasonExists = "exists"
+
 func problem(status int, code, detail string) Problem {
 	return Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
 }

@@ -125,7 +125,7 @@ func (s site) loan(t *testing.T) {
 	httptry.Want(t, "taken", taken.Get("reason"), "secures_a_loan")
 	httptry.Want(t, "nothing of the second loan", []any{s.types(t, "cow/IE-9-0002"), s.ask(t, "GET", "loan/l2", "").Status}, []any{"bought", 404})
 	httptry.Want(t, "sell", s.do(t, 422, "tractor/CH1/sell", `{"to":"x","price":{"amount":1,"currency":"EUR"}}`).Get("reason"), "secures_a_loan")
-	httptry.Want(t, "repay nothing", s.do(t, 422, "loan/l3/repay", `{}`).Get("reason"), "not_found")
+	httptry.Want(t, "repay nothing", s.do(t, 404, "loan/l3/repay", `{}`).Get("code"), "not_found")
 	s.do(t, 200, "loan/l1/repay", `{"notes":"at last"}`)
 	httptry.Want(t, "repay again", s.do(t, 422, "loan/l1/repay", `{}`).Get("reason"), "loan_repaid")
 	free := s.do(t, 200, "loan/l2/collateralise", on("0002"))
