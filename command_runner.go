@@ -41,11 +41,11 @@ func (rt *Runtime) addRunner() error {
 	if err := errors.Join(statuses.register(rt), commandErrors().register(rt), refusals().register(rt)); err != nil {
 		return err
 	}
-	if rt.cfg.LeaveStored {
-		return nil
+	if rt.cfg.Guest && !store.IsShared(rt.store) {
+		rt.own = rt.newRunner()
 	}
 	return rt.addFollower(engine.Follower{
-		Name: runnerName, Kind: "runner", Partitions: partitions, Pure: true, Fixed: true,
+		Name: runnerName, Kind: "runner", Partitions: partitions, Pure: true, Fixed: true, Elsewhere: rt.cfg.Guest,
 		Filter: store.Filter{Categories: []string{commandCategory}, Types: []string{
 			typeReceived, typeCorrected, typeRequeued, typeCancel, typeCompleted, typeRejected, typeFailed, typeInvalid, typeCancelled,
 		}},
@@ -150,9 +150,15 @@ func (r *runner) Reset() {
 	r.all = false
 }
 
-// Keep does what there is to do, a number of commands at a time.
+// Keep does what there is to do.
 func (r *runner) Keep(ctx context.Context, mine func(stream string) bool) {
 	r.takeOver(ctx, mine)
+	r.work(ctx)
+}
+
+// work does what is on the desk and what comes, a number of commands at a
+// time, until ctx is done.
+func (r *runner) work(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	hands := make(chan struct{}, inHand)

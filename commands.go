@@ -57,8 +57,12 @@ const (
 
 // Wait returns when a command stays in the state it is in until somebody asks
 // for something else: when it is over, invalid, or has failed. If ctx ends
-// first it returns the status so far with the error of ctx.
+// first it returns the status so far with the error of ctx. A guest that has
+// the store for itself handles the command meanwhile, see [Config].
 func (c Commands) Wait(ctx context.Context, id string) (CommandStatus, error) {
+	if c.rt.own != nil && ctx.Err() == nil {
+		c.rt.own.desk.put(id, time.Time{})
+	}
 	w := c.rt.waiters.enter(id)
 	defer c.rt.waiters.leave(id, w)
 	look := firstLook

@@ -84,7 +84,7 @@ func (h EventHandler) register(rt *Runtime) error {
 		Name: h.Name, Kind: "handler", Partitions: h.Partitions, FromNow: h.FromNow,
 		Filter: store.Filter{Categories: unique(categories), Types: unique(types)},
 		Retry:  engine.Retry{Attempts: h.Retry.Attempts, First: h.Retry.First, Max: h.Retry.Max},
-		New:    func(uint64) engine.Handler { return w },
+		New:    func(uint64) engine.Handler { return w }, Elsewhere: rt.cfg.Guest,
 	})
 }
 

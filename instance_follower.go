@@ -35,16 +35,13 @@ func (rt *Runtime) addMachine(d *definitions, events []reflect.Type, route func(
 			categories, types = append(categories, n.Category), append(types, n.Type)
 		}
 	}
-	if rt.cfg.LeaveStored {
-		return nil
-	}
 	d.follower = d.kind + "-" + d.name
 	wanted := map[reflect.Type]bool{}
 	for _, t := range events {
 		wanted[t] = true
 	}
 	return rt.addFollower(engine.Follower{
-		Name: d.follower, Kind: d.kind, Pure: true, Fixed: true,
+		Name: d.follower, Kind: d.kind, Pure: true, Fixed: true, Elsewhere: rt.cfg.Guest,
 		Filter: store.Filter{Categories: unique(categories), Types: unique(types)},
 		New: func(uint64) engine.Handler {
 			return &feeder{rt: rt, def: d, wanted: wanted, route: route, inputs: map[string][]input{}}
@@ -67,11 +64,8 @@ func (rt *Runtime) addInstances() error {
 	if err := errors.Join(view.register(rt), open.register(rt)); err != nil {
 		return err
 	}
-	if rt.cfg.LeaveStored {
-		return nil
-	}
 	return rt.addFollower(engine.Follower{
-		Name: instanceRunnerName, Kind: "runner", Partitions: partitions, Pure: true, Fixed: true,
+		Name: instanceRunnerName, Kind: "runner", Partitions: partitions, Pure: true, Fixed: true, Elsewhere: rt.cfg.Guest,
 		Filter: store.Filter{Categories: []string{processCategory, sagaCategory, scheduleCategory}},
 		New:    func(uint64) engine.Handler { return rt.newInstanceRunner() },
 	})

@@ -22,9 +22,16 @@ type Config struct {
 	Journal      Journal          // which outcomes of commands are recorded; default: all
 	Retries      int              // of a command that other writers overtook; default 10
 	CachedStates int              // states of entities kept in memory, per aggregate; default 10,000
-	LeaveStored  bool             // stored commands are left for other processes to handle
 	Poll         time.Duration    // how often followers look for themselves, should a wake-up be lost; default 1 s, 5 s on a shared store
 	Now          func() time.Time // the clock that commands are stamped with; default: time.Now
+
+	// Guest says that the process does not serve, but opens the store for a
+	// moment, to ask or to look. Event handlers, processes, sagas and schedules
+	// are then left to the program that serves, and so is what nobody waits for:
+	// a projection moves from when somebody waits for its view, a stored command
+	// is handled when somebody waits for it, and only if no other process can
+	// have the store open.
+	Guest bool
 
 	// Callbacks says which callbacks a caller may name; nil = none. Whoever
 	// allows some has to call them back, with HandleCommand.
@@ -53,6 +60,7 @@ type Runtime struct {
 	instances cells[Instance]         // by stream
 	runners   runners
 	caught    sync.Map // follower -> time up to which it has caught up with the log
+	own       *runner // of commands that are waited for, if the process is a guest and alone; else nil
 }
 
 // New returns a runtime, or an error that lists how the domains contradict
@@ -81,7 +89,7 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 	if err := rt.registerAll(); err != nil {
 		return nil, err
 	}
-	nodes.Store, nodes.Followers, nodes.Logger, nodes.Poll = s, rt.followers, cfg.Logger, cfg.Poll
+	nodes.Store, nodes.Followers, nodes.Logger, nodes.Poll, nodes.Guest = s, rt.followers, cfg.Logger, cfg.Poll, cfg.Guest
 	e, err := engine.New(nodes)
 	if err != nil {
 		return nil, fmt.Errorf("deed: %w", err)
@@ -138,10 +146,13 @@ func (rt *Runtime) Run(ctx context.Context) error {
 			return fmt.Errorf("deed: indexes of view %s: %w", v.name, err)
 		}
 	}
-	var starting sync.WaitGroup
-	defer starting.Wait()
-	if !rt.cfg.LeaveStored {
-		starting.Go(func() { rt.startSchedules(ctx) })
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	if !rt.cfg.Guest {
+		beside.Go(func() { rt.startSchedules(ctx) })
+	}
+	if rt.own != nil {
+		beside.Go(func() { rt.own.work(ctx) })
 	}
 	if err := rt.engine.Run(ctx); err != nil {
 		return err

@@ -76,7 +76,7 @@ is not over then has the status 202. The exit code is 7 if a line was refused.`,
 			if a.key != "" && a.store == "" && !cmd.Flags().Changed("actor") {
 				j.actor = "" // the key says who asks
 			}
-			a.creates, a.asks = true, true
+			a.creates = true
 			return a.with(cmd.Context(), func(c *client.Client) error { return j.ask(cmd.Context(), c) })
 		},
 	}

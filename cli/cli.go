@@ -38,10 +38,13 @@ const (
 	exitUsage       = 2
 	exitNotFound    = 3
 	exitConflict    = 4
-	exitDenied      = 5
+	exitDenied      = 5 // because of who asks, or how often
 	exitUnavailable = 6
 	exitRejected    = 7 // the domain said no, or the input is invalid
 )
+
+// defaultServer is where a server listens unless it is told otherwise.
+const defaultServer = "http://localhost:8080"
 
 // gcPercent trades memory for time: records live briefly, what stays is small.
 // Reading streams is a fifth faster than with Go's 100, for some 25 MiB.
@@ -95,6 +98,15 @@ var errQuiet = errors.New("quiet")
 
 type usageError struct{ error }
 
+// advised is an error together with what can be done about it.
+type advised struct {
+	error
+	advice string
+}
+
+// Unwrap returns the error.
+func (a advised) Unwrap() error { return a.error }
+
 func exitCode(err error) int {
 	var p httpapi.Problem
 	var u usageError
@@ -112,7 +124,7 @@ func exitCode(err error) int {
 			return exitNotFound
 		case httpapi.CodeConflict, httpapi.CodeInProgress, httpapi.CodeIdempotencyMismatch:
 			return exitConflict
-		case httpapi.CodeForbidden, httpapi.CodeUnauthenticated:
+		case httpapi.CodeForbidden, httpapi.CodeUnauthenticated, httpapi.CodeQuotaExceeded:
 			return exitDenied
 		case httpapi.CodeUnavailable, httpapi.CodeOutcomeUnknown:
 			return exitUnavailable
@@ -127,7 +139,10 @@ func exitCode(err error) int {
 func explain(err error) string {
 	var p httpapi.Problem
 	var gone client.Unreachable
+	var what advised
 	switch {
+	case errors.As(err, &what):
+		return explain(what.error) + "\n" + what.advice
 	case errors.As(err, &p):
 		s := p.Detail + " (" + p.Code
 		if p.Reason != "" {
@@ -162,7 +177,7 @@ type app struct {
 	lease   time.Duration
 	tell    telling // of a server
 	creates bool    // a store that is not there is made
-	asks    bool    // commands are asked: stored ones are handled meanwhile
+	shows   string  // the view that has to show what the log says; everyView = all
 }
 
 func (a *app) root() *cobra.Command {
@@ -182,7 +197,7 @@ or in a file (--config, or deed.json in this folder: {"server": "..."}); a flag
 wins over the environment, the environment over the file.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
-5 denied, 6 unavailable, 7 rejected or invalid.`,
+5 denied or over a quota, 6 unavailable, 7 rejected or invalid.`,
 		Example: `  deed demo
   deed exec order o-1 create '{"customer":"ann"}'
   deed exec league Striders create '{"name":"Striders","date_incorporated":"2016-04-01"}' --actor ann
@@ -195,7 +210,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
 	}
 	f := root.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "answer in JSON")
-	f.StringVar(&a.server, "server", "http://localhost:8080", "the server to talk to")
+	f.StringVar(&a.server, "server", defaultServer, "the server to talk to")
 	f.StringVar(&a.store, "store", "", "open a store instead of talking to a server: "+dsnHelp)
 	f.StringVar(&a.views, "views", "", "keep views and checkpoints in another store than --store, for example sqlite:views.db")
 	f.StringVar(&a.key, "key", "", "the API key or token to show to the server, or @FILE; better set DEED_KEY, which other users of the machine do not see")

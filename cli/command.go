@@ -51,6 +51,7 @@ func (a *app) listCommands() *cobra.Command {
 					q.Set(key, v)
 				}
 			}
+			a.shows = "commands"
 			return a.with(cmd.Context(), func(c *client.Client) error {
 				var page httpapi.CommandPage
 				if _, err := c.Do(cmd.Context(), http.MethodGet, client.Path(q, "v1", "commands"), nil, nil, &page); err != nil {
@@ -125,7 +126,13 @@ func (a *app) printCommand(s httpapi.CommandStatus) {
 		if f.Fatal {
 			kind = "fatal"
 		}
-		a.print("%s:  %s\n", kind, strings.TrimSpace(f.Field+" "+f.Text))
+		if f.Field != "" {
+			f.Text = f.Field + ": " + f.Text
+		}
+		a.print("%s:  %s\n", kind, f.Text)
+	}
+	if more := s.FindingCount - len(s.Findings); more > 0 {
+		a.print("and %d more findings\n", more)
 	}
 	a.print("asked by  %s, by way of %s, at %s\n", s.Actor, s.Source, s.Received.Format(time.RFC3339))
 	if !s.Next.IsZero() {
@@ -206,6 +213,11 @@ func (a *app) askOf(ctx context.Context, id, verb string, body any) error {
 		if _, err := c.Do(ctx, http.MethodPost, client.Path(nil, "v1", "commands", id, verb), nil, body, &s); err != nil {
 			return err
 		}
-		return a.show(s, func() { a.print("%s  %s of %s is %s\n", s.ID, s.Command, s.Stream, s.State) })
+		return a.show(s, func() {
+			a.print("%s  %s of %s is %s\n", s.ID, s.Command, s.Stream, s.State)
+			if a.store != "" && !s.State.Over() {
+				a.say("%s\n", a.served())
+			}
+		})
 	})
 }

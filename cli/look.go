@@ -143,8 +143,9 @@ func (a *app) view() *cobra.Command {
 		Args: args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			q := url.Values{}
-			if at != "" {
+			if a.shows = given[0]; at != "" {
 				q.Set("at", at)
+				a.shows = "" // the log is read
 			}
 			return a.with(cmd.Context(), func(c *client.Client) error {
 				if len(given) == 2 {

@@ -22,9 +22,9 @@ type running struct {
 	ended  chan error
 }
 
-// start opens a store and runs the program's domains on it. Who only looks
-// leaves stored commands alone.
-func (a *app) start(ctx context.Context, dsn string, mustExist, leave bool, log *slog.Logger) (*running, error) {
+// start opens a store and runs the program's domains on it, to serve or as a
+// guest.
+func (a *app) start(ctx context.Context, dsn string, mustExist, guest bool, log *slog.Logger) (*running, error) {
 	s, err := a.openBoth(ctx, dsn, mustExist)
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (a *app) start(ctx context.Context, dsn string, mustExist, leave bool, log 
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	rt, err := deed.New(s, deed.Config{Domains: append(slices.Clip(a.domains), tell), Logger: log, Node: a.node, Lease: a.lease, Callbacks: allowed, LeaveStored: leave})
+	rt, err := deed.New(s, deed.Config{Domains: append(slices.Clip(a.domains), tell), Logger: log, Node: a.node, Lease: a.lease, Callbacks: allowed, Guest: guest})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -56,14 +56,37 @@ func (a *app) openBoth(ctx context.Context, dsn string, mustExist bool) (store.S
 	return split.New(log, docs), nil
 }
 
-// settle waits until the views show what the log says: what is read next is
-// all that there will be.
-func (r *running) settle(ctx context.Context) error {
+// everyView stands for all views.
+const everyView = "*"
+
+// settle waits until a view, or all of them, show what the log says: what is
+// read next is all that there will be. It reports false of a view that event
+// handlers write, which do not run here.
+func (r *running) settle(ctx context.Context, view string) (bool, error) {
+	if view == "" {
+		return true, nil
+	}
 	head, err := r.store.Head(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
-	err = r.rt.WaitFor(ctx, deed.Receipt{Position: string(head)})
+	if view == everyView {
+		return true, unpaused(r.rt.WaitFor(ctx, deed.Receipt{Position: string(head)}))
+	}
+	for _, v := range r.rt.Describe().Views {
+		switch {
+		case v.Name == view && v.Follower == "":
+			return false, nil
+		case v.Name == view:
+			return true, unpaused(r.rt.WaitForView(ctx, view, head))
+		}
+	}
+	return true, nil // whoever asks for it hears that there is none
+}
+
+// unpaused passes over that something which was waited for is paused: somebody
+// wants that.
+func unpaused(err error) error {
 	if errors.Is(err, deed.ErrPaused) {
 		return nil
 	}
@@ -92,12 +115,14 @@ func (a *app) connect(ctx context.Context) (*client.Client, func() error, error)
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(a.talk, &slog.HandlerOptions{Level: level}))
-	r, err := a.start(ctx, a.store, !a.creates, !a.asks, log)
+	r, err := a.start(ctx, a.store, !a.creates, true, log)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := r.settle(ctx); err != nil {
+	if all, err := r.settle(ctx, a.shows); err != nil {
 		return nil, nil, errors.Join(err, r.stop())
+	} else if !all {
+		a.say("The view %s is written by event handlers, which run where the store is served: what follows is what they have written there.\n", a.shows)
 	}
 	// Whoever can open the store may do anything with it: nothing is checked.
 	h := httpapi.New(r.rt, httpapi.Options{Logger: log, Version: programVersion(), Keys: auth.NewKeys(r.store)})

@@ -26,6 +26,7 @@ func (a *app) followers() *cobra.Command {
   deed followers rebuild order-summaries`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.shows = everyView
 			return a.with(cmd.Context(), func(c *client.Client) error {
 				var list httpapi.FollowerList
 				if _, err := c.Do(cmd.Context(), http.MethodGet, "/v1/followers", nil, nil, &list); err != nil {
@@ -66,6 +67,7 @@ SQLite file has a single process, and so no nodes.`,
 		Example: "  deed nodes --server http://localhost:8080",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.shows = everyView
 			return a.with(cmd.Context(), func(c *client.Client) error {
 				var list httpapi.NodeList
 				if _, err := c.Do(cmd.Context(), http.MethodGet, "/v1/nodes", nil, nil, &list); err != nil {
@@ -133,6 +135,7 @@ func (a *app) listDeadLetters() *cobra.Command {
 					q.Set(name, v)
 				}
 			}
+			a.shows = everyView
 			return a.with(cmd.Context(), func(c *client.Client) error {
 				var page httpapi.DeadLetterPage
 				if _, err := c.Do(cmd.Context(), http.MethodGet, client.Path(q, "v1", "dead-letters"), nil, nil, &page); err != nil {
@@ -164,6 +167,7 @@ func (a *app) redrive() *cobra.Command {
 		Use: "redrive ID", Short: "Try an event again, and those that wait behind it", Args: args(cobra.ExactArgs(1)),
 		Example: "  deed dead-letters redrive order-summaries.1207",
 		RunE: func(cmd *cobra.Command, given []string) error {
+			a.shows = everyView
 			return a.with(cmd.Context(), func(c *client.Client) error {
 				var r httpapi.Redriven
 				if _, err := c.Do(cmd.Context(), http.MethodPost, client.Path(nil, "v1", "dead-letters", given[0], "redrive"), nil, nil, &r); err != nil {
@@ -181,6 +185,7 @@ func (a *app) discard() *cobra.Command {
 		Use: "discard ID --reason TEXT", Short: "Give an event up and let those behind it go on", Args: args(cobra.ExactArgs(1)),
 		Example: `  deed dead-letters discard order-summaries.1207 --reason "test data"`,
 		RunE: func(cmd *cobra.Command, given []string) error {
+			a.shows = everyView
 			return a.with(cmd.Context(), func(c *client.Client) error {
 				_, err := c.Do(cmd.Context(), http.MethodPost, client.Path(nil, "v1", "dead-letters", given[0], "discard"), nil, map[string]string{"reason": reason}, nil)
 				if err != nil {
