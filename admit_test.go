@@ -12,6 +12,7 @@ import (
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
+	"github.com/deed-dev/deed/internal/backends"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/mem"
 )
@@ -84,12 +85,29 @@ func TestRoles(t *testing.T) {
 
 // A quota is exact, however many ask at once by way of however many nodes.
 func TestQuota(t *testing.T) {
-	const limit, clients, each = 100, 64, 3
-	s := mem.New()
+	t.Run("mem", func(t *testing.T) {
+		s := mem.New()
+		quota(t, s, s)
+	})
+	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
+		t.Parallel() // it is the syncs of the disk that take the time
+		one := open(t)
+		other := one
+		if store.IsShared(one) { // another process would have its own
+			other = open(t)
+		}
+		quota(t, one, other)
+	})
+}
+
+// quota has clients ask far more than they may, half of them by way of each of
+// two nodes.
+func quota(t *testing.T, stores ...store.Store) {
+	const limit, clients, each = 100, 64, 2
 	agg := jars(deed.Rules{Quota: deed.Quota{Limit: limit, Per: time.Hour}})
 	now := func() time.Time { return time.Date(2026, 1, 1, 10, 59, 0, 0, time.UTC) }
 	var nodes []*deed.Runtime
-	for range 2 {
+	for _, s := range stores {
 		rt, err := deed.New(s, deed.Config{Domains: []deed.Domain{{Name: "d", Parts: []deed.Part{agg}}}, Now: now})
 		if err != nil {
 			t.Fatal(err)
@@ -119,7 +137,18 @@ func TestQuota(t *testing.T) {
 	if accepted.Load() != limit || refused.Load() != clients*each-limit {
 		t.Errorf("%d accepted, %d refused", accepted.Load(), refused.Load())
 	}
-	if got := refusals(t, s); got["ann quota_exceeded"] != clients*each-limit {
+	coins := 0
+	for i := range 7 {
+		j, _, err := agg.Load(t.Context(), nodes[1], fmt.Sprint(i))
+		if err != nil {
+			t.Error(err)
+		}
+		coins += j.Coins
+	}
+	if coins != limit {
+		t.Errorf("%d coins are in the jars", coins)
+	}
+	if got := refusals(t, stores[1]); got["ann quota_exceeded"] != clients*each-limit {
 		t.Errorf("refusals in the poison log: %v", got)
 	}
 	ctx := deed.With(context.Background(), deed.Call{Actor: "bob"})
