@@ -39,7 +39,7 @@ func within(pkg string, rooms ...string) bool {
 // import a package of ours.
 func TestImports(t *testing.T) {
 	users := map[string][]string{
-		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench", "internal/inbox", "internal/sinks"},
+		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench", "internal/inbox", "internal/sinks", "internal/diagram"},
 		"store":                   {"", "internal/engine", "store/...", "auth", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/copylog", "internal/backends"},
 		"store/mem":               {"deedtest", "cli"},
 		"store/sqlite":            {"cli", "internal/bench", "internal/backends"},
@@ -59,6 +59,8 @@ func TestImports(t *testing.T) {
 		"internal/httptry":        {},
 		"internal/textfile":       {"cli", "internal/inbox", "internal/bulk"},
 		"internal/bulk":           {"cli"},
+		"internal/diagram":        {"httpapi"},
+		"internal/mermaidtest":    {},
 		"internal/engine":         {""},
 		"internal/client":         {"cli", "internal/simulate", "internal/bench"},
 		"internal/sinks":          {"cli"},
