@@ -252,6 +252,50 @@ func (p *plan) send(x *turn, s Sending) error {
 	return nil
 }
 
+// sendAll asks commands, in thought: either all of them are accepted, or none is.
+func (p *plan) sendAll(x *turn, all []Sending) error {
+	back := p.mark(x)
+	for _, s := range all {
+		err := p.send(x, s)
+		if _, no := isRefusal(err); no {
+			if failed := back(); failed != nil {
+				return failed
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mark returns what takes back all that is sent from now on.
+func (p *plan) mark(x *turn) (back func() error) {
+	sent, known := len(x.cur.Sent), x.cell.state.clone()
+	marks := map[string]func(){}
+	for stream, m := range p.held {
+		if s, ok := m.(seat); ok {
+			marks[stream] = s.mark()
+		}
+	}
+	return func() error {
+		x.cur.Sent, x.cell.state = x.cur.Sent[:sent], known
+		for stream, m := range p.held {
+			s, ok := m.(seat)
+			switch rewind, had := marks[stream]; {
+			case !ok:
+			case had:
+				rewind()
+			default: // it was not in the plan yet
+				if err := s.refresh(p.ctx, p.rt, false); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+}
+
 // refuse notes that a command was not accepted. A refusal must not rest on a
 // state that is out of date.
 func (p *plan) refuse(x *turn, s Sending, err error) error {

@@ -37,7 +37,8 @@ type SagaStep[S any] struct {
 	Name string                    // lower-case words joined by hyphens; stored
 	When func(id string, s S) bool // the step is skipped if this says no; nil: it never is
 
-	// Send says which commands to send. If one is refused, the saga is undone.
+	// Send says which commands to send. Either all are accepted, or none is and
+	// the saga is undone.
 	Send func(id string, s S) []Sending
 	// Do does something outside, and may change s. If it returns a [Reason], or
 	// what a command that it asked was rejected for, the saga is undone. Any
@@ -54,9 +55,10 @@ type SagaStep[S any] struct {
 	// Begin begins another saga, made with Saga.Begin, and waits for its end.
 	Begin func(id string, s S) Action
 
-	// Undo says which commands undo what the step did; UndoDo does so outside. It
-	// must be able to undo a step of which nobody knows how far it came, see
-	// Work.Unclear. If undoing fails, the saga is stuck, and has to be repaired.
+	// Undo says which commands undo what the step did: all are accepted, or none
+	// is. UndoDo does so outside. It must be able to undo a step of which nobody
+	// knows how far it came, see Work.Unclear. If undoing fails, the saga is
+	// stuck, and has to be repaired.
 	Undo   func(id string, s S) []Sending
 	UndoDo func(ctx context.Context, w *Work, s *S) error
 
@@ -353,7 +355,7 @@ func (g *saga[S]) begin(p *plan, x *turn, st SagaStep[S]) error {
 	case st.When != nil && !st.When(id, s):
 		to = StepSkipped
 	case st.Send != nil:
-		to, err = StepDone, g.sendAll(p, x, st.Send(id, s))
+		to, err = StepDone, p.sendAll(x, st.Send(id, s))
 	case st.Do != nil:
 		to = StepBegun
 	case st.Ask != nil:
@@ -368,15 +370,6 @@ func (g *saga[S]) begin(p *plan, x *turn, st SagaStep[S]) error {
 		x.setTimer(st.Name, p.now.Add(st.Within))
 	}
 	x.step(stepMoved{Name: st.Name, State: to})
-	return nil
-}
-
-func (g *saga[S]) sendAll(p *plan, x *turn, all []Sending) error {
-	for _, s := range all {
-		if err := p.send(x, s); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -559,7 +552,7 @@ func (g *saga[S]) undoStep(p *plan, x *turn, st SagaStep[S], was InstanceStep) (
 		p.queue = append(p.queue, queued{b.to(), input{Kind: inputRequest, Request: requestUndo, Reason: x.cell.state.Reason, From: x.stream}})
 		return true, nil
 	case st.Undo != nil:
-		err := g.sendAll(p, x, st.Undo(id, s))
+		err := p.sendAll(x, st.Undo(id, s))
 		if why, no := isRefusal(err); no {
 			x.step(stepMoved{Name: st.Name, State: StepUndoing, Error: why.Text})
 			x.stick(Reason{codeStuck, "step " + st.Name + " cannot be undone: " + why.Text})

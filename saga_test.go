@@ -313,3 +313,51 @@ func TestSagaAsks(t *testing.T) {
 		}
 	})
 }
+
+// The commands of one step are accepted together or not at all, also those that
+// undo it: a step that was refused half way has done nothing.
+func TestStepIsAllOrNothing(t *testing.T) {
+	type both struct{ Out, Back int }
+	saga := deed.Saga[both]{
+		Name: "both",
+		Steps: []deed.SagaStep[both]{
+			{
+				Name: "first",
+				Send: func(_ string, s both) []deed.Sending {
+					return []deed.Sending{deed.Send(vaults, "a", drop{1}), deed.Send(vaults, "c", drop{1})}
+				},
+				Undo: func(_ string, s both) []deed.Sending {
+					return []deed.Sending{deed.Send(vaults, "a", take{1}), deed.Send(vaults, "c", take{s.Back})}
+				},
+			},
+			{
+				Name: "second",
+				Send: func(_ string, s both) []deed.Sending {
+					return []deed.Sending{deed.Send(vaults, "a", drop{5}), deed.Send(vaults, "d", drop{5}), deed.Send(vaults, "b", take{s.Out})}
+				},
+				Undo: func(string, both) []deed.Sending { panic("it was refused, and has done nothing") },
+			},
+		},
+	}
+	synctest.Test(t, func(t *testing.T) {
+		p := stageSagas(t, &outside{}, saga)
+		defer p.stop()
+		p.fill("a", 10)
+		play := func(id string, s both, want string) {
+			i, err := saga.Start(t.Context(), p.rt, id, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			vaults := []int{p.coins("a"), p.coins("c"), p.coins("d")}
+			if got := fmt.Sprintln(i.State, vaults, i.Commands); got != want+"\n" {
+				t.Errorf("%s: %s, wanted %s (%s)", id, got, want, i.Reason)
+			}
+		}
+		play("turned back", both{Out: 1, Back: 1}, "undone [10 0 0] 4")
+		play("stuck", both{Out: 1, Back: 500}, "stuck [11 1 0] 2")
+		if i, err := p.rt.Instances().Retry(t.Context(), "saga", "both", "stuck", ""); err != nil || i.State != deed.InstanceStuck {
+			t.Errorf("tried again: %s, %v", i.State, err)
+		}
+		play("the next", both{Out: 1, Back: 1}, "undone [11 1 0] 4")
+	})
+}

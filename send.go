@@ -66,6 +66,8 @@ type target interface {
 	refresh(ctx context.Context, rt *Runtime, fresh bool) error
 	// decide asks a command of the entity as earlier ones of the group left it.
 	decide(rt *Runtime, a *asked, cmd any) ([]EventRef, error)
+	// mark returns what takes the entity back to how it is now, in thought.
+	mark() (back func())
 	// write is what all of them decided on.
 	write() written
 	leave(recorded bool)
@@ -118,6 +120,11 @@ func (x *targetOf[S]) decide(rt *Runtime, a *asked, c any) ([]EventRef, error) {
 	x.out.Events, x.out.events, x.out.facts = append(x.out.Events, w.Events...), append(x.out.events, w.events...), append(x.out.facts, w.facts...)
 	x.out.claims = x.out.claims || w.claims
 	return w.events, nil
+}
+
+func (x *targetOf[S]) mark() (back func()) {
+	out, state := x.out, x.cell.folded
+	return func() { x.out, x.cell.folded = out, state }
 }
 
 func (x *targetOf[S]) write() written { return x.out }
