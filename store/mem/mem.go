@@ -23,7 +23,7 @@ type Store struct {
 
 	mu      sync.RWMutex
 	closed  bool
-	log     []store.Record
+	log     []store.Record   // the record at position n is n-1; one that was given up has no stream
 	streams map[string][]int // indexes into log
 	docs    map[string]map[string]store.Doc
 	last    time.Time     // of the log
@@ -193,7 +193,7 @@ func (s *Store) ReadAll(ctx context.Context, after store.Cursor, f store.Filter)
 		}
 		n := 0
 		for _, r := range log[min(uint64(len(log)), after.Seq(0)):] {
-			if !selects(f, r) {
+			if r.Stream == "" || !selects(f, r) {
 				continue
 			}
 			if err := ctx.Err(); err != nil {

@@ -19,6 +19,7 @@ type Report struct {
 	Streams  uint64    `json:"streams"`
 	Docs     uint64    `json:"docs"`
 	Head     uint64    `json:"head"`
+	GivenUp  uint64    `json:"given_up"` // positions whose events were given up, see store.Compactor
 	Problems []Problem `json:"problems"` // none = the file is sound
 	Omitted  int       `json:"omitted"`  // further problems, beyond the first 1,000
 }
@@ -52,7 +53,8 @@ func (r *Report) add(p Problem) {
 }
 
 // Check reads a whole database, also one that is in use, and reports whatever
-// is damaged: pages, checksums of events, gaps in streams. Progress, if not
+// is damaged: pages, checksums of events, gaps in streams, events that are
+// missing and were not given up. Progress, if not
 // nil, is told now and then how many events are checked out of how many. The
 // error is for a check that could not be made; damage is in the report.
 func Check(ctx context.Context, path string, progress func(done, total uint64)) (Report, error) {
@@ -75,7 +77,7 @@ func Check(ctx context.Context, path string, progress func(done, total uint64)) 
 	for _, step := range []struct {
 		name string
 		run  func() error
-	}{{"schema", k.schema}, {"pages", k.pages}, {"counts", k.counts}, {"events", k.events}, {"streams", k.streams}} {
+	}{{"schema", k.schema}, {"pages", k.pages}, {"counts", k.counts}, {"gaps", k.gaps}, {"events", k.events}, {"streams", k.streams}} {
 		if err := step.run(); err != nil {
 			if ctx.Err() != nil {
 				return r, ctx.Err()
@@ -90,6 +92,7 @@ type checker struct {
 	conn     *lib.Conn
 	report   *Report
 	progress func(done, total uint64)
+	gone     store.Gaps
 }
 
 func (k *checker) each(query string, f func(*lib.Stmt) error) error {
@@ -127,6 +130,21 @@ func (k *checker) counts() error {
 	return nil
 }
 
+// gaps reads which positions were given up; a file of an older schema has none.
+func (k *checker) gaps() error {
+	k.gone = store.Gaps{}
+	there, err := integer(k.conn, "SELECT count(*) FROM sqlite_schema WHERE name = 'gone'")
+	if err != nil || there == 0 {
+		return err
+	}
+	err = k.each("SELECT block, bits FROM gone", func(st *lib.Stmt) error {
+		k.gone.Join(uint64(st.ColumnInt64(0)), bytesOf(st, 1))
+		return nil
+	})
+	k.report.GivenUp = k.gone.Len()
+	return err
+}
+
 // events verifies every checksum, in the order of the log.
 func (k *checker) events() error {
 	var sums store.Summer
@@ -151,6 +169,8 @@ func (k *checker) events() error {
 			p.Detail = "does not match its checksum"
 		case k.report.Head > 0 && p.Position > k.report.Head:
 			p.Detail = fmt.Sprintf("is beyond the head, %d", k.report.Head)
+		case k.gone.Has(p.Position):
+			p.Detail = "is among those that were given up"
 		}
 		if p.Detail != "" {
 			k.report.add(p)
@@ -163,13 +183,24 @@ func (k *checker) events() error {
 	if err == nil {
 		k.gap(last, k.report.Head+1)
 	}
+	if r := k.report; err == nil && len(r.Problems) == 0 && done+r.GivenUp != r.Head {
+		r.add(Problem{Detail: fmt.Sprintf("%d events and %d that were given up do not come to the head, %d", done, r.GivenUp, r.Head)})
+	}
 	return err
 }
 
-// gap reports events that are missing after the position last and before next.
+// gap reports events that are missing after the position last and before next,
+// unless they were given up.
 func (k *checker) gap(last, next uint64) {
-	if last+1 < next {
-		k.report.add(Problem{Position: last + 1, Detail: fmt.Sprintf("%d events are missing from here", next-last-1)})
+	for at := last + 1; at < next; {
+		from := k.gone.Missing(at, next-1)
+		if from == 0 {
+			return
+		}
+		if at = k.gone.Next(from, next-1); at == 0 {
+			at = next
+		}
+		k.report.add(Problem{Position: from, Detail: fmt.Sprintf("%d events are missing from here", at-from)})
 	}
 }
 

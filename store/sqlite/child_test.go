@@ -44,12 +44,13 @@ func exitOn(err error) {
 // A call goes to the child, an answer comes back.
 type call struct {
 	N      uint64
-	Method string // append, read, log or head
+	Method string // append, read, log, head or compact
 	Writes []store.Write
 	Stream string
 	Range  store.Range
 	After  store.Cursor
 	Filter store.Filter
+	Wholes []store.Whole
 }
 
 type reply struct {
@@ -57,6 +58,7 @@ type reply struct {
 	Written  []store.Written
 	Records  []store.Record
 	Cursor   store.Cursor
+	Removed  []uint64
 	Conflict *store.ConflictError
 	Err      string
 }
@@ -99,6 +101,8 @@ func answerCall(s *sqlite.Store, c call) reply {
 	switch c.Method {
 	case "append":
 		r.Written, err = s.Append(ctx, c.Writes...)
+	case "compact":
+		r.Removed, err = s.Compact(ctx, c.Wholes...)
 	case "head":
 		r.Cursor, err = s.Head(ctx)
 	case "read":
@@ -253,6 +257,11 @@ func (c *child) do(what call) (reply, error) {
 func (c *child) Append(_ context.Context, ws ...store.Write) ([]store.Written, error) {
 	r, err := c.do(call{Method: "append", Writes: ws})
 	return r.Written, err
+}
+
+func (c *child) compact(streams ...store.Whole) ([]uint64, error) {
+	r, err := c.do(call{Method: "compact", Wholes: streams})
+	return r.Removed, err
 }
 
 func (c *child) Head(context.Context) (store.Cursor, error) {

@@ -106,6 +106,28 @@ func TestMustExist(t *testing.T) {
 func TestSchemaIsForEver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "deed.db")
 	open(t, path).Close()
+	got := schemaOf(t, path)
+	golden := filepath.Join("testdata", "schema-2.sql")
+	if *update {
+		os.MkdirAll("testdata", 0o755)
+		os.WriteFile(golden, []byte(got), 0o644)
+	}
+	wantSchema(t, path, golden)
+}
+
+func wantSchema(t *testing.T, path, golden string) {
+	t.Helper()
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := schemaOf(t, path); got != string(want) {
+		t.Errorf("the schema changed: add a migration, and a golden file for its version\ngot:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func schemaOf(t *testing.T, path string) string {
+	t.Helper()
 	c, err := lib.OpenConn(path, lib.OpenReadOnly)
 	if err != nil {
 		t.Fatal(err)
@@ -118,49 +140,76 @@ func TestSchemaIsForEver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", "schema-1.sql")
+	return got.String()
+}
+
+// What a release has written must open for ever.
+func TestOldFilesOpen(t *testing.T) {
 	if *update {
-		os.MkdirAll("testdata", 0o755)
-		os.WriteFile(golden, []byte(got.String()), 0o644)
+		writeGolden(t, filepath.Join("testdata", "version-2.db"))
 	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != string(want) {
-		t.Errorf("the schema changed: add a migration, and a golden file for its version\ngot:\n%s\nwant:\n%s", got.String(), want)
+	for version, gaps := range map[string]bool{"1": false, "2": true} {
+		t.Run(version, func(t *testing.T) {
+			data, err := os.ReadFile(filepath.Join("testdata", "version-"+version+".db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(t.TempDir(), "deed.db")
+			if err := os.WriteFile(path, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			wantSchema(t, path, filepath.Join("testdata", "schema-"+version+".sql"))
+			wantSound(t, path) // as it is
+			s := open(t, path)
+			wantSchema(t, path, filepath.Join("testdata", "schema-2.sql"))
+			recs, err := collect(s.ReadAll(t.Context(), store.Start, store.Filter{}))
+			if err != nil || len(recs) != 3 || recs[0].Type != "created" || string(recs[0].Data) != `{"customer":"c"}` || string(recs[0].Meta) != `{"actor":"ann"}` || recs[1].ID != (store.ID{2}) {
+				t.Errorf("read %+v, %v", recs, err)
+			}
+			if d, err := s.Get(t.Context(), "view/v/1", "o-1"); err != nil || string(d.Data) != `{"n":1}` || d.Rev != 1 {
+				t.Errorf("document %+v, %v", d, err)
+			}
+			if last := recs[2].Position.Seq; last != 3 && !gaps || last != 5 && gaps {
+				t.Errorf("the last event is at %d", last)
+			}
+			if n, err := s.Compact(t.Context(), store.Whole{Stream: "$command/k", Last: recs[2].Position}); err != nil || n[0] != 1 {
+				t.Errorf("compacting it: %v, %v", n, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			wantSound(t, path)
+		})
 	}
 }
 
-// A file written by the first release must open for ever.
-func TestOldFileOpens(t *testing.T) {
-	golden := filepath.Join("testdata", "version-1.db")
-	if *update {
-		s := open(t, golden)
-		_, err := s.Append(t.Context(), store.Write{Stream: "order/o-1", Events: []store.Event{
-			{ID: store.ID{1}, Type: "created", Data: []byte(`{"customer":"c"}`), Meta: []byte(`{"actor":"ann"}`)},
-			{ID: store.ID{2}, Type: "submitted", Data: []byte(`{}`)},
-		}}, store.Write{Stream: "$command/k", Events: []store.Event{{ID: store.ID{3}, Type: "completed", Data: []byte(`{}`)}}})
-		if err := errors.Join(err, s.Write(t.Context(), store.Change{Coll: "view/v/1", Key: "o-1", Data: []byte(`{"n":1}`)}), s.Close()); err != nil {
-			t.Fatal(err)
-		}
-		os.Remove(golden + ".lock")
-	}
-	data, err := os.ReadFile(golden)
+// writeGolden writes a file of the present version. Those of earlier ones are
+// as their releases wrote them.
+func writeGolden(t *testing.T, path string) {
+	t.Helper()
+	os.Remove(path)
+	s := open(t, path)
+	_, err := s.Append(t.Context(), store.Write{Stream: "order/o-1", Events: []store.Event{
+		{ID: store.ID{1}, Type: "created", Data: []byte(`{"customer":"c"}`), Meta: []byte(`{"actor":"ann"}`)},
+		{ID: store.ID{2}, Type: "submitted", Data: []byte(`{}`)},
+	}}, store.Write{Stream: "$command/gone", Events: []store.Event{
+		{ID: store.ID{4}, Type: "received", Data: []byte(`{}`)}, {ID: store.ID{5}, Type: "completed", Data: []byte(`{}`)},
+	}}, store.Write{Stream: "$command/k", Events: []store.Event{{ID: store.ID{3}, Type: "completed", Data: []byte(`{}`)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "deed.db")
-	if err := os.WriteFile(path, data, 0o644); err != nil {
+	if n, err := s.Compact(t.Context(), store.Whole{Stream: "$command/gone", Last: store.Position{Seq: 4}}); err != nil || n[0] != 2 {
+		t.Fatal(n, err)
+	}
+	if err := errors.Join(s.Write(t.Context(), store.Change{Coll: "view/v/1", Key: "o-1", Data: []byte(`{"n":1}`)}), s.Close(), os.Remove(path+".lock")); err != nil {
 		t.Fatal(err)
 	}
-	s := open(t, path)
-	recs, err := collect(s.ReadAll(t.Context(), store.Start, store.Filter{}))
-	if err != nil || len(recs) != 3 || recs[0].Type != "created" || string(recs[0].Data) != `{"customer":"c"}` || string(recs[0].Meta) != `{"actor":"ann"}` || recs[1].ID != (store.ID{2}) {
-		t.Errorf("read %+v, %v", recs, err)
-	}
-	if d, err := s.Get(t.Context(), "view/v/1", "o-1"); err != nil || string(d.Data) != `{"n":1}` || d.Rev != 1 {
-		t.Errorf("document %+v, %v", d, err)
+}
+
+func wantSound(t *testing.T, path string) {
+	t.Helper()
+	if report, err := sqlite.Check(t.Context(), path, nil); err != nil || len(report.Problems) > 0 {
+		t.Errorf("the check says %v, %v", report.Problems, err)
 	}
 }
 
@@ -250,12 +299,38 @@ func TestBackupWhileWriting(t *testing.T) {
 	}
 }
 
-// A damaged byte shows as an error or not at all, never as a different event.
+// A damaged byte shows as an error or not at all, never as a different event,
+// nor as one that was given up.
 func TestDamageIsNeverSilent(t *testing.T) {
+	t.Run("whole", func(t *testing.T) { damageIsNeverSilent(t, 200, func(s *sqlite.Store) { fill(t, s, 40, 5) }) })
+	t.Run("compacted", func(t *testing.T) {
+		damageIsNeverSilent(t, 200, func(s *sqlite.Store) { fill(t, s, 40, 5); thin(t, s, "order", 40) })
+	})
+}
+
+// thin writes streams beside others, and gives them up.
+func thin(t *testing.T, s *sqlite.Store, category string, streams int) {
+	t.Helper()
+	var gone []store.Whole
+	for i := range streams {
+		w, err := s.Append(t.Context(), store.Write{Stream: fmt.Sprintf("$c/%d", i), Expect: store.None, Events: []store.Event{randomEvent(), randomEvent()}},
+			store.Write{Stream: fmt.Sprintf("%s/%d", category, i), Expect: store.Any, Events: []store.Event{randomEvent()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone = append(gone, store.Whole{Stream: fmt.Sprintf("$c/%d", i), Last: w[0].Position})
+	}
+	if n, err := s.Compact(t.Context(), gone...); err != nil || n[0] != 2 {
+		t.Fatal(n, err)
+	}
+}
+
+// damageIsNeverSilent damages a byte of a file of 40 streams, so many times.
+func damageIsNeverSilent(t *testing.T, files int, fill func(*sqlite.Store)) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "deed.db")
 	s := open(t, path)
-	fill(t, s, 40, 5)
+	fill(s)
 	want, err := collect(s.ReadAll(t.Context(), store.Start, store.Filter{}))
 	if err != nil {
 		t.Fatal(err)
@@ -267,10 +342,11 @@ func TestDamageIsNeverSilent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	each := len(want) / 40 // events of a stream
 	seed := uint64(time.Now().UnixNano())
 	r := rand.New(rand.NewPCG(seed, 0))
 	found, named := 0, 0
-	for range 200 {
+	for range files {
 		at := r.IntN(len(whole))
 		damaged := append([]byte(nil), whole...)
 		damaged[at] ^= 1 << r.IntN(8)
@@ -302,8 +378,8 @@ func TestDamageIsNeverSilent(t *testing.T) {
 			if len(recs) == 0 && len(report.Problems) > 0 {
 				continue // its name may be damaged: then nobody knows that there is such a stream but the check
 			}
-			if err == nil && len(recs) != 5 {
-				t.Errorf("seed %d, byte %d: %s has %d events instead of 5, without an error", seed, at, stream, len(recs))
+			if err == nil && len(recs) != each {
+				t.Errorf("seed %d, byte %d: %s has %d events instead of %d, without an error", seed, at, stream, len(recs), each)
 			}
 			got = append(got, recs...)
 		}
@@ -314,10 +390,10 @@ func TestDamageIsNeverSilent(t *testing.T) {
 		}
 		d.Close()
 	}
-	if found < 50 || named == 0 {
-		t.Errorf("the check found damage in %d of 200 files, and named a position in %d", found, named)
+	if found < files/4 || named == 0 {
+		t.Errorf("the check found damage in %d of %d files, and named a position in %d", found, files, named)
 	}
-	t.Logf("damage found in %d of 200 files, with the event's position in %d", found, named)
+	t.Logf("damage found in %d of %d files, with the event's position in %d", found, files, named)
 }
 
 func find(recs []store.Record, id store.ID) *store.Record {

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -174,6 +175,7 @@ func (s *Store) Read(ctx context.Context, stream string, r store.Range) iter.Seq
 	return func(yield func(store.Record, error) bool) {
 		from, left, size := r.From, r.Limit, firstChunk
 		var recs []store.Record
+		var id int64 // the stream's, once something of it was read
 		for {
 			n := size
 			if r.Limit > 0 {
@@ -181,7 +183,7 @@ func (s *Store) Read(ctx context.Context, stream string, r store.Range) iter.Seq
 			}
 			var more bool
 			var err error
-			if recs, more, err = s.readChunk(ctx, stream, from, n, r.Backward, recs[:0]); err != nil {
+			if recs, more, err = s.readChunk(ctx, stream, &id, from, n, r.Backward, recs[:0]); err != nil {
 				yieldUpTo(recs, err, yield)
 				return
 			}
@@ -220,7 +222,9 @@ const (
 
 // readChunk reads up to n records, and reports whether it stopped before the
 // last one. Versions have no gaps: a damaged index that hides an event shows.
-func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int, backward bool, recs []store.Record) (_ []store.Record, more bool, err error) {
+// If the stream has another number than the chunk before it said, it was given
+// up meanwhile.
+func (s *Store) readChunk(ctx context.Context, stream string, id *int64, from uint64, n int, backward bool, recs []store.Record) (_ []store.Record, more bool, err error) {
 	err = s.reading(ctx, func(r *reader) error {
 		head, err := r.conn.Prepare(readHead)
 		if err != nil {
@@ -228,9 +232,16 @@ func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int
 		}
 		defer head.Reset() // not before the events are read: both are of one moment
 		head.BindText(1, stream)
-		if ok, err := head.Step(); err != nil || !ok {
+		ok, err := head.Step()
+		switch {
+		case err != nil:
 			return err
+		case *id != 0 && (!ok || head.ColumnInt64(0) != *id):
+			return fmt.Errorf("%w: sqlite: %s: stream %s was given up while it was read: read it again", store.ErrUnavailable, s.path, stream)
+		case !ok:
+			return nil
 		}
+		*id = head.ColumnInt64(0)
 		version := uint64(head.ColumnInt64(1))
 		query, next := readForward, max(from, 1)
 		if backward {
@@ -247,7 +258,7 @@ func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int
 			return err
 		}
 		defer st.Reset()
-		st.BindInt64(1, head.ColumnInt64(0))
+		st.BindInt64(1, *id)
 		st.BindInt64(2, int64(next))
 		there := next
 		if !backward {
@@ -358,8 +369,8 @@ func (s *Store) scanQuery(f store.Filter) (string, bool) {
 }
 
 // scanChunk reads up to n rows, keeps those of the filter's partition, and
-// reports whether it stopped before the last one. Positions have no gaps: a
-// damaged page that hides events shows.
+// reports whether it stopped before the last one. Positions have no gaps but
+// those that were given up: a damaged page that hides events shows.
 func (s *Store) scanChunk(ctx context.Context, sc *scan, n int, recs []store.Record) (_ []store.Record, more bool, err error) {
 	err = s.reading(ctx, func(r *reader) error {
 		r.begin(int(min(uint64(n), sc.end-sc.after)))
@@ -372,19 +383,25 @@ func (s *Store) scanChunk(ctx context.Context, sc *scan, n int, recs []store.Rec
 		defer st.Reset()
 		st.BindInt64(1, int64(sc.after))
 		st.BindInt64(2, int64(sc.end))
-		stream := ""
+		stream, gone := "", gapReader{reader: r}
 		for rows := 0; rows < n && r.arena.taken < chunkBytes; rows++ {
 			ok, err := st.Step()
 			if err != nil {
 				return err
 			}
-			if sc.dense && sc.after < sc.end && (!ok || uint64(st.ColumnInt64(0)) != sc.after+1) {
-				return s.missing(fmt.Sprintf("at position %d", sc.after+1))
+			next := sc.end + 1
+			if ok {
+				next = uint64(st.ColumnInt64(0))
+			}
+			if sc.dense && next > sc.after+1 {
+				if at, err := gone.missing(sc.after+1, next-1); err != nil || at > 0 {
+					return cmp.Or(err, s.missing(fmt.Sprintf("at position %d", at)))
+				}
 			}
 			if !ok {
 				return nil
 			}
-			sc.after = uint64(st.ColumnInt64(0))
+			sc.after = next
 			if name := r.text(st, 8); string(name) != stream {
 				stream = string(name)
 			}

@@ -19,10 +19,12 @@ type request struct {
 	groupcommit.Request
 	writes  []store.Write
 	changes []store.Change
+	wholes  []store.Whole       // streams to be removed
 	exec    func(*writer) error // something rarer
 	times   []int64             // of imported events
 
 	written []store.Written
+	removed []uint64
 	refused error // a conflict, for one: the others of the transaction do not mind
 }
 
@@ -60,6 +62,7 @@ type statements struct {
 	begin, commit, rollback                       *lib.Stmt
 	head, setHead, newStream, dropStream, version *lib.Stmt
 	event, again, kind, coll                      *lib.Stmt
+	positions, dropEvents, gone, setGone          *lib.Stmt
 	rev, upsert, delete                           *lib.Stmt
 }
 
@@ -98,6 +101,10 @@ func (w *writer) prepare() error {
 		&w.st.version:    "UPDATE streams SET version = ? WHERE id = ?",
 		&w.st.event:      "INSERT INTO events (pos, stream, version, kind, id, time, data, meta, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		&w.st.again:      "SELECT id, pos, time FROM events WHERE stream = +? AND version > ? ORDER BY version",
+		&w.st.positions:  "SELECT pos FROM events WHERE stream = ? ORDER BY version",
+		&w.st.dropEvents: "DELETE FROM events WHERE stream = ?",
+		&w.st.gone:       "SELECT bits FROM gone WHERE block = ?",
+		&w.st.setGone:    "INSERT INTO gone (block, bits) VALUES (?, ?) ON CONFLICT (block) DO UPDATE SET bits = excluded.bits",
 		&w.st.kind:       "INSERT INTO kinds (id, category, type) VALUES (?, ?, ?)",
 		&w.st.coll:       "INSERT INTO colls (id, name) VALUES (?, ?)",
 		&w.st.rev:        "SELECT rev FROM docs WHERE coll = +? AND key = ?",
@@ -156,7 +163,7 @@ func (s *Store) write(w *writer) {
 }
 
 func (r *request) rows() int {
-	n := len(r.changes)
+	n := len(r.changes) + 4*len(r.wholes) // streams that go are short
 	for _, w := range r.writes {
 		n += 1 + len(w.Events)
 	}
@@ -225,6 +232,8 @@ func (w *writer) transact(batch []*request) (err error) {
 			err = r.exec(w)
 		case r.changes != nil:
 			r.refused, err = w.change(r.changes)
+		case r.wholes != nil:
+			r.removed, r.refused, err = w.compact(r.wholes)
 		default:
 			w.times = r.times
 			r.written, r.refused, err = w.append(r.writes, now)

@@ -31,6 +31,15 @@ type broken struct {
 	drop   func() error
 	wait   func() error
 	close  func() error
+
+	compact func(context.Context, []store.Whole) ([]uint64, error)
+}
+
+func (b *broken) Compact(ctx context.Context, streams ...store.Whole) ([]uint64, error) {
+	if b.compact != nil {
+		return b.compact(ctx, streams)
+	}
+	return b.Store.Compact(ctx, streams...)
 }
 
 func (b *broken) Append(ctx context.Context, ws ...store.Write) ([]store.Written, error) {
@@ -128,6 +137,18 @@ func breaking(how func(*broken)) func() store.Store {
 		how(b)
 		return b
 	}
+}
+
+// compacted breaks a store as soon as it has given something up.
+func compacted(how func(*broken)) func() store.Store {
+	return breaking(func(b *broken) {
+		b.compact = func(ctx context.Context, streams []store.Whole) ([]uint64, error) {
+			if len(streams) > 0 {
+				how(b)
+			}
+			return b.Store.Compact(ctx, streams...)
+		}
+	})
 }
 
 func misfinding(how func(q *store.Query)) func() store.Store {
@@ -584,6 +605,113 @@ var brokenFor = map[string]func() store.Store{
 		}
 	}, false),
 	"import/then-append": importing(nil, true),
+
+	"compact/whole-streams": breaking(func(b *broken) { // only says so
+		b.compact = func(ctx context.Context, streams []store.Whole) (n []uint64, err error) {
+			for _, w := range streams {
+				n = append(n, uint64(len(stream(ctx, b.Store, w.Stream))))
+			}
+			return n, nil
+		}
+	}),
+	"compact/begins-again": breaking(func(b *broken) { // remembers the ids of what it has given up
+		seen := map[store.ID][]store.Written{}
+		b.append = func(ctx context.Context, ws []store.Write) ([]store.Written, error) {
+			first := ws[0].Events[0].ID
+			if out, ok := seen[first]; ok {
+				out[0].Repeated = true
+				return out, nil
+			}
+			out, err := b.Store.Append(ctx, ws...)
+			seen[first] = out
+			return out, err
+		}
+	}),
+	"compact/moved-on-stays": breaking(func(b *broken) { // looks at versions only
+		b.compact = func(ctx context.Context, streams []store.Whole) ([]uint64, error) {
+			streams = slices.Clone(streams)
+			for i, w := range streams {
+				if recs := stream(ctx, b.Store, w.Stream); len(recs) == 2 {
+					streams[i].Last = recs[1].Position
+				}
+			}
+			return b.Store.Compact(ctx, streams...)
+		}
+	}),
+	"compact/others-unchanged": compacted(func(b *broken) { // closes the gaps
+		b.seq = func(seq iter.Seq2[store.Record, error]) iter.Seq2[store.Record, error] {
+			return func(yield func(store.Record, error) bool) {
+				for r, err := range seq {
+					if r.Position.Seq--; !yield(r, err) {
+						return
+					}
+				}
+			}
+		}
+	}),
+	"compact/cursors": compacted(func(b *broken) { // takes a gap for the end
+		b.seq = func(seq iter.Seq2[store.Record, error]) iter.Seq2[store.Record, error] {
+			return func(yield func(store.Record, error) bool) {
+				last := uint64(0)
+				for r, err := range seq {
+					if last > 0 && r.Position.Seq > last+1 || !yield(r, err) {
+						return
+					}
+					last = r.Position.Seq
+				}
+			}
+		}
+	}),
+	"compact/head-stays": breaking(func(b *broken) { // the head is the last record there is
+		b.head = func(ctx context.Context) (store.Cursor, error) {
+			at := store.Start
+			for _, r := range all(ctx, b.Store, store.Start, store.Filter{}) {
+				at = at.Advance(r.Position)
+			}
+			return at, nil
+		}
+	}),
+	"compact/while-reading": breaking(func(b *broken) { // reads in pieces, and notices nothing
+		b.stream = func(ctx context.Context, name string, r store.Range) iter.Seq2[store.Record, error] {
+			if r.Backward {
+				return b.Store.Read(ctx, name, r)
+			}
+			return func(yield func(store.Record, error) bool) {
+				for r.From, r.Limit = 1, 1000; ; r.From += 1000 {
+					recs := collect(b.Store.Read(ctx, name, r), "read")
+					for _, rec := range recs {
+						if !yield(rec, nil) {
+							return
+						}
+					}
+					if len(recs) < r.Limit {
+						return
+					}
+				}
+			}
+		}
+	}),
+	"compact/while-appending": breaking(func(b *broken) { // looks first, and removes later
+		b.compact = func(ctx context.Context, streams []store.Whole) ([]uint64, error) {
+			time.Sleep(2 * time.Millisecond)
+			streams = slices.Clone(streams)
+			for i, w := range streams {
+				streams[i] = whole(ctx, b.Store, w.Stream)
+			}
+			return b.Store.Compact(ctx, streams...)
+		}
+	}),
+	"compact/many": breaking(func(b *broken) { // the first hundred will do
+		b.compact = func(ctx context.Context, streams []store.Whole) ([]uint64, error) {
+			n, err := b.Store.Compact(ctx, streams[:min(100, len(streams))]...)
+			return append(n, make([]uint64, len(streams)-len(n))...), err
+		}
+	}),
+	"compact/invalid": breaking(func(b *broken) { // takes anything
+		b.compact = func(_ context.Context, streams []store.Whole) ([]uint64, error) {
+			return make([]uint64, len(streams)), nil
+		}
+	}),
 
 	"far/tail":               func() store.Store { return &far{&broken{Store: mem.New()}} },
 	"far/tail-while-writing": func() store.Store { return &far{&broken{Store: mem.New()}} },

@@ -130,6 +130,28 @@ var durableClauses = []durable{
 			q := store.Query{Where: []store.Cond{{Field: "n", Op: "=", Value: int64(2)}}}
 			equalSlices(keys(collect(store.Find(ctx, s, "v", q), "find")), []string{"a"}, "found")
 		}),
+	durableClause("compacted", "what was given up must not come back, nor its positions",
+		func(ctx context.Context, s store.Store) {
+			must(ctx, s, write("a/1", store.None, evs(2)...))
+			must(ctx, s, write("$c/1", store.None, evs(3)...))
+			if _, err := store.Compact(ctx, s); !errors.Is(err, errors.ErrUnsupported) {
+				compact(ctx, s, whole(ctx, s, "$c/1"))
+			}
+			put(ctx, s, "v", "head", string(head(ctx, s)))
+		},
+		func(ctx context.Context, s store.Store) {
+			left := 5
+			if _, err := store.Compact(ctx, s); !errors.Is(err, errors.ErrUnsupported) {
+				equal(len(stream(ctx, s, "$c/1")), 0, "records of what was given up")
+				left = 2
+			}
+			equal(len(all(ctx, s, store.Start, store.Filter{})), left, "records")
+			h := head(ctx, s)
+			equal(string(h), string(get(ctx, s, "v", "head").Data), "head")
+			w := must(ctx, s, write("b/1", store.None, evs(1)...))[0]
+			equal(h.Covers(w.Position), false, "the old head covers what is written next")
+			equalSlices(places(all(ctx, s, h, store.Filter{})), []string{"b/1@1"}, "records after the old head")
+		}),
 	durableClause("empty", "opening a new store twice is not an error",
 		func(context.Context, store.Store) {},
 		func(ctx context.Context, s store.Store) { equal(head(ctx, s), store.Start, "head") }),
