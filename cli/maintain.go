@@ -61,11 +61,13 @@ func (a *app) check() *cobra.Command {
 		Use:   "check",
 		Short: "Read a whole database and report what is damaged",
 		Long: `Read a whole database, also one that is in use, and report what is damaged:
-pages, checksums of events, gaps in streams. Exit code 1 if anything is.
+pages, checksums of events, gaps in streams. What was given up (deed compact) is
+no gap. Exit code 1 if anything is damaged.
 
-On NATS it reads the whole log and all documents: lost messages, checksums, gaps,
-and followers that have read more than there is.`,
+On PostgreSQL it reads the whole log, on NATS all documents too: checksums, gaps,
+lost messages, and followers that have read more than there is.`,
 		Example: `  deed check --store sqlite:deed.db
+  deed check --store postgres://deed@db/shop
   deed check --store 'nats://a,nats://b,nats://c'
   deed check --json`,
 		Args: args(cobra.NoArgs),
@@ -84,10 +86,13 @@ and followers that have read more than there is.`,
 	}
 }
 
-// checked is the report on a file, or on an installation of JetStream.
+// checked is the report on a file, or on an installation on a server.
 func (a *app) checked(ctx context.Context, p *progress) (sqlite.Report, error) {
-	if strings.HasPrefix(a.store, "nats:") || strings.HasPrefix(a.store, "tls:") {
+	switch scheme, _, _ := strings.Cut(a.store, ":"); scheme {
+	case "nats", "tls":
 		return a.checkJetStream(ctx, p)
+	case "postgres", "postgresql":
+		return a.checkPostgres(ctx, p)
 	}
 	path, err := a.file()
 	if err != nil {
@@ -98,6 +103,9 @@ func (a *app) checked(ctx context.Context, p *progress) (sqlite.Report, error) {
 
 func (a *app) printReport(r sqlite.Report) {
 	a.print("%s: %d events in %d streams, %d documents\n", r.Path, r.Events, r.Streams, r.Docs)
+	if r.GivenUp > 0 {
+		a.print("%d events were given up\n", r.GivenUp)
+	}
 	for _, p := range r.Problems {
 		a.print("  DAMAGED  %s\n", p)
 	}

@@ -43,6 +43,8 @@ type Options struct {
 	// LockTimeout is how long an append waits for others that hold the head of
 	// the log, at most half of Timeout. Default: 5 s.
 	LockTimeout time.Duration
+	// MustExist refuses to create an installation.
+	MustExist bool
 	// Dial makes connections; default: a net.Dialer. Tests disturb them.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }

@@ -58,7 +58,7 @@ func (s *Store) rowsOf(rows pgx.Rows, f func(store.Record) bool) error {
 		rec := r.rec
 		rec.Position.Seq, rec.Version, rec.Time = uint64(r.pos), uint64(r.version), time.UnixMicro(r.time).UTC()
 		if copy(rec.ID[:], r.id); len(r.id) != len(rec.ID) || r.category != store.Category(rec.Stream) || int64(sums.Sum(&rec)) != r.sum {
-			return fmt.Errorf("%w: postgres: event %s@%d at position %v fails its checksum: restore a backup", store.ErrCorrupt, rec.Stream, rec.Version, rec.Position)
+			return &damage{rec.Position.Seq, fmt.Sprintf("event %s@%d at position %v fails its checksum", rec.Stream, rec.Version, rec.Position)}
 		}
 		if !f(rec) {
 			return nil
@@ -71,12 +71,16 @@ func (s *Store) rowsOf(rows pgx.Rows, f func(store.Record) bool) error {
 func (s *Store) Read(ctx context.Context, stream string, r store.Range) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		from, left, known := r.From, r.Limit, store.CheckName("stream", stream) == nil
+		var last store.Record // of what was read
 		for known {
 			n := chunk
 			if r.Limit > 0 {
 				n = min(n, left)
 			}
 			recs, more, err := s.readChunk(ctx, stream, from, n, r.Backward)
+			if last.Version > 0 && err == nil {
+				recs, err = s.still(ctx, last, recs)
+			}
 			if !yieldAll(recs, err, yield) {
 				return
 			}
@@ -84,7 +88,8 @@ func (s *Store) Read(ctx context.Context, stream string, r store.Range) iter.Seq
 			if !more || r.Limit > 0 && left == 0 {
 				return
 			}
-			from = recs[len(recs)-1].Version + 1
+			last = recs[len(recs)-1]
+			from = last.Version + 1
 			if r.Backward {
 				from -= 2
 			}
@@ -107,6 +112,23 @@ func yieldAll(recs []store.Record, err error, yield func(store.Record, error) bo
 		yield(store.Record{}, err)
 	}
 	return err == nil
+}
+
+// still returns the records of a chunk if what was read before them is still
+// there. If not, the stream was given up meanwhile, and perhaps another has its
+// name.
+func (s *Store) still(ctx context.Context, last store.Record, recs []store.Record) ([]store.Record, error) {
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	var there bool
+	err := s.pool.QueryRow(ctx, s.sql("SELECT EXISTS (SELECT FROM {}.events WHERE pos = $1 AND id = $2)"), int64(last.Position.Seq), last.ID[:]).Scan(&there)
+	if err == nil && !there {
+		err = fmt.Errorf("%w: postgres: stream %s was given up while it was read: read it again", store.ErrUnavailable, last.Stream)
+	}
+	if err != nil {
+		return nil, s.failure(err)
+	}
+	return recs, nil
 }
 
 // readChunk reads up to n records of a stream, and reports whether there may be
@@ -142,7 +164,7 @@ func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int
 			want = recs[0].Version - uint64(i)
 		}
 		if recs[i].Version != want || !backward && i == 0 && want != next {
-			return recs[:i], false, fmt.Errorf("%w: postgres: the event %s@%d is missing: restore a backup", store.ErrCorrupt, stream, want)
+			return recs[:i], false, fmt.Errorf("%w: postgres: the event %s@%d is missing: run deed check, restore a backup", store.ErrCorrupt, stream, want)
 		}
 	}
 	more = more && (!backward || recs[len(recs)-1].Version > 1)
@@ -214,11 +236,10 @@ func (s *Store) scanChunk(ctx context.Context, sc *scan) (recs []store.Record, e
 	size, n, full := 0, 0, false
 	last := sc.after
 	dense := len(args) == 3
-	var gap error
+	var gaps []span
 	err = s.rowsOf(rows, func(rec store.Record) bool {
 		if dense && rec.Position.Seq != last+1 {
-			gap = fmt.Errorf("%w: postgres: the event at position %d is missing: restore a backup", store.ErrCorrupt, last+1)
-			return false
+			gaps = append(gaps, span{last + 1, rec.Position.Seq - 1})
 		}
 		last = rec.Position.Seq
 		size += len(rec.Data) + len(rec.Meta)
@@ -229,17 +250,47 @@ func (s *Store) scanChunk(ctx context.Context, sc *scan) (recs []store.Record, e
 		full = n == sc.limit || size >= chunkBytes
 		return !full
 	})
-	if sc.after = last; err == nil && gap == nil && !full {
+	if sc.after = last; err == nil && !full {
 		if dense && last < until {
-			gap = fmt.Errorf("%w: postgres: the event at position %d is missing: restore a backup", store.ErrCorrupt, last+1)
+			gaps = append(gaps, span{last + 1, until})
 		}
 		sc.after = until
 	}
-	if err == nil {
+	recs, gap := s.upTo(ctx, recs, gaps)
+	if gap != nil { // it comes before whatever else went wrong
 		err = gap
 	}
 	return recs, s.failure(err)
 }
+
+// upTo returns the records before the first one that is missing and was not
+// given up, and an error if there is such.
+func (s *Store) upTo(ctx context.Context, recs []store.Record, gaps []span) ([]store.Record, error) {
+	at, err := s.missing(ctx, gaps)
+	if err != nil {
+		return nil, err
+	}
+	if at == 0 {
+		return recs, nil
+	}
+	n := 0
+	for n < len(recs) && recs[n].Position.Seq < at {
+		n++
+	}
+	return recs[:n], &damage{at, fmt.Sprintf("the event at position %d is missing", at)}
+}
+
+// damage is the error of an event that is not as it was written.
+type damage struct {
+	pos  uint64
+	what string
+}
+
+func (d *damage) Error() string {
+	return fmt.Sprintf("%v: postgres: %s: run deed check, restore a backup", store.ErrCorrupt, d.what)
+}
+
+func (d *damage) Unwrap() error { return store.ErrCorrupt }
 
 // valid leaves out what can be no name, and what the server would not take.
 func valid(names []string) []string {

@@ -81,6 +81,8 @@ func (s *Store) migrated(ctx context.Context, tx pgx.Tx) (at int, err error) {
 		return at, err
 	case exists && !empty:
 		return 0, fmt.Errorf("schema %s belongs to another program: choose another one (?schema=...)", s.opts.Schema)
+	case s.opts.MustExist:
+		return 0, fmt.Errorf("%w: there is no installation in schema %s", fs.ErrNotExist, s.opts.Schema)
 	case !exists:
 		if _, err := tx.Exec(ctx, "CREATE SCHEMA "+s.opts.Schema); err != nil {
 			return 0, err

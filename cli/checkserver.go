@@ -8,6 +8,7 @@ import (
 
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/jetstream"
+	"github.com/deed-dev/deed/store/postgres"
 	"github.com/deed-dev/deed/store/sqlite"
 )
 
@@ -28,15 +29,35 @@ func (a *app) checkJetStream(ctx context.Context, p *progress) (out sqlite.Repor
 	if err != nil {
 		return out, err
 	}
-	beyond, err := readBeyond(ctx, s, r.Head)
+	out = sqlite.Report{Path: hidden(a.store), Events: r.Events, Streams: r.Streams, Docs: r.Docs, Head: r.Head, Omitted: r.Omitted}
+	return withProblems(ctx, out, s, r.Problems)
+}
+
+// checkPostgres reports on an installation in PostgreSQL as on a file.
+func (a *app) checkPostgres(ctx context.Context, p *progress) (out sqlite.Report, err error) {
+	s, err := postgres.Open(ctx, a.store, &postgres.Options{MustExist: true})
 	if err != nil {
 		return out, err
 	}
-	out = sqlite.Report{Path: hidden(a.store), Events: r.Events, Streams: r.Streams, Docs: r.Docs, Head: r.Head, Omitted: r.Omitted}
-	for _, text := range append(r.Problems, beyond...) {
-		out.Problems = append(out.Problems, sqlite.Problem{Detail: text})
+	defer func() { err = errors.Join(err, s.Close()) }()
+	r, err := s.Check(ctx, p.at)
+	if err != nil {
+		return out, err
 	}
-	return out, nil
+	out = sqlite.Report{
+		Path: hidden(a.store), Events: r.Events, Streams: r.Streams, Docs: r.Docs, Head: r.Head, GivenUp: r.GivenUp, Omitted: r.Omitted,
+	}
+	return withProblems(ctx, out, s, r.Problems)
+}
+
+// withProblems adds what is wrong with a store on a server.
+func withProblems(ctx context.Context, r sqlite.Report, s store.Store, problems []string) (sqlite.Report, error) {
+	beyond, err := readBeyond(ctx, s, r.Head)
+	r.Problems = []sqlite.Problem{}
+	for _, text := range append(problems, beyond...) {
+		r.Problems = append(r.Problems, sqlite.Problem{Detail: text})
+	}
+	return r, err
 }
 
 // readBeyond finds followers that have read more than a log has: it has lost
