@@ -152,7 +152,7 @@ func TestLostAnswersOfCompactions(t *testing.T) {
 	}
 	up, down, _ := p.arm(-1, -1)
 	count := map[string]int{}
-	for _, c := range places(up, down, *cuts) {
+	for _, c := range places(up, down, *cuts/2) {
 		batch := prepare()
 		p.arm(c.up, c.down)
 		_, err := s.Compact(t.Context(), batch...)
