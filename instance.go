@@ -162,7 +162,7 @@ func (s *Instance) settle(m Meta, e moved) {
 	}
 	s.State, s.Code, s.Reason = e.Status, e.Code, e.Reason
 	s.Finished = time.Time{}
-	s.TurnedBack = s.TurnedBack && s.State != InstanceRunning || s.State == InstanceUndoing
+	s.TurnedBack = s.TurnedBack && s.State != InstanceRunning || s.State == InstanceUndoing || e.TurnedBack
 	if s.State.Over() {
 		s.Finished, s.Step = m.Time, ""
 		s.Timers, s.Tasks = nil, nil

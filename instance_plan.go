@@ -272,24 +272,23 @@ func (p *plan) sendAll(x *turn, all []Sending) error {
 // mark returns what takes back all that is sent from now on.
 func (p *plan) mark(x *turn) (back func() error) {
 	sent, known := len(x.cur.Sent), x.cell.state.clone()
-	marks := map[string]func(){}
+	marks := map[string]func(context.Context, *Runtime) error{}
 	for stream, m := range p.held {
-		if s, ok := m.(seat); ok {
+		if s, ok := m.(target); ok {
 			marks[stream] = s.mark()
 		}
 	}
 	return func() error {
 		x.cur.Sent, x.cell.state = x.cur.Sent[:sent], known
 		for stream, m := range p.held {
-			s, ok := m.(seat)
-			switch rewind, had := marks[stream]; {
-			case !ok:
-			case had:
-				rewind()
-			default: // it was not in the plan yet
-				if err := s.refresh(p.ctx, p.rt, false); err != nil {
-					return err
-				}
+			back, had := marks[stream]
+			if s, ok := m.(target); ok && !had { // it was not in the plan yet
+				back = func(ctx context.Context, rt *Runtime) error { return s.refresh(ctx, rt, false) }
+			} else if !ok {
+				continue
+			}
+			if err := back(p.ctx, p.rt); err != nil {
+				return err
 			}
 		}
 		return nil

@@ -34,6 +34,7 @@ type moved struct {
 	Status     InstanceState   `json:"status,omitempty"`    // if it changed
 	Code       string          `json:"code,omitempty"`
 	Reason     string          `json:"reason,omitempty"`
+	TurnedBack bool            `json:"turned_back,omitzero"` // it got stuck while it was being undone
 	Steps      []stepMoved     `json:"steps,omitempty"`
 	Sent       []sent          `json:"sent,omitempty"`
 	Refused    []refused       `json:"refused,omitempty"`

@@ -331,6 +331,7 @@ func (x *turn) step(e stepMoved) {
 func (x *turn) become(s InstanceState, why Reason) {
 	i := &x.cell.state
 	x.cur.Status, x.cur.Code, x.cur.Reason = s, why.Code, clip(why.Text)
+	x.cur.TurnedBack = s == InstanceStuck && i.TurnedBack
 	i.settle(Meta{Time: i.Changed}, *x.cur)
 }
 

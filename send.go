@@ -66,8 +66,9 @@ type target interface {
 	refresh(ctx context.Context, rt *Runtime, fresh bool) error
 	// decide asks a command of the entity as earlier ones of the group left it.
 	decide(rt *Runtime, a *asked, cmd any) ([]EventRef, error)
-	// mark returns what takes the entity back to how it is now, in thought.
-	mark() (back func())
+	// mark returns what takes the entity back to how it is now, in thought. If it
+	// has become another one meanwhile, that returns errStale.
+	mark() (back func(ctx context.Context, rt *Runtime) error)
 	// write is what all of them decided on.
 	write() written
 	leave(recorded bool)
@@ -122,9 +123,28 @@ func (x *targetOf[S]) decide(rt *Runtime, a *asked, c any) ([]EventRef, error) {
 	return w.events, nil
 }
 
-func (x *targetOf[S]) mark() (back func()) {
-	out, state := x.out, x.cell.folded
-	return func() { x.out, x.cell.folded = out, state }
+// mark does not keep the state: an Apply may change what it refers to.
+func (x *targetOf[S]) mark() func(ctx context.Context, rt *Runtime) error {
+	out := x.out
+	return func(ctx context.Context, rt *Runtime) error {
+		if len(x.out.facts) == len(out.facts) {
+			return nil
+		}
+		x.cell.forget()
+		x.out.facts = nil
+		if err := x.refresh(ctx, rt, true); err != nil {
+			return err
+		}
+		if x.out.Expect != out.Expect {
+			return errStale
+		}
+		for _, e := range out.facts {
+			e.(Event[S]).Apply(&x.cell.state)
+		}
+		x.cell.version += uint64(len(out.facts))
+		x.out = out
+		return nil
+	}
 }
 
 func (x *targetOf[S]) write() written { return x.out }

@@ -15,6 +15,7 @@ import (
 	"github.com/deed-dev/deed/examples/league"
 	"github.com/deed-dev/deed/examples/orders"
 	"github.com/deed-dev/deed/httpapi"
+	"github.com/deed-dev/deed/internal/client"
 	"github.com/deed-dev/deed/internal/pgtest"
 )
 
@@ -52,7 +53,8 @@ func TestServeDoesTheRest(t *testing.T) {
 			if _, out, _ := direct(t, dsn, "view", "attendees"); !strings.Contains(out, "a@example.org") {
 				t.Errorf("a view that is asked for shows %q", out)
 			}
-			cmd, c := serveWith(t, "--store", dsn)
+			cmd, base := serve(t, unheard, "--store", dsn)
+			c := client.New(base)
 			waitForViews(t, c)
 			var mail httpapi.Document
 			if _, err := c.Do(t.Context(), http.MethodGet, "/v1/views/outbox/a", nil, nil, &mail); err != nil || !strings.Contains(string(mail.Value), "b@example.org") {
@@ -111,7 +113,8 @@ func TestExitCodes(t *testing.T) {
 
 // Who does not want to wait longer is told how to look at the command.
 func TestWaitingIsOver(t *testing.T) {
-	_, c := serveWith(t, "--store", "mem:")
+	_, base := serve(t, unheard, "--store", "mem:")
+	c := client.New(base)
 	var out, talk strings.Builder
 	code := cli.Run(t.Context(), []string{"exec", "league", "-", "create", leagueOf("Slow"), "--command-id", "k", "--wait", "0s", "--server", c.Base}, strings.NewReader(""), &out, &talk)
 	want := "It is stored, and not over after 0s: it goes on in the background.\nSee what becomes of it:  deed command show k --server " + c.Base + " --follow\n"
