@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/cli"
 	"github.com/deed-dev/deed/examples/conference"
 	"github.com/deed-dev/deed/examples/farm"
@@ -20,7 +21,13 @@ import (
 // programEnv makes this test binary the real program, for tests that kill it.
 const programEnv = "DEED_TEST_PROGRAM"
 
-func program() { cli.Main(orders.Domain, conference.Domain, farm.Domain, league.Domain) }
+func program() {
+	domains := []deed.Domain{orders.Domain, conference.Domain, farm.Domain, league.Domain}
+	if dir := os.Getenv(relayEnv); dir != "" {
+		domains = append(domains, relay(dir))
+	}
+	cli.Main(domains...)
+}
 
 // command is the program as a process of its own, which ends with the test at
 // the latest.
