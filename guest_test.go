@@ -40,8 +40,8 @@ func (d *diary) read() string {
 	return strings.Join(slices.Sorted(slices.Values(d.did)), ", ")
 }
 
-// letters are the parts of a program that does something outside when a coin is
-// paid, and in a step.
+// parts are those of a program that does something when a coin is paid, and in
+// a step.
 func (d *diary) parts() []deed.Part {
 	return []deed.Part{
 		vaults,
@@ -58,7 +58,13 @@ func (d *diary) parts() []deed.Part {
 func visit(t *testing.T, s store.Store, guest bool, f func(ctx context.Context, rt *deed.Runtime)) string {
 	t.Helper()
 	d := &diary{}
-	rt, err := deed.New(s, deed.Config{Guest: guest, Domains: []deed.Domain{{Name: "d", Parts: d.parts()}}})
+	parts := d.parts()
+	if !store.IsShared(s) {
+		parts = append(parts, deed.Process[jar]{Name: "interest", On: []deed.ProcessReaction[jar]{
+			deed.Start(func(*jar, paid) []deed.Action { d.note("interest"); return nil }),
+		}})
+	}
+	rt, err := deed.New(s, deed.Config{Guest: guest, Domains: []deed.Domain{{Name: "d", Parts: parts}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +89,7 @@ func TestGuest(t *testing.T) {
 		state         deed.CommandState // of a command that the guest has waited for
 		guest, server string            // what they do
 	}{
-		{"alone", mem.New(), deed.CommandCompleted, "call waited", "call left, mail"},
+		{"alone", mem.New(), deed.CommandCompleted, "call waited", "call left, interest, mail"},
 		{"shared", shared{mem.New()}, deed.CommandReceived, "", "call left, call waited, mail"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -104,6 +110,11 @@ func TestGuest(t *testing.T) {
 					}
 					if err := rt.WaitForView(ctx, "payments", store.Cursor(paid.Position)); err != nil {
 						t.Error(err)
+					}
+					for _, f := range rt.Followers().List() {
+						if f.Kind != "projection" && f.State != "elsewhere" {
+							t.Errorf("%s is %s", f.Name, f.State)
+						}
 					}
 					waiting, done := context.WithTimeout(ctx, time.Minute)
 					defer done()
