@@ -111,6 +111,23 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+// A body is read from a file as any program saves it.
+func TestBodyFromAFile(t *testing.T) {
+	dir := t.TempDir()
+	for text, want := range map[string]string{
+		"\ufeff{\r\n\t\"customer\": \"ann\"\r\n}\r\n": "", "\xff\xfe{\x00}\x00": "the file is UTF-16: save it as UTF-8", "\ufeff": "the body is empty",
+	} {
+		path := filepath.Join(dir, "body.json")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, _, talk := direct(t, "mem:", "exec", "order", "-", "create", "@"+path)
+		if (code == 0) != (want == "") || !strings.Contains(talk, want) {
+			t.Errorf("%q: %d %s", text, code, talk)
+		}
+	}
+}
+
 // Who does not want to wait longer is told how to look at the command.
 func TestWaitingIsOver(t *testing.T) {
 	_, base := serve(t, unheard, "--store", "mem:")
