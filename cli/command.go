@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,8 +119,11 @@ func (a *app) followCommand(ctx context.Context, c *client.Client, id string) er
 
 func (a *app) printCommand(s httpapi.CommandStatus) {
 	a.print("%s  %s of %s is %s\n", s.ID, s.Command, s.Stream, s.State)
-	if s.Reason != "" {
+	switch {
+	case s.Reason != "" && s.Code != "":
 		a.print("because:  %s (%s)\n", s.Reason, s.Code)
+	case s.Reason != "":
+		a.print("because:  %s\n", s.Reason)
 	}
 	for _, f := range s.Findings {
 		kind := "warning"
@@ -134,7 +138,7 @@ func (a *app) printCommand(s httpapi.CommandStatus) {
 	if more := s.FindingCount - len(s.Findings); more > 0 {
 		a.print("and %d more findings\n", more)
 	}
-	a.print("asked by  %s, by way of %s, at %s\n", s.Actor, s.Source, s.Received.Format(time.RFC3339))
+	a.print("asked by  %s, by way of %s, at %s\n", cmp.Or(s.Actor, "nobody who is named"), s.Source, s.Received.Format(time.RFC3339))
 	if !s.Next.IsZero() {
 		a.print("goes on at  %s\n", s.Next.Format(time.RFC3339))
 	}

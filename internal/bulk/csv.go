@@ -69,7 +69,7 @@ func CSV(r io.Reader, idField string, types map[string]string) (Source, error) {
 		}
 	}
 	if idField != "" && s.idCell < 0 {
-		return nil, fmt.Errorf("the header has no column %s", idField)
+		return nil, fmt.Errorf("the header has no column %s; it has %s (columns are separated by commas)", idField, clip(strings.Join(header, ",")))
 	}
 	for name, typ := range types {
 		if !slices.Contains(header, name) {

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -46,5 +47,10 @@ func (d Dispatcher) Ask(ctx context.Context, call deed.Call, aggregate, id, comm
 			Code: "failed", Detail: s.Reason + " (when the cause is gone: deed command resume " + s.ID + ")",
 		}
 	}
-	return httpapi.Outcome(s)
+	err = httpapi.Outcome(s)
+	if p, ok := errors.AsType[httpapi.Problem](err); ok && s.State == deed.CommandInvalid {
+		p.Detail += " (it is stored: deed command correct " + s.ID + " JSON, or give the file another name)"
+		return p
+	}
+	return err
 }

@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/deed-dev/deed"
@@ -45,7 +46,7 @@ func TestInTheBackground(t *testing.T) {
 			continue
 		}
 		r.await("failed/" + name + ".json")
-		if p := r.problem(name); p.Code != c.code {
+		if p := r.problem(name); p.Code != c.code || strings.Contains(p.Detail, "deed command correct "+name) != (name == "invalid") {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
