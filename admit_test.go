@@ -119,8 +119,11 @@ func quota(t *testing.T, stores ...store.Store) {
 	for i := range clients {
 		all.Go(func() {
 			for j := range each {
-				ctx := deed.With(t.Context(), deed.Call{Actor: "ann"})
+				ctx := deed.With(t.Context(), deed.Call{Actor: "ann", ID: fmt.Sprint(i, "-", j)})
 				_, err := agg.Execute(ctx, nodes[(i+j)%2], fmt.Sprint(i%7), drop{1})
+				for tries := 0; tries < 10 && (deed.IsUnavailable(err) || errors.Is(err, deed.ErrOutcomeUnknown)); tries++ { // the machine is busy
+					_, err = agg.Execute(ctx, nodes[(i+j)%2], fmt.Sprint(i%7), drop{1})
+				}
 				over, isOver := errors.AsType[deed.QuotaExceeded](err)
 				switch {
 				case err == nil:
