@@ -41,6 +41,19 @@ func (c cluster) open(t testing.TB, name string) *jetstream.Store {
 	return s
 }
 
+// fresh opens an installation of a test's own, and drops it afterwards: an idle
+// one costs its servers something all the time.
+func (c cluster) fresh(t *testing.T) store.Store {
+	t.Helper()
+	name := nameOf(t)
+	t.Cleanup(func() {
+		if err := jetstream.Drop(context.Background(), c.URL("app"), &jetstream.Options{Name: name}); err != nil {
+			t.Error(err)
+		}
+	})
+	return c.open(t, name)
+}
+
 // system connects to the system account.
 func (c cluster) system(t testing.TB) *nats.Conn {
 	t.Helper()

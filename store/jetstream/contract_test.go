@@ -9,7 +9,7 @@ import (
 
 func TestContract(t *testing.T) {
 	c := startCluster(t, t.TempDir(), 1)
-	storetest.Run(t, func(t *testing.T) store.Store { return c.open(t, nameOf(t)) })
+	storetest.Run(t, c.fresh)
 	storetest.RunDurable(t, restarted(1))
 }
 
@@ -18,7 +18,7 @@ func TestContractOfThreeReplicas(t *testing.T) {
 		t.Skip("three servers")
 	}
 	c := startCluster(t, t.TempDir(), 3)
-	storetest.Run(t, func(t *testing.T) store.Store { return c.open(t, nameOf(t)) })
+	storetest.Run(t, c.fresh)
 	storetest.RunDurable(t, restarted(3))
 }
 
