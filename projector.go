@@ -1,0 +1,163 @@
+package deed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/deed-dev/deed/internal/engine"
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+)
+
+// projector is the worker of one partition: it keeps documents in memory
+// while a batch lasts, and those it used lately beyond that.
+type projector[V any] struct {
+	*projection[V]
+	coll    string
+	docs    map[string]*held[V]
+	dirty   []string
+	touches []touch[V]
+}
+
+type held[V any] struct {
+	value  V
+	exists bool
+	dirty  bool
+}
+
+// maxHeld is how many documents a projector keeps between batches.
+const maxHeld = 4096
+
+func (p *projection[V]) worker(gen uint64) *projector[V] {
+	return &projector[V]{projection: p, coll: p.view.coll(gen), docs: map[string]*held[V]{}}
+}
+
+func (w *projector[V]) Keys(rec store.Record) []string {
+	if !w.derived {
+		return []string{rec.Stream}
+	}
+	touches, _, _, err := w.projection.touches(rec, nil)
+	if err != nil || len(touches) == 0 {
+		return []string{rec.Stream}
+	}
+	keys := make([]string, len(touches))
+	for i, t := range touches {
+		keys[i] = "key " + t.key
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// Needs implements [engine.Needer].
+func (w *projector[V]) Needs(recs []store.Record) (string, []string) {
+	wanted := map[string]bool{}
+	for i := range recs {
+		for _, key := range w.keysOf(recs[i]) {
+			if _, held := w.docs[key]; !held {
+				wanted[key] = true
+			}
+		}
+	}
+	return w.coll, slices.Collect(maps.Keys(wanted))
+}
+
+// keysOf returns the documents a record concerns, as far as that can be told.
+func (w *projector[V]) keysOf(rec store.Record) []string {
+	if !w.derived {
+		key := w.keyOf(rec.Stream)
+		if key == "" || len(w.handlers[wire.Name{Category: store.Category(rec.Stream), Type: rec.Type}]) == 0 {
+			return nil
+		}
+		return []string{key}
+	}
+	touches, _, _, err := w.projection.touches(rec, nil)
+	if err != nil {
+		return nil
+	}
+	keys := make([]string, len(touches))
+	for i, t := range touches {
+		keys[i] = t.key
+	}
+	return keys
+}
+
+func (w *projector[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Record) (err error) {
+	var m Meta
+	var e any
+	if w.touches, m, e, err = w.projection.touches(rec, w.touches); err != nil {
+		return err
+	}
+	for _, t := range w.touches {
+		d, err := w.hold(ctx, tx, t.key)
+		if err != nil {
+			return err
+		}
+		if t.later && !d.exists {
+			continue
+		}
+		if !d.dirty {
+			d.dirty = true
+			w.dirty = append(w.dirty, t.key)
+		}
+		if t.apply == nil {
+			*d = held[V]{dirty: true}
+			continue
+		}
+		d.exists = true
+		t.apply(&d.value, m, e)
+	}
+	return nil
+}
+
+func (w *projector[V]) hold(ctx context.Context, tx *engine.Tx, key string) (*held[V], error) {
+	if d, ok := w.docs[key]; ok {
+		return d, nil
+	}
+	d := &held[V]{}
+	stored, err := tx.Get(ctx, w.coll, key)
+	switch {
+	case err == nil:
+		if err := wire.Unmarshal(stored.Data, &d.value); err != nil {
+			return nil, engine.Permanent(fmt.Errorf("deed: document %s/%s: %w", w.coll, key, err))
+		}
+		d.exists = true
+	case !errors.Is(err, store.ErrNotFound):
+		return nil, err
+	}
+	w.docs[key] = d
+	return d, nil
+}
+
+func (w *projector[V]) Flush(_ context.Context, tx *engine.Tx) error {
+	for _, key := range w.dirty {
+		d := w.docs[key]
+		d.dirty = false
+		if err := d.save(tx, w.coll, key); err != nil {
+			return engine.Permanent(fmt.Errorf("deed: document %s/%s: %w", w.coll, key, err))
+		}
+	}
+	w.dirty = w.dirty[:0]
+	if len(w.docs) > maxHeld {
+		clear(w.docs)
+	}
+	return nil
+}
+
+func (d *held[V]) save(tx *engine.Tx, coll, key string) error {
+	if !d.exists {
+		return tx.Delete(coll, key)
+	}
+	data, err := wire.Marshal(&d.value)
+	if err != nil {
+		return err
+	}
+	return tx.Put(coll, key, data)
+}
+
+func (w *projector[V]) Reset() {
+	clear(w.docs)
+	w.dirty = w.dirty[:0]
+}
