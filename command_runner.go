@@ -156,58 +156,39 @@ func (r *runner) Keep(ctx context.Context, mine func(stream string) bool) {
 	r.work(ctx)
 }
 
-// work does what is on the desk and what comes, a number of commands at a
-// time, until ctx is done.
+// work handles the commands that are given out, until ctx is done.
 func (r *runner) work(ctx context.Context) {
-	var all sync.WaitGroup
-	defer all.Wait()
-	hands := make(chan struct{}, inHand)
-	for {
-		id, wait := r.queue.take(time.Now())
-		if id == "" {
-			select {
-			case <-ctx.Done():
-				return
-			case <-r.queue.wake:
-			case <-time.After(wait):
-			}
-			continue
-		}
-		select {
-		case hands <- struct{}{}:
-		case <-ctx.Done():
-			r.queue.done(id, time.Now(), false) // it is not: it stays in the queue, so that Flush notes it
-			return
-		}
-		all.Go(func() {
-			defer func() { <-hands }()
-			r.handle(ctx, id)
-		})
-	}
+	r.queue.work(ctx, time.Now, time.Minute, func(id string) { r.handle(ctx, id) })
 }
 
 // takeOver finds out what was left to do when the partition was taken.
 func (r *runner) takeOver(ctx context.Context, mine func(stream string) bool) {
-	for failures := 1; ctx.Err() == nil; failures++ {
-		err := func() error {
-			for d, err := range r.rt.store.List(ctx, pendingColl, "", "") {
-				if err != nil {
-					return err
-				}
-				if mine(commandStream(d.Key)) {
-					r.note(d.Key)
-					r.queue.put(d.Key, time.Time{})
-				}
+	r.rt.persist(ctx, "pending commands cannot be read", func() error {
+		for d, err := range r.rt.store.List(ctx, pendingColl, "", "") {
+			if err != nil {
+				return err
 			}
-			return nil
-		}()
-		if err == nil {
-			r.mu.Lock()
-			r.all = true
-			r.mu.Unlock()
+			if mine(commandStream(d.Key)) {
+				r.note(d.Key)
+				r.queue.put(d.Key, time.Time{})
+			}
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.all = true
+		return nil
+	})
+}
+
+// persist tries something until it goes well or ctx is done. The log is told
+// why it does not.
+func (rt *Runtime) persist(ctx context.Context, problem string, try func() error) {
+	for failures := 1; ctx.Err() == nil; failures++ {
+		err := try()
+		if err == nil || ctx.Err() != nil {
 			return
 		}
-		r.rt.cfg.Logger.Warn("pending commands cannot be read", slog.Any("error", err))
+		rt.cfg.Logger.Warn(problem, slog.Any("error", err))
 		pauseFor(ctx, trouble.Wait(failures))
 	}
 }

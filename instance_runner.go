@@ -150,64 +150,34 @@ func (r *instanceRunner) Keep(ctx context.Context, mine func(stream string) bool
 	r.takeOver(ctx, mine)
 	r.rt.runners.add(r, mine)
 	defer r.rt.runners.remove(r)
-	var all sync.WaitGroup
-	defer all.Wait()
-	hands := make(chan struct{}, inHand)
-	for {
-		stream, wait := r.queue.take(r.rt.cfg.Now())
-		if stream == "" {
-			select {
-			case <-ctx.Done():
-				return
-			case <-r.queue.wake:
-			case <-time.After(min(wait, r.rt.cfg.Poll)): // the clock may be set meanwhile
-			}
-			continue
-		}
-		select {
-		case hands <- struct{}{}:
-		case <-ctx.Done():
-			r.queue.done(stream, r.rt.cfg.Now(), false)
-			return
-		}
-		all.Go(func() {
-			defer func() { <-hands }()
-			r.handle(ctx, stream)
-		})
-	}
+	// The clock may be set meanwhile.
+	r.queue.work(ctx, r.rt.cfg.Now, r.rt.cfg.Poll, func(stream string) { r.handle(ctx, stream) })
 }
 
 // takeOver finds out what was left to do when the partition was taken.
 func (r *instanceRunner) takeOver(ctx context.Context, mine func(stream string) bool) {
-	for failures := 1; ctx.Err() == nil; failures++ {
-		err := func() error {
-			for d, err := range r.rt.store.List(ctx, wakingColl, "", "") {
-				if err != nil {
-					return err
-				}
-				if !mine(d.Key) {
-					continue
-				}
-				var w waking
-				if err := json.Unmarshal(d.Data, &w); err != nil {
-					return err
-				}
-				r.mu.Lock()
-				r.noted[d.Key] = true
-				r.mu.Unlock()
-				r.look(d.Key, w.At)
+	r.rt.persist(ctx, "instances to be looked at cannot be read", func() error {
+		for d, err := range r.rt.store.List(ctx, wakingColl, "", "") {
+			if err != nil {
+				return err
 			}
-			return nil
-		}()
-		if err == nil {
+			if !mine(d.Key) {
+				continue
+			}
+			var w waking
+			if err := json.Unmarshal(d.Data, &w); err != nil {
+				return err
+			}
 			r.mu.Lock()
-			r.all = true
+			r.noted[d.Key] = true
 			r.mu.Unlock()
-			return
+			r.look(d.Key, w.At)
 		}
-		r.rt.cfg.Logger.Warn("instances to be looked at cannot be read", slog.Any("error", err))
-		pauseFor(ctx, trouble.Wait(failures))
-	}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.all = true
+		return nil
+	})
 }
 
 // handle does what there is to do about one instance, as far as that is

@@ -217,7 +217,7 @@ func (s *schedule) fail(*plan, *turn, Reason) error { return nil }
 // startSchedules sets the timers of schedules that have none, or that were set
 // by another Cron.
 func (rt *Runtime) startSchedules(ctx context.Context) {
-	for failures := 1; ; failures++ {
+	rt.persist(ctx, "schedules cannot be started", func() error {
 		var errs []error
 		for _, d := range rt.machines {
 			if d.kind != "schedule" {
@@ -227,12 +227,8 @@ func (rt *Runtime) startSchedules(ctx context.Context) {
 				errs = append(errs, fmt.Errorf("schedule %s: %w", d.name, err))
 			}
 		}
-		if len(errs) == 0 || ctx.Err() != nil {
-			return
-		}
-		rt.cfg.Logger.Warn("schedules cannot be started", slog.Any("error", errors.Join(errs...)))
-		pauseFor(ctx, trouble.Wait(failures))
-	}
+		return errors.Join(errs...)
+	})
 }
 
 func (rt *Runtime) startSchedule(ctx context.Context, d *definitions) error {

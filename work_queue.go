@@ -2,6 +2,7 @@ package deed
 
 import (
 	"container/heap"
+	"context"
 	"sync"
 	"time"
 )
@@ -84,6 +85,37 @@ func (q *workQueue) take(now time.Time) (string, time.Duration) {
 	e.taken = true
 	q.state[id] = e
 	return id, 0
+}
+
+// work does what is in the queue and what comes, a number of items at a time,
+// until ctx is done. It asks what time it is when something comes, and after a
+// while at the latest.
+func (q *workQueue) work(ctx context.Context, now func() time.Time, atLatest time.Duration, do func(id string)) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	hands := make(chan struct{}, inHand)
+	for {
+		id, wait := q.take(now())
+		if id == "" {
+			select {
+			case <-ctx.Done():
+				return
+			case <-q.wake:
+			case <-time.After(min(wait, atLatest)):
+			}
+			continue
+		}
+		select {
+		case hands <- struct{}{}:
+		case <-ctx.Done():
+			q.done(id, now(), false) // it is not: it stays in the queue, so that Flush notes it
+			return
+		}
+		all.Go(func() {
+			defer func() { <-hands }()
+			do(id)
+		})
+	}
 }
 
 // failed counts a failure and returns how long to wait.
