@@ -115,6 +115,7 @@ func TestNewRefusesContradictions(t *testing.T) {
 			a.Upcasts["y"] = deed.Upcast{To: "x", From: fromRGB}
 		})}, "circle"},
 		{"reserved name", []deed.Part{alter(func(a *deed.Aggregate[Lamp]) { a.Name = "events" })}, "the HTTP API uses that name"},
+		{"saga with the name of a route", []deed.Part{deed.Saga[struct{}]{Name: "retry"}}, "the HTTP API uses that name"},
 		{"odd name", []deed.Part{alter(func(a *deed.Aggregate[Lamp]) { a.Name = "Lamp/Post" })}, "use lower-case letters"},
 		{"no prototype", []deed.Part{alter(func(a *deed.Aggregate[Lamp]) { a.Events["none"] = nil })}, "has no prototype"},
 		{"projection of nothing", []deed.Part{deed.Projection[count]{Name: "p"}}, "handles no events"},

@@ -132,6 +132,7 @@ func (a Aggregate[S]) key() string { return a.Name }
 func (s Stepwise[C]) key() string  { return s.Name }
 func (d Process[P]) key() string   { return processCategory + "/" + d.Name }
 func (g Saga[S]) key() string      { return sagaCategory + "/" + g.Name }
+func (s Schedule) key() string     { return scheduleCategory + "/" + s.Name }
 
 func (k *kind[S]) describe(*Runtime) AggregateInfo {
 	legacy := append(slices.Collect(maps.Keys(k.Legacy)), slices.Collect(maps.Keys(k.Upcasts))...)

@@ -195,6 +195,9 @@ func (g Saga[S]) check() error {
 	if err := checkName("saga", g.Name); err != nil {
 		return err
 	}
+	if slices.Contains([]string{requestCancel, requestRetry, requestUndo}, g.Name) {
+		return fmt.Errorf("the HTTP API uses that name")
+	}
 	if len(g.Steps) == 0 {
 		return fmt.Errorf("has no steps")
 	}

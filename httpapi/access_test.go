@@ -48,6 +48,16 @@ func jars() deed.Domain {
 		deed.Projection[jar]{Name: "open", On: on},
 		deed.Projection[jar]{Name: "books", On: on, Roles: []string{"clerk"}},
 		deed.View[jar]{Name: "vault", Roles: []string{"clerk", "saver"}},
+		deed.Saga[struct{}]{
+			Name: "count", Roles: []string{"saver"},
+			Steps: []deed.SagaStep[struct{}]{{Name: "sign", Ask: func(string, struct{}) deed.Question {
+				return deed.Question{Text: "Is it right?", Roles: []string{"clerk"}}
+			}}},
+		},
+		deed.Process[struct{}]{
+			Name: "guard", Roles: []string{"saver"},
+			On: []deed.ProcessReaction[struct{}]{deed.Start(func(*struct{}, paid) []deed.Action { return []deed.Action{deed.After("tired", time.Hour)} })},
+		},
 	}}
 }
 
@@ -162,24 +172,54 @@ var samples = map[string][]sample{
 	"GET /v1/views/{view}/{key}": {
 		{"/v1/views/open/a", "", reading}, {"/v1/views/books/a", "", []string{"clerk"}}, {"/v1/views/books/a?version=1", "", []string{"clerk"}}, {"/v1/views/vault/a", "", []string{"clerk", "saver"}},
 	},
-	"GET /v1/nodes":                      {{"/v1/nodes", "", operating}},
-	"GET /v1/followers":                  {{"/v1/followers", "", operating}},
-	"POST /v1/followers/{name}/pause":    {{"/v1/followers/open/pause", "", operating}},
-	"POST /v1/followers/{name}/resume":   {{"/v1/followers/open/resume", "", operating}},
-	"POST /v1/followers/{name}/rebuild":  {{"/v1/followers/none/rebuild", "", operating}},
-	"GET /v1/dead-letters":               {{"/v1/dead-letters", "", operating}},
-	"GET /v1/dead-letters/{id}":          {{"/v1/dead-letters/open.1", "", operating}},
-	"POST /v1/dead-letters/{id}/redrive": {{"/v1/dead-letters/open.1/redrive", "", operating}},
-	"POST /v1/dead-letters/{id}/discard": {{"/v1/dead-letters/open.1/discard", `{"reason":"r"}`, operating}},
-	"GET /v1/keys":                       {{"/v1/keys", "", nobody}},
-	"POST /v1/keys":                      {{"/v1/keys", `{"actor":"bob","roles":["admin"]}`, nobody}},
-	"POST /v1/keys/{id}/revoke":          {{"/v1/keys/none/revoke", "", nobody}},
-	"POST /v1/keys/{id}/rotate":          {{"/v1/keys/none/rotate", "", nobody}},
-	"GET /v1":                            {{"/v1", "", reading}},
-	"GET /metrics":                       {{"/metrics", "", operating}},
-	"GET /livez":                         {{"/livez", "", all}},
-	"GET /readyz":                        {{"/readyz", "", all}},
-	"/":                                  {{"/nothing", "", known}, {"/v1/none", "", known}},
+	"POST /v1/sagas/{name}":                 {{"/v1/sagas/count", "", []string{"saver"}}, {"/v1/sagas/none", "", known}},
+	"POST /v1/sagas/{name}/{id}":            {{"/v1/sagas/count/s-1", "{}", []string{"saver"}}},
+	"GET /v1/sagas":                         {{"/v1/sagas?state=running", "", reading}},
+	"GET /v1/sagas/{name}/{id}":             {{"/v1/sagas/count/s-1", "", append(reading, "saver")}, {"/v1/sagas/count/s-2", "", reading}, {"/v1/sagas/count/none", "", reading}},
+	"GET /v1/sagas/{name}/{id}/live":        {{"/v1/sagas/count/s-1/live", "", append(reading, "saver")}, {"/v1/sagas/count/s-2/live", "", reading}},
+	"POST /v1/sagas/{name}/{id}/cancel":     {{"/v1/sagas/count/s-2/cancel", "", append(operating, "saver")}},
+	"POST /v1/sagas/{name}/{id}/retry":      {{"/v1/sagas/count/s-2/retry", "", operating}},
+	"POST /v1/sagas/{name}/{id}/undo":       {{"/v1/sagas/count/s-2/undo", "", operating}},
+	"POST /v1/sagas/{name}/{id}/skip":       {{"/v1/sagas/count/s-2/skip", `{"step":"sign","reason":"r"}`, operating}},
+	"POST /v1/sagas/{name}/{id}/close":      {{"/v1/sagas/count/s-2/close", `{"reason":"r"}`, operating}},
+	"POST /v1/sagas/cancel":                 {{"/v1/sagas/cancel?state=running&name=none", "", operating}},
+	"POST /v1/sagas/retry":                  {{"/v1/sagas/retry?state=stuck&dry_run=true", "", operating}},
+	"POST /v1/sagas/undo":                   {{"/v1/sagas/undo?all=true&name=none", "", operating}},
+	"GET /v1/processes":                     {{"/v1/processes?name=guard", "", reading}},
+	"GET /v1/processes/{name}/{id}":         {{"/v1/processes/guard/a", "", reading}, {"/v1/processes/guard/b", "", append(reading, "saver")}},
+	"GET /v1/processes/{name}/{id}/live":    {{"/v1/processes/guard/a/live", "", reading}, {"/v1/processes/guard/b/live", "", append(reading, "saver")}},
+	"POST /v1/processes/{name}/{id}/cancel": {{"/v1/processes/guard/a/cancel", "", append(operating, "saver")}},
+	"POST /v1/processes/{name}/{id}/retry":  {{"/v1/processes/guard/a/retry", "", operating}},
+	"POST /v1/processes/{name}/{id}/undo":   {{"/v1/processes/guard/a/undo", "", operating}},
+	"POST /v1/processes/{name}/{id}/skip":   {{"/v1/processes/guard/a/skip", `{"reason":"r"}`, operating}},
+	"POST /v1/processes/{name}/{id}/close":  {{"/v1/processes/guard/a/close", `{"reason":"r"}`, operating}},
+	"POST /v1/processes/cancel":             {{"/v1/processes/cancel?state=running&name=none", "", operating}},
+	"POST /v1/processes/retry":              {{"/v1/processes/retry?state=stuck&dry_run=true", "", operating}},
+	"POST /v1/processes/undo":               {{"/v1/processes/undo?all=true&name=none", "", operating}},
+	"GET /v1/tasks":                         {{"/v1/tasks?state=open", "", known}},
+	"GET /v1/tasks/{id}":                    {{"/v1/tasks/{task}", "", append(reading, "clerk")}, {"/v1/tasks/none", "", known}},
+	"POST /v1/tasks/{id}/claim":             {{"/v1/tasks/{task}/claim", "", []string{"clerk"}}},
+	"POST /v1/tasks/{id}/release":           {{"/v1/tasks/{task}/release", "", []string{"clerk"}}},
+	"POST /v1/tasks/{id}/decision":          {{"/v1/tasks/{task}/decision", `{"choice":"approve"}`, []string{"clerk"}}},
+	"GET /v1/map":                           {{"/v1/map", "", reading}, {"/v1/map?instance=saga/count/s-1", "", reading}},
+	"GET /v1/nodes":                         {{"/v1/nodes", "", operating}},
+	"GET /v1/followers":                     {{"/v1/followers", "", operating}},
+	"POST /v1/followers/{name}/pause":       {{"/v1/followers/open/pause", "", operating}},
+	"POST /v1/followers/{name}/resume":      {{"/v1/followers/open/resume", "", operating}},
+	"POST /v1/followers/{name}/rebuild":     {{"/v1/followers/none/rebuild", "", operating}},
+	"GET /v1/dead-letters":                  {{"/v1/dead-letters", "", operating}},
+	"GET /v1/dead-letters/{id}":             {{"/v1/dead-letters/open.1", "", operating}},
+	"POST /v1/dead-letters/{id}/redrive":    {{"/v1/dead-letters/open.1/redrive", "", operating}},
+	"POST /v1/dead-letters/{id}/discard":    {{"/v1/dead-letters/open.1/discard", `{"reason":"r"}`, operating}},
+	"GET /v1/keys":                          {{"/v1/keys", "", nobody}},
+	"POST /v1/keys":                         {{"/v1/keys", `{"actor":"bob","roles":["admin"]}`, nobody}},
+	"POST /v1/keys/{id}/revoke":             {{"/v1/keys/none/revoke", "", nobody}},
+	"POST /v1/keys/{id}/rotate":             {{"/v1/keys/none/rotate", "", nobody}},
+	"GET /v1":                               {{"/v1", "", reading}},
+	"GET /metrics":                          {{"/metrics", "", operating}},
+	"GET /livez":                            {{"/livez", "", all}},
+	"GET /readyz":                           {{"/readyz", "", all}},
+	"/":                                     {{"/nothing", "", known}, {"/v1/none", "", known}},
 }
 
 // Every route takes those whom it should and nobody else. A route that is not
@@ -195,6 +235,27 @@ func TestAccessMatrix(t *testing.T) {
 		_, keys[role] = g.key(t, role, role)
 	}
 	ask(t, g.base, "POST", "/v1/jar/b/drop", `{"N":1}`, keys["saver"], "Idempotency-Key", "c-2")
+	begun := func(key, id string) (i deed.Instance) {
+		t.Helper()
+		status, _, body := ask(t, g.base, "POST", "/v1/sagas/count/"+id, "", key)
+		if err := json.Unmarshal(body, &i); err != nil || status != 202 {
+			t.Fatalf("%d %s", status, body)
+		}
+		return i
+	}
+	task := begun(keys["saver"], "s-1").Tasks["sign"]
+	begun(admin, "s-2")
+	for _, id := range []string{"a", "b"} { // the process follows the log
+		for try := 0; ; try++ {
+			status, _, body := ask(t, g.base, "GET", "/v1/processes/guard/"+id, "", admin)
+			if status == 200 {
+				break
+			}
+			if time.Sleep(10 * time.Millisecond); try > 1000 {
+				t.Fatalf("%d %s", status, body)
+			}
+		}
+	}
 	bad := badKeys(t, g)
 	patterns := httpapi.Patterns(rt)
 	for pattern := range samples {
@@ -212,6 +273,7 @@ func TestAccessMatrix(t *testing.T) {
 			method = "GET"
 		}
 		for _, sm := range samples[pattern] {
+			sm.target = strings.ReplaceAll(sm.target, "{task}", task)
 			is := func(who, key string, want int) {
 				t.Helper()
 				asked++

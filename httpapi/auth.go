@@ -45,22 +45,28 @@ func (a *api) admit(r *http.Request, rt route) (auth.Principal, error) {
 	if roles == nil || slices.ContainsFunc(roles, p.Is) {
 		return p, nil
 	}
-	if rt.own {
-		if own, err := a.askedBy(r, p.Actor); own || err != nil {
+	if rt.own != nil && p.Actor != "" {
+		actor, err := rt.own(r)
+		if known := !errors.Is(err, deed.ErrNotFound) && !errors.Is(err, deed.ErrUnknown) && !isInvalid(err); known && (err != nil || actor == p.Actor) {
 			return p, err
 		}
 	}
 	return p, problem(http.StatusForbidden, CodeForbidden, "this needs one of the roles "+strings.Join(roles, ", "))
 }
 
-// askedBy reports whether the command that a request is about was asked by an
-// actor. That there is no such command is nobody else's business.
-func (a *api) askedBy(r *http.Request, actor string) (bool, error) {
+// askedBy returns who asked the command that a request is about. That there is
+// no such command is nobody else's business.
+func (a *api) askedBy(r *http.Request) (string, error) {
 	s, err := a.rt.Commands().Get(r.Context(), r.PathValue("id"))
-	if errors.Is(err, deed.ErrNotFound) || isInvalid(err) {
-		return false, nil
+	return s.Actor, err
+}
+
+// begunBy returns who began the process or saga that a request is about.
+func (a *api) begunBy(kind string) func(*http.Request) (string, error) {
+	return func(r *http.Request) (string, error) {
+		i, err := a.rt.Instances().Get(r.Context(), kind, r.PathValue("name"), r.PathValue("id"))
+		return i.Actor, err
 	}
-	return err == nil && s.Actor == actor, err
 }
 
 // takes returns the roles of which a route takes any, or nil if anyone who is

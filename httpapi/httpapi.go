@@ -43,12 +43,13 @@ type api struct {
 	metrics *metrics
 
 	viewRoles map[string][]string // who may read which view; none = readers
+	machines  bool                // there are processes or sagas
 }
 
 // New returns the handler of a runtime's HTTP API.
 func New(rt *deed.Runtime, opts Options) http.Handler {
 	opts.MaxBody = cmp.Or(opts.MaxBody, 1<<20)
-	a := &api{rt: rt, log: cmp.Or(opts.Logger, slog.Default()), opts: opts, metrics: newMetrics(rt), viewRoles: viewRoles(rt)}
+	a := &api{rt: rt, log: cmp.Or(opts.Logger, slog.Default()), opts: opts, metrics: newMetrics(rt), viewRoles: viewRoles(rt), machines: len(rt.Describe().Machines) > 0}
 	mux := http.NewServeMux()
 	for _, r := range a.routes() {
 		mux.Handle(r.pattern, a.guarded(r))

@@ -1,14 +1,12 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,11 +29,11 @@ func (a *api) commandStatus(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	id := r.PathValue("id")
-	if s := q.Get("wait"); s != "" {
-		wait, err := time.ParseDuration(s)
-		if err != nil || wait < 0 || wait > MaxCommandWait {
-			return deed.Invalid{Field: "wait", Detail: "must be a duration from 0s to 60s, for example 10s"}
-		}
+	wait, err := waitParam(q)
+	if err != nil {
+		return err
+	}
+	if q.Get("wait") != "" {
 		if _, err := a.settled(r.Context(), id, wait); err != nil {
 			return noCommand(err)
 		}
@@ -53,14 +51,20 @@ func (a *api) life(ctx context.Context, id string) (CommandStatus, error) {
 	if err != nil {
 		return CommandStatus{}, noCommand(err)
 	}
-	s := CommandStatus{status, []Event{}}
-	for rec, err := range a.rt.Store().Read(ctx, "$command/"+id, store.Range{Limit: maxPage}) {
+	history, err := a.history(ctx, "$command/"+id)
+	return CommandStatus{status, history}, err
+}
+
+// history is the first thousand events of a stream.
+func (a *api) history(ctx context.Context, stream string) ([]Event, error) {
+	all := []Event{}
+	for rec, err := range a.rt.Store().Read(ctx, stream, store.Range{Limit: maxPage}) {
 		if err != nil {
-			return s, err
+			return nil, err
 		}
-		s.History = append(s.History, eventOf(rec))
+		all = append(all, eventOf(rec))
 	}
-	return s, nil
+	return all, nil
 }
 
 func noCommand(err error) error {
@@ -70,8 +74,21 @@ func noCommand(err error) error {
 	return err
 }
 
-// MaxCommandWait is how long a request may wait for a command.
+// MaxCommandWait is how long a request may wait for a command, process or saga.
 const MaxCommandWait = time.Minute
+
+// waitParam reads how long a request wants to wait for one.
+func waitParam(q url.Values) (time.Duration, error) {
+	s := q.Get("wait")
+	if s == "" {
+		return 0, nil
+	}
+	wait, err := time.ParseDuration(s)
+	if err != nil || wait < 0 || wait > MaxCommandWait {
+		return 0, deed.Invalid{Field: "wait", Detail: "must be a duration from 0s to 60s, for example 10s"}
+	}
+	return wait, nil
+}
 
 // settled waits for a command to stay in a state, but not for ever.
 func (a *api) settled(ctx context.Context, id string, wait time.Duration) (deed.CommandStatus, error) {
@@ -183,9 +200,9 @@ type CommandPage struct {
 }
 
 // commandStates are the states that a command can be in.
-var commandStates = []string{
-	string(deed.CommandReceived), string(deed.CommandRunning), string(deed.CommandRetrying), string(deed.CommandInvalid), string(deed.CommandFailed),
-	string(deed.CommandUndoing), string(deed.CommandCompleted), string(deed.CommandRejected), string(deed.CommandCancelled),
+var commandStates = []deed.CommandState{
+	deed.CommandReceived, deed.CommandRunning, deed.CommandRetrying, deed.CommandInvalid, deed.CommandFailed,
+	deed.CommandUndoing, deed.CommandCompleted, deed.CommandRejected, deed.CommandCancelled,
 }
 
 // commands answers a page of commands, the latest first unless the request says
@@ -196,15 +213,10 @@ func (a *api) commands(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if s := q.Get("state"); s != "" && !slices.Contains(commandStates, s) {
-		return deed.Invalid{Field: "state", Detail: fmt.Sprintf("is %q: use one of %s", short(s), strings.Join(commandStates, ", "))}
+	if err := oneOf("state", q.Get("state"), commandStates); err != nil {
+		return err
 	}
-	for _, name := range filters {
-		if v := q.Get(name); v != "" {
-			q.Add("where", name+"="+v)
-		}
-		q.Del(name)
-	}
+	filterBy(q, q, filters...)
 	if q.Get("sort") == "" {
 		q.Set("sort", "-received_at")
 	}
@@ -268,94 +280,9 @@ func (a *api) askOf(w http.ResponseWriter, r *http.Request, do func(context.Cont
 // liveCommand sends the events of a command's stream as they happen, until it
 // is over (server-sent events).
 func (a *api) liveCommand(w http.ResponseWriter, r *http.Request) error {
-	if _, err := query(r); err != nil {
-		return err
-	}
 	id := r.PathValue("id")
-	status, err := a.rt.Commands().Get(r.Context(), id)
-	if err != nil {
-		return noCommand(err)
-	}
-	from := uint64(0)
-	if last := r.Header.Get("Last-Event-ID"); last != "" {
-		var err error
-		if from, err = strconv.ParseUint(last, 10, 63); err != nil {
-			return deed.Invalid{Detail: "Last-Event-ID must be a version of the command's stream"}
-		}
-	}
-	t := &tail{w: w, rc: http.NewResponseController(w)}
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no")
-	if err := t.rc.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	if t.send("retry: 1000\n\n") != nil {
-		return nil
-	}
-	beat := time.Now().Add(heartbeat)
-	for r.Context().Err() == nil {
-		head, err := a.rt.Store().Head(r.Context())
-		if err == nil {
-			var over bool
-			var next uint64
-			next, over, err = t.commandEvents(r.Context(), a, id, from)
-			if over {
-				return nil
-			}
-			if err == nil && status.State.Over() { // the reader knows all there is
-				t.send("event: over\ndata: {}\n\n") // the connection ends in any case
-				return nil
-			}
-			if next > from {
-				from, beat = next, time.Now().Add(heartbeat)
-			}
-		}
-		if err != nil {
-			t.end(r, a, err)
-			return nil
-		}
-		if time.Now().After(beat) {
-			if t.send(": still here\n\n") != nil {
-				return nil
-			}
-			beat = time.Now().Add(heartbeat)
-		}
-		if err := store.Wait(r.Context(), a.rt.Store(), head, livePoll); err != nil {
-			return nil
-		}
-	}
-	return nil
-}
-
-// commandEvents sends what a command's stream has after a version, and reports
-// whether that was the end of it.
-func (t *tail) commandEvents(ctx context.Context, a *api, id string, from uint64) (uint64, bool, error) {
-	var out bytes.Buffer
-	over := false
-	for rec, err := range a.rt.Store().Read(ctx, "$command/"+id, store.Range{From: from + 1}) {
-		if err != nil {
-			return from, false, err
-		}
-		data, err := json.Marshal(eventOf(rec))
-		if err != nil {
-			return from, false, err
-		}
-		from = rec.Version
-		fmt.Fprintf(&out, "id: %d\nevent: event\ndata: %s\n\n", from, data)
-	}
-	if out.Len() > 0 {
+	return a.liveStream(w, r, "$command/"+id, func(ctx context.Context) (bool, error) {
 		s, err := a.rt.Commands().Get(ctx, id)
-		if err != nil {
-			return from, false, err
-		}
-		over = s.State.Over()
-	}
-	if over {
-		out.WriteString("event: over\ndata: {}\n\n")
-	}
-	if out.Len() == 0 {
-		return from, false, nil
-	}
-	return from, over, t.send(out.String())
+		return s.State.Over(), noCommand(err)
+	})
 }

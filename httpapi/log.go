@@ -121,15 +121,11 @@ func (a *api) live(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	t := &tail{w: w, rc: http.NewResponseController(w), filter: store.Filter{
-		Categories: listParam(q, "category"), Types: listParam(q, "type"), Limit: liveBatch,
-	}}
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no")
-	if err := t.rc.SetReadDeadline(time.Time{}); err != nil { // the tail outlives the server's timeout
+	t, err := newTail(w)
+	if err != nil {
 		return err
 	}
+	t.filter = store.Filter{Categories: listParam(q, "category"), Types: listParam(q, "type"), Limit: liveBatch}
 	if err := t.send(fmt.Sprintf("retry: 1000\nid: %s\n\n", after)); err != nil {
 		return nil
 	}
@@ -194,6 +190,15 @@ type tail struct {
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	filter store.Filter
+}
+
+// newTail begins an answer that has no end.
+func newTail(w http.ResponseWriter) (*tail, error) {
+	t := &tail{w: w, rc: http.NewResponseController(w)}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Accel-Buffering", "no")
+	return t, t.rc.SetReadDeadline(time.Time{}) // the tail outlives the server's timeout
 }
 
 func (t *tail) send(s string) error {

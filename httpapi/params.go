@@ -75,6 +75,23 @@ func limitParam(q url.Values) (int, error) {
 	return int(n), nil
 }
 
+// oneOf refuses a value of a parameter that is none of those there are; "" is
+// none at all.
+func oneOf[S ~string](field, value string, all []S) error {
+	if value == "" || slices.Contains(all, S(value)) {
+		return nil
+	}
+	return deed.Invalid{Field: field, Detail: fmt.Sprintf("is %q: use one of %s", short(value), list(all))}
+}
+
+func list[S ~string](all []S) string {
+	var names []string
+	for _, s := range all {
+		names = append(names, string(s))
+	}
+	return strings.Join(names, ", ")
+}
+
 func boolParam(q url.Values, name string) (bool, error) {
 	switch q.Get(name) {
 	case "":

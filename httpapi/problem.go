@@ -106,7 +106,8 @@ func problemOf(err error) Problem {
 		return problem(http.StatusConflict, CodeInProgress, "a command with this Idempotency-Key is being handled: ask again shortly")
 	case errors.Is(err, deed.ErrMismatch):
 		return problem(http.StatusUnprocessableEntity, CodeIdempotencyMismatch, "this Idempotency-Key was used for another command or other contents: use a new key")
-	case errors.Is(err, deed.ErrNotRebuildable), errors.Is(err, deed.ErrNotRunning), errors.Is(err, deed.ErrStands):
+	case errors.Is(err, deed.ErrNotRebuildable), errors.Is(err, deed.ErrNotRunning), errors.Is(err, deed.ErrStands),
+		errors.Is(err, deed.ErrVersionGone), errors.Is(err, deed.ErrDecided), errors.Is(err, deed.ErrClaimed):
 		return problem(http.StatusConflict, CodeConflict, plain(err))
 	case errors.Is(err, store.ErrInvalid):
 		return problem(http.StatusBadRequest, CodeInvalid, plain(err))

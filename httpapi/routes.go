@@ -21,8 +21,8 @@ type route struct {
 	pattern string
 	access  access
 	serve   handler
-	own     bool // also for the actor of the command that {id} names
-	endless bool // the answer has no end: access is checked again while it lasts
+	own     func(*http.Request) (actor string, err error) // also for this actor; nil: for nobody else
+	endless bool                                          // the answer has no end: access is checked again while it lasts
 }
 
 // routes is the one table of what there is, and for whom.
@@ -33,12 +33,44 @@ func (a *api) routes() []route {
 		{pattern: "GET /v1/{aggregate}/{id}", access: readers, serve: a.state},
 
 		{pattern: "GET /v1/commands", access: readers, serve: a.commands},
-		{pattern: "GET /v1/commands/{id}", access: readers, own: true, serve: a.commandStatus},
-		{pattern: "GET /v1/commands/{id}/live", access: readers, own: true, serve: a.liveCommand, endless: true},
-		{pattern: "POST /v1/commands/{id}/cancel", access: operators, own: true, serve: a.cancelCommand},
-		{pattern: "POST /v1/commands/{id}/resume", access: operators, own: true, serve: a.resumeCommand},
-		{pattern: "POST /v1/commands/{id}/retry", access: operators, own: true, serve: a.resumeCommand},
-		{pattern: "POST /v1/commands/{id}/correct", access: admins, own: true, serve: a.correctCommand},
+		{pattern: "GET /v1/commands/{id}", access: readers, own: a.askedBy, serve: a.commandStatus},
+		{pattern: "GET /v1/commands/{id}/live", access: readers, own: a.askedBy, serve: a.liveCommand, endless: true},
+		{pattern: "POST /v1/commands/{id}/cancel", access: operators, own: a.askedBy, serve: a.cancelCommand},
+		{pattern: "POST /v1/commands/{id}/resume", access: operators, own: a.askedBy, serve: a.resumeCommand},
+		{pattern: "POST /v1/commands/{id}/retry", access: operators, own: a.askedBy, serve: a.resumeCommand},
+		{pattern: "POST /v1/commands/{id}/correct", access: admins, own: a.askedBy, serve: a.correctCommand},
+
+		{pattern: "POST /v1/sagas/{name}", access: ruled, serve: a.startSaga},
+		{pattern: "POST /v1/sagas/{name}/{id}", access: ruled, serve: a.startSaga},
+		{pattern: "GET /v1/sagas", access: readers, serve: a.instances("saga")},
+		{pattern: "GET /v1/sagas/{name}/{id}", access: readers, own: a.begunBy("saga"), serve: a.instance("saga")},
+		{pattern: "GET /v1/sagas/{name}/{id}/live", access: readers, own: a.begunBy("saga"), serve: a.liveInstance("saga"), endless: true},
+		{pattern: "POST /v1/sagas/{name}/{id}/cancel", access: ruled, serve: a.repair("saga", "cancel")},
+		{pattern: "POST /v1/sagas/{name}/{id}/retry", access: ruled, serve: a.repair("saga", "retry")},
+		{pattern: "POST /v1/sagas/{name}/{id}/undo", access: ruled, serve: a.repair("saga", "undo")},
+		{pattern: "POST /v1/sagas/{name}/{id}/skip", access: ruled, serve: a.repair("saga", "skip")},
+		{pattern: "POST /v1/sagas/{name}/{id}/close", access: ruled, serve: a.repair("saga", "close")},
+		{pattern: "POST /v1/sagas/cancel", access: operators, serve: a.repairMany("saga", "cancel")},
+		{pattern: "POST /v1/sagas/retry", access: operators, serve: a.repairMany("saga", "retry")},
+		{pattern: "POST /v1/sagas/undo", access: operators, serve: a.repairMany("saga", "undo")},
+
+		{pattern: "GET /v1/processes", access: readers, serve: a.instances("process")},
+		{pattern: "GET /v1/processes/{name}/{id}", access: readers, own: a.begunBy("process"), serve: a.instance("process")},
+		{pattern: "GET /v1/processes/{name}/{id}/live", access: readers, own: a.begunBy("process"), serve: a.liveInstance("process"), endless: true},
+		{pattern: "POST /v1/processes/{name}/{id}/cancel", access: ruled, serve: a.repair("process", "cancel")},
+		{pattern: "POST /v1/processes/{name}/{id}/retry", access: ruled, serve: a.repair("process", "retry")},
+		{pattern: "POST /v1/processes/{name}/{id}/undo", access: ruled, serve: a.repair("process", "undo")},
+		{pattern: "POST /v1/processes/{name}/{id}/skip", access: ruled, serve: a.repair("process", "skip")},
+		{pattern: "POST /v1/processes/{name}/{id}/close", access: ruled, serve: a.repair("process", "close")},
+		{pattern: "POST /v1/processes/cancel", access: operators, serve: a.repairMany("process", "cancel")},
+		{pattern: "POST /v1/processes/retry", access: operators, serve: a.repairMany("process", "retry")},
+		{pattern: "POST /v1/processes/undo", access: operators, serve: a.repairMany("process", "undo")},
+
+		{pattern: "GET /v1/tasks", access: anyone, serve: a.tasks},
+		{pattern: "GET /v1/tasks/{id}", access: anyone, serve: a.task},
+		{pattern: "POST /v1/tasks/{id}/claim", access: ruled, serve: a.claim},
+		{pattern: "POST /v1/tasks/{id}/release", access: ruled, serve: a.release},
+		{pattern: "POST /v1/tasks/{id}/decision", access: ruled, serve: a.decide},
 
 		{pattern: "GET /v1/streams/{category}/{id...}", access: readers, serve: a.stream},
 		{pattern: "GET /v1/events", access: readers, serve: a.events},
@@ -63,6 +95,7 @@ func (a *api) routes() []route {
 		{pattern: "POST /v1/keys/{id}/revoke", access: admins, serve: a.revokeKey},
 		{pattern: "POST /v1/keys/{id}/rotate", access: admins, serve: a.rotateKey},
 
+		{pattern: "GET /v1/map", access: readers, serve: a.drawing},
 		{pattern: "GET /v1", access: readers, serve: a.describe},
 		{pattern: "GET /metrics", access: operators, serve: a.measurements},
 		{pattern: "GET /livez", access: anybody, serve: a.alive},

@@ -83,13 +83,16 @@ func (a *api) page(w http.ResponseWriter, r *http.Request, view string, q url.Va
 	if err != nil || len(rows) <= limit {
 		return rows, "", err
 	}
-	rows = rows[:limit]
-	last := rows[limit-1]
+	return rows[:limit], markAt(view, q, rows[limit-1]), nil
+}
+
+// markAt is where to go on after a row of what q asks of a view.
+func markAt(view string, q url.Values, last deed.Row[json.RawMessage]) string {
 	mark := store.Mark{Key: last.Key}
-	if sq.Sort != "" {
-		mark.Value = store.FieldOf(last.Value, sq.Sort)
+	if sort := strings.TrimPrefix(q.Get("sort"), "-"); sort != "" {
+		mark.Value = store.FieldOf(last.Value, sort)
 	}
-	return rows, encodeMark(fingerprint(view, q), mark), nil
+	return encodeMark(fingerprint(view, q), mark)
 }
 
 func (a *api) viewQuery(view string, q url.Values) (store.Query, error) {
