@@ -23,6 +23,11 @@ type Aggregate[S any] struct {
 	Events   map[string]Event[S]
 	Commands map[string]Command[S]
 
+	// Internal are commands that nobody can ask from outside: only Go code does,
+	// which is to say steps, processes and sagas. What undoes a command of a
+	// process has to be here or among Commands, because it is recorded by name.
+	Internal map[string]Command[S]
+
 	Legacy   map[string]Event[S] // old names whose events still have the shape of today's
 	Upcasts  map[string]Upcast   // old names whose events have another shape
 	Snapshot Snapshot            // zero: states are not snapshotted
@@ -90,31 +95,42 @@ func (a Aggregate[S]) register(rt *Runtime) error {
 	if err := a.declareEvents(rt.codec); err != nil {
 		return err
 	}
-	for name, proto := range a.Commands {
-		if err := checkName("command", name); err != nil {
-			return err
-		}
-		if proto == nil {
-			return fmt.Errorf("command %s.%s has no prototype", a.Name, name)
-		}
-		proto, rules := plainly(proto)
-		if _, err := wire.New(proto); err != nil {
-			return fmt.Errorf("command %s.%s: %w", a.Name, name, err)
-		}
-		t := reflect.TypeOf(proto)
-		if t.Kind() == reflect.Pointer {
-			return fmt.Errorf("command %s.%s: the prototype is a pointer, use the value", a.Name, name)
-		}
-		if other, dup := k.commands[t]; dup {
-			return fmt.Errorf("commands %s.%s and %s.%s have the same type %v", a.Name, other.name, a.Name, name, t)
-		}
-		k.commands[t] = commandType{name, t, rules}
-		k.Commands[name] = proto
+	if err := errors.Join(k.declare(a.Commands), k.declare(a.Internal)); err != nil {
+		return err
 	}
 	if err := k.checkSnapshot(); err != nil {
 		return err
 	}
 	rt.kinds[a.Name] = k
+	return nil
+}
+
+// declare makes commands known under their names.
+func (k *kind[S]) declare(commands map[string]Command[S]) error {
+	for name, proto := range commands {
+		if err := checkName("command", name); err != nil {
+			return err
+		}
+		if proto == nil {
+			return fmt.Errorf("command %s.%s has no prototype", k.Name, name)
+		}
+		if _, dup := k.Commands[name]; dup {
+			return fmt.Errorf("command %s.%s is declared twice", k.Name, name)
+		}
+		proto, rules := plainly(proto)
+		if _, err := wire.New(proto); err != nil {
+			return fmt.Errorf("command %s.%s: %w", k.Name, name, err)
+		}
+		t := reflect.TypeOf(proto)
+		if t.Kind() == reflect.Pointer {
+			return fmt.Errorf("command %s.%s: the prototype is a pointer, use the value", k.Name, name)
+		}
+		if other, dup := k.commands[t]; dup {
+			return fmt.Errorf("commands %s.%s and %s.%s have the same type %v", k.Name, other.name, k.Name, name, t)
+		}
+		k.commands[t] = commandType{name, t, rules}
+		k.Commands[name] = proto
+	}
 	return nil
 }
 

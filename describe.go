@@ -2,6 +2,7 @@ package deed
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"reflect"
 	"slices"
@@ -23,6 +24,7 @@ type AggregateInfo struct {
 	Events   []string `json:"events"`
 	Legacy   []string `json:"legacy,omitempty"` // old names that are still read
 	Commands []string `json:"commands"`
+	Internal []string `json:"internal,omitempty"` // commands that nobody outside can ask
 }
 
 // A ViewInfo describes a view to tools and people.
@@ -139,13 +141,16 @@ func (k *kind[S]) describe(*Runtime) AggregateInfo {
 	slices.Sort(legacy)
 	return AggregateInfo{
 		Name: k.Name, Doc: k.Doc, Legacy: legacy,
-		Events: names(k.Events), Commands: names(k.Aggregate.Commands),
+		Events: names(k.Events), Commands: sorted(k.public()), Internal: names(k.Internal),
 	}
 }
 
 // names are the keys of a map in order; never nil, for JSON.
-func names[V any](of map[string]V) []string {
-	all := slices.AppendSeq([]string{}, maps.Keys(of))
+func names[V any](of map[string]V) []string { return sorted(maps.Keys(of)) }
+
+// sorted is a list that is never null in JSON.
+func sorted(names iter.Seq[string]) []string {
+	all := slices.AppendSeq([]string{}, names)
 	slices.Sort(all)
 	return all
 }

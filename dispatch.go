@@ -81,11 +81,29 @@ func (rt *Runtime) unknownView(name string) error {
 }
 
 func (k *kind[S]) dispatch(ctx context.Context, rt *Runtime, id, command string, body []byte) (Receipt, error) {
+	if _, internal := k.Internal[command]; internal {
+		return Receipt{}, k.unknownCommand(command)
+	}
 	cmd, err := k.decode(command, body)
 	if err != nil {
 		return Receipt{}, err
 	}
 	return k.execute(ctx, rt, id, cmd)
+}
+
+func (k *kind[S]) unknownCommand(name string) error {
+	return unknown(k.Name+" has no command", name, k.public())
+}
+
+// public are the names of the commands that can be asked from outside.
+func (k *kind[S]) public() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for name := range k.Commands {
+			if _, internal := k.Internal[name]; !internal && !yield(name) {
+				return
+			}
+		}
+	}
 }
 
 func (k *kind[S]) has(command string) bool { _, ok := k.Commands[command]; return ok }
@@ -98,7 +116,7 @@ func (k *kind[S]) rulesOf(command string) Rules {
 func (k *kind[S]) decode(command string, body []byte) (Command[S], error) {
 	proto, ok := k.Commands[command]
 	if !ok {
-		return nil, unknown(k.Name+" has no command", command, maps.Keys(k.Commands))
+		return nil, k.unknownCommand(command)
 	}
 	v := reflect.New(reflect.TypeOf(proto))
 	v.Elem().Set(reflect.ValueOf(proto))
