@@ -39,6 +39,7 @@ type Stamp struct {
 	Actor   string    // who asks; "" = nobody said
 	Command string    // the command's id: unique, but the caller may have chosen it
 	Secret  string    // 128 bits of randomness nobody can guess, as text
+	Why     Reason    // of a command that undoes something for a process or saga: what made it turn back
 }
 
 type validator interface{ Validate() error }
@@ -63,7 +64,8 @@ type Call struct {
 	Restricted bool
 	Roles      []string // the caller's
 
-	direct bool // a step asks, and needs the answer: it is not stored first, whatever its rules say
+	direct bool   // a step asks, and needs the answer: it is not stored first, whatever its rules say
+	why    Reason // what made the process or saga turn back that asks
 }
 
 type callKey struct{}

@@ -92,7 +92,7 @@ func (k *kind[S]) perform(ctx context.Context, rt *Runtime, id string, cmd Comma
 // stamped tells a command that wants to know the circumstances.
 func stamped[S any](rt *Runtime, a *asked, id string, cmd Command[S]) Command[S] {
 	if st, ok := cmd.(Stamper[S]); ok {
-		return st.Stamp(Stamp{ID: id, Time: rt.cfg.Now().UTC(), Actor: a.Actor, Command: a.ID, Secret: rand.Text()})
+		return st.Stamp(Stamp{ID: id, Time: rt.cfg.Now().UTC(), Actor: a.Actor, Command: a.ID, Secret: rand.Text(), Why: a.why})
 	}
 	return cmd
 }

@@ -33,7 +33,7 @@ type Instance struct {
 	ID          string               `json:"id"`
 	Definition  int                  `json:"definition,omitzero"` // the Version of the process or saga it was begun with
 	State       InstanceState        `json:"state"`
-	Data        json.RawMessage      `json:"data,omitempty"` // its own state, the P or S
+	Data        json.RawMessage      `json:"data,omitzero"` // its own state, the P or S
 	Steps       []InstanceStep       `json:"steps,omitempty"`
 	Step        string               `json:"step,omitempty"`        // the one it is at
 	Timers      map[string]time.Time `json:"timers,omitempty"`      // when which goes off
@@ -41,10 +41,11 @@ type Instance struct {
 	Undo        []UndoCommand        `json:"undo,omitempty"`        // what a process is going to send should it fail, the last one first
 	Code        string               `json:"code,omitempty"`        // why it is undone or stuck
 	Reason      string               `json:"reason,omitempty"`      // the same in a sentence
+	Cause       string               `json:"cause,omitempty"`       // why it was turned back; also of one that got stuck then
 	Parent      string               `json:"parent,omitempty"`      // stream of the instance that has begun it
 	Entities    []string             `json:"entities,omitempty"`    // streams it sent commands to, the first hundred
 	Commands    int                  `json:"commands,omitzero"`     // that it sent and that were accepted
-	TurnedBack  bool                 `json:"turned_back,omitzero"`  // it is being undone, or was when it got stuck
+	TurnedBack  bool                 `json:"turned_back,omitzero"`  // it is being undone, or was when it got stuck or ended
 	Ignored     int                  `json:"ignored,omitzero"`      // inputs that came after it was over
 	Wake        time.Time            `json:"wake_at,omitzero"`      // when it goes on by itself
 	Correlation string               `json:"correlation,omitempty"` // id of the flow it belongs to
@@ -53,7 +54,8 @@ type Instance struct {
 	Changed     time.Time            `json:"changed_at,omitzero"`
 	Finished    time.Time            `json:"finished_at,omitzero"`
 
-	seen map[string]uint64 // of each stream, up to which version its events were taken in
+	seen      map[string]uint64 // of each stream, up to which version its events were taken in
+	causeCode string            // the code of Cause
 }
 
 // An InstanceStep is how a step of a saga is doing.
@@ -100,6 +102,9 @@ const (
 func (s *Instance) stream() string { return instanceStream("$"+s.Kind, s.Name, s.ID) }
 
 func instanceStream(category, name, id string) string { return category + "/" + name + "/" + id }
+
+// cause is what made the instance turn back; zero: it did not.
+func (s *Instance) cause() Reason { return Reason{s.causeCode, s.Cause} }
 
 // step returns a step that was begun, or nil.
 func (s *Instance) step(name string) *InstanceStep {
@@ -161,8 +166,10 @@ func (s *Instance) settle(m Meta, e moved) {
 		return
 	}
 	s.State, s.Code, s.Reason = e.Status, e.Code, e.Reason
+	if e.Cause != nil { // it may have got stuck in the same breath
+		s.TurnedBack, s.causeCode, s.Cause = true, e.Cause.Code, e.Cause.Reason
+	}
 	s.Finished = time.Time{}
-	s.TurnedBack = s.TurnedBack && s.State != InstanceRunning || s.State == InstanceUndoing || e.TurnedBack
 	if s.State.Over() {
 		s.Finished, s.Step = m.Time, ""
 		s.Timers, s.Tasks = nil, nil

@@ -321,7 +321,7 @@ func (p *plan) spare() bool {
 func (x *turn) asks(p *plan, s Sending) (*asked, error) {
 	i := &x.cell.state
 	id := uuid.NewSHA1(stepSpace, []byte(x.stream+"\x00"+strconv.Itoa(i.Commands+1))).String()
-	a := &asked{Call: Call{ID: id, Actor: i.Actor, Correlation: i.Correlation, Causation: x.stream, Source: i.Kind}, name: s.called(p.rt), stream: s.stream}
+	a := &asked{Call: Call{ID: id, Actor: i.Actor, Correlation: i.Correlation, Causation: x.stream, Source: i.Kind, why: i.cause()}, name: s.called(p.rt), stream: s.stream}
 	var err error
 	a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source})
 	return a, err

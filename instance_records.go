@@ -30,11 +30,11 @@ type moved struct {
 	Input      input           `json:"input"`
 	Definition int             `json:"definition,omitzero"` // in the first one
 	Parent     string          `json:"parent,omitempty"`    // in the first one
-	State      json.RawMessage `json:"state,omitempty"`     // of the process or saga, if it changed
+	State      json.RawMessage `json:"state,omitzero"`      // of the process or saga, if it changed
 	Status     InstanceState   `json:"status,omitempty"`    // if it changed
 	Code       string          `json:"code,omitempty"`
 	Reason     string          `json:"reason,omitempty"`
-	TurnedBack bool            `json:"turned_back,omitzero"` // it got stuck while it was being undone
+	Cause      *cause          `json:"cause,omitempty"` // if it turned back
 	Steps      []stepMoved     `json:"steps,omitempty"`
 	Sent       []sent          `json:"sent,omitempty"`
 	Refused    []refused       `json:"refused,omitempty"`
@@ -69,6 +69,12 @@ type input struct {
 	actor    string          // who decided or requested
 	due      time.Time       // when the timer was to go off
 	more     bool            // there is more to do than one append holds
+}
+
+// cause is what made an instance turn back.
+type cause struct {
+	Code   string `json:"code"`
+	Reason string `json:"reason"`
 }
 
 // stepMoved is what became of a step of a saga.

@@ -331,7 +331,9 @@ func (x *turn) step(e stepMoved) {
 func (x *turn) become(s InstanceState, why Reason) {
 	i := &x.cell.state
 	x.cur.Status, x.cur.Code, x.cur.Reason = s, why.Code, clip(why.Text)
-	x.cur.TurnedBack = s == InstanceStuck && i.TurnedBack
+	if s == InstanceUndoing {
+		x.cur.Cause = &cause{x.cur.Code, x.cur.Reason}
+	}
 	i.settle(Meta{Time: i.Changed}, *x.cur)
 }
 

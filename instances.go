@@ -233,7 +233,7 @@ func (x *turn) stands(p *plan, in input, why string) error {
 func (x *turn) unstick() {
 	i := &x.cell.state
 	if i.TurnedBack {
-		x.become(InstanceUndoing, Reason{i.Code, i.Reason})
+		x.become(InstanceUndoing, i.cause())
 		return
 	}
 	x.become(InstanceRunning, Reason{})

@@ -358,7 +358,7 @@ func (d *process[P]) undo(p *plan, x *turn) error {
 		}
 		x.undid()
 	}
-	return x.end(p, InstanceUndone, Reason{i.Code, i.Reason})
+	return x.end(p, InstanceUndone, i.cause())
 }
 
 // undid notes that the last command is undone.
@@ -369,7 +369,7 @@ func (x *turn) undid() {
 
 // keep makes a record of a command that may have to be sent later.
 func (rt *Runtime) keep(s Sending) (*UndoCommand, error) {
-	body, err := wire.Marshal(s.cmd)
+	body, err := bodyOf(s.cmd)
 	if err != nil {
 		return nil, err
 	}

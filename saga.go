@@ -532,7 +532,7 @@ func (g *saga[S]) undo(p *plan, x *turn) error {
 			return err
 		}
 	}
-	return x.end(p, InstanceUndone, Reason{i.Code, i.Reason})
+	return x.end(p, InstanceUndone, i.cause())
 }
 
 // undoStep undoes one step, or begins to.
@@ -688,7 +688,7 @@ func (g *saga[S]) attempt(ctx context.Context, rt *Runtime, inst Instance, st Sa
 		return
 	}
 	w := &Work{
-		ID: inst.ID, Command: inst.stream(), Actor: inst.Actor, Unclear: out.undo && have.Unclear,
+		ID: inst.ID, Command: inst.stream(), Actor: inst.Actor, Why: inst.cause(), Unclear: out.undo && have.Unclear,
 		host: sagaWork{rt, inst}, step: st.Name, undo: out.undo, sent: map[string]int{},
 	}
 	timeout := st.Timeout
@@ -747,7 +747,7 @@ func (w sagaWork) name() string      { return w.inst.Name }
 func (w sagaWork) about() string     { return "saga/" + w.inst.ID }
 
 func (w sagaWork) circumstances() Call {
-	return Call{Actor: w.inst.Actor, Correlation: w.inst.Correlation, Causation: w.inst.stream(), Source: "saga"}
+	return Call{Actor: w.inst.Actor, Correlation: w.inst.Correlation, Causation: w.inst.stream(), Source: "saga", why: w.inst.cause()}
 }
 
 // A saga keeps things in its state.

@@ -24,6 +24,7 @@ type Work struct {
 	ID      string // of what the command is about
 	Command string // the command's id
 	Actor   string // who asked; "" = nobody said
+	Why     Reason // in UndoDo of a saga: what made it turn back
 	Unclear bool   // in Undo: Do was interrupted or failed, or was refused after it had asked several things, and may have done all, a part or nothing
 
 	host stepHost
