@@ -25,7 +25,12 @@ type Work struct {
 	Command string // the command's id
 	Actor   string // who asked; "" = nobody said
 	Why     Reason // in UndoDo of a saga: what made it turn back
-	Unclear bool   // in Undo: Do was interrupted or failed, or was refused after it had asked several things, and may have done all, a part or nothing
+
+	// Unclear says in Undo that nobody knows what Do did: it was interrupted or
+	// failed, or was refused after it had asked several things, and may have done
+	// all, a part or nothing. A Do that has done a part outside and is then
+	// refused sets it, so that Undo is called at all.
+	Unclear bool
 
 	host stepHost
 	step string
@@ -185,7 +190,7 @@ func (w *Work) derive(what string) string {
 func (w *Work) nothingDone() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.asked <= 1 && len(w.touched) == 0
+	return !w.Unclear && w.asked <= 1 && len(w.touched) == 0
 }
 
 // note remembers an entity that was dealt with, and says so from time to time.

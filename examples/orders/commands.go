@@ -160,7 +160,7 @@ func (c Ship) Decide(o Order) ([]deed.Event[Order], error) {
 		return nil, deed.ErrNotFound
 	case Cancelled:
 		return nil, ErrCancelled
-	case Paid:
+	case Paid, Confirmed:
 		return []deed.Event[Order]{OrderShipped(c)}, nil
 	}
 	return nil, ErrNotPaid

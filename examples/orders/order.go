@@ -1,6 +1,7 @@
 // Package orders is an example domain: orders of a shop, from draft to
-// shipment. It shows an aggregate with rules, two views, a unique value
-// (a payment transaction pays one order only) and scenarios.
+// shipment. It shows an aggregate with rules, views, a unique value (a payment
+// transaction pays one order only), a saga over several aggregates and services
+// outside, and scenarios.
 package orders
 
 import (
@@ -19,6 +20,7 @@ const (
 	Draft     Status = "Draft"     // items may still change
 	Submitted Status = "Submitted" // waits to be paid
 	Paid      Status = "Paid"      // waits to be shipped
+	Confirmed Status = "Confirmed" // the same, and its checkout is done with
 	Shipped   Status = "Shipped"   // on its way to the customer
 	Cancelled Status = "Cancelled" // nothing more can happen to it
 )
@@ -64,7 +66,8 @@ type (
 		Method      string      `json:"method"`
 		Transaction string      `json:"transaction"`
 	}
-	OrderShipped struct {
+	OrderConfirmed struct{}
+	OrderShipped   struct {
 		Tracking          string    `json:"tracking"`
 		Carrier           string    `json:"carrier"`
 		EstimatedDelivery time.Time `json:"estimated_delivery"`
@@ -86,6 +89,7 @@ func (e ItemRemoved) Apply(o *Order) {
 }
 func (e OrderSubmitted) Apply(o *Order)  { o.Status = Submitted }
 func (e PaymentReceived) Apply(o *Order) { o.Status = Paid }
+func (e OrderConfirmed) Apply(o *Order)  { o.Status = Confirmed }
 func (e OrderShipped) Apply(o *Order)    { o.Status = Shipped }
 func (e OrderCancelled) Apply(o *Order)  { o.Status = Cancelled }
 
@@ -104,6 +108,7 @@ var Orders = deed.Aggregate[Order]{
 		"item-removed": ItemRemoved{},
 		"submitted":    OrderSubmitted{},
 		"paid":         PaymentReceived{},
+		"confirmed":    OrderConfirmed{},
 		"shipped":      OrderShipped{},
 		"cancelled":    OrderCancelled{},
 	},
@@ -115,6 +120,10 @@ var Orders = deed.Aggregate[Order]{
 		"pay":         Pay{},
 		"ship":        Ship{},
 		"cancel":      Cancel{},
+	},
+	Internal: map[string]deed.Command[Order]{
+		"confirm":  confirm{},
+		"call-off": callOff{},
 	},
 	Snapshot: deed.Snapshot{Every: 200, Version: 1},
 }

@@ -40,6 +40,7 @@ var Summaries = deed.Projection[Summary]{
 		}),
 		deed.On(func(s *Summary, e deed.Recorded[OrderSubmitted]) { s.Status, s.SubmittedAt = Submitted, e.Time }),
 		deed.On(func(s *Summary, e PaymentReceived) { s.Status, s.Transaction = Paid, e.Transaction }),
+		deed.On(func(s *Summary, _ OrderConfirmed) { s.Status = Confirmed }),
 		deed.On(func(s *Summary, e deed.Recorded[OrderShipped]) {
 			s.Status, s.Tracking, s.ShippedAt = Shipped, e.Event.Tracking, e.Time
 		}),
@@ -71,10 +72,15 @@ var Customers = deed.Projection[Customer]{
 	},
 }
 
-// Domain is all of it.
-var Domain = deed.Domain{
-	Name:      "orders",
-	Doc:       "Orders of a shop, from draft to shipment.",
-	Parts:     []deed.Part{Orders, Summaries, Customers},
-	Scenarios: []deed.Scenario{buy, changeOfMind},
+// Domain is all of it, as this shop runs it.
+func (s Shop) Domain() deed.Domain {
+	return deed.Domain{
+		Name:      "orders",
+		Doc:       "Orders of a shop, from draft to shipment.",
+		Parts:     []deed.Part{Orders, Stocks, Summaries, Customers, Levels, s.Checkout()},
+		Scenarios: []deed.Scenario{buy, changeOfMind},
+	}
 }
+
+// Domain is that of the zero Shop.
+var Domain = Shop{}.Domain()
