@@ -64,8 +64,12 @@ type SagaStep[S any] struct {
 
 	Beside  bool          // it is done at the same time as the step before it; the two may change different fields of S
 	Within  time.Duration // of waiting (Await, Begin): if it takes longer, the saga is undone; 0 = for ever
-	Retry   Retry         // of Do and UndoDo
+	Retry   Retry         // of Do, and of UndoDo unless there is an UndoRetry
 	Timeout time.Duration // of one attempt at Do or UndoDo; default 1 minute
+
+	// UndoRetry is the patience that UndoDo needs: when that is at an end, the
+	// saga is stuck, and a person has to see to it.
+	UndoRetry Retry
 }
 
 // An Awaited is an event that a step of a saga waits for. Make one with [Await].
@@ -599,7 +603,11 @@ func (g *saga[S]) worked(p *plan, x *turn, in input) error {
 // notDone takes in that a step was not done, or not undone.
 func (g *saga[S]) notDone(p *plan, x *turn, st SagaStep[S], was InstanceStep, w *worked) error {
 	e := stepMoved{Name: st.Name, State: was.State, Attempts: was.Attempts + 1, Unclear: was.Unclear}
-	final := isPermanent(w.err) || e.Attempts >= st.Retry.engine().Limit()
+	retry := st.Retry.engine()
+	if w.undo && st.UndoRetry != (Retry{}) {
+		retry = st.UndoRetry.engine()
+	}
+	final := isPermanent(w.err) || e.Attempts >= retry.Limit()
 	switch {
 	case w.dropped:
 		e.State, e.Attempts, e.Unclear, e.Error = StepFailed, was.Attempts, true, was.Error
@@ -617,7 +625,7 @@ func (g *saga[S]) notDone(p *plan, x *turn, st SagaStep[S], was InstanceStep, w 
 		e.State, e.Unclear = StepFailed, true
 		return g.refused(p, x, e, Reason{codeFailed, fmt.Sprintf("step %s failed %d times: %v", st.Name, e.Attempts, w.err)})
 	}
-	e.Error, e.Next = w.err.Error(), p.now.Add(st.Retry.engine().Wait(e.Attempts))
+	e.Error, e.Next = w.err.Error(), p.now.Add(retry.Wait(e.Attempts))
 	x.step(e)
 	return nil
 }

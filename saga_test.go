@@ -56,6 +56,9 @@ func (o *outside) done() string {
 	return strings.Join(o.calls, ", ")
 }
 
+// halfDone is a no to something of which a part was done before.
+var halfDone = deed.Reason{Code: "half_done", Text: "there is not enough wax"}
+
 // hauls is the saga of these tests.
 func hauls(o *outside) deed.Saga[haul] {
 	return deed.Saga[haul]{
@@ -81,9 +84,12 @@ func hauls(o *outside) deed.Saga[haul] {
 				Name: "seal", Beside: true, Retry: deed.Retry{Attempts: 3, First: time.Second},
 				Do: func(_ context.Context, w *deed.Work, h *haul) error {
 					h.Seal = "wax"
-					return o.call("seal", w.Key())
+					err := o.call("seal", w.Key())
+					w.Unclear = errors.Is(err, halfDone)
+					return err
 				},
-				UndoDo: func(_ context.Context, w *deed.Work, h *haul) error { return o.call("unseal", w.Key()) },
+				UndoDo:    func(_ context.Context, w *deed.Work, h *haul) error { return o.call("unseal", w.Key()) },
+				UndoRetry: deed.Retry{Attempts: 5, First: time.Second},
 			},
 			{
 				Name: "approve",
@@ -208,6 +214,10 @@ func TestSagaTurnsBack(t *testing.T) {
 			n: 20, out: &outside{always: map[string]error{"seal": no}},
 			want: "undone, unworthy, take undone, bless undone, seal refused",
 		},
+		"a no outside, half way": {
+			n: 20, out: &outside{always: map[string]error{"seal": halfDone}},
+			want: "undone, half_done, take undone, bless undone, seal undone",
+		},
 		"failed too often": {
 			n: 20, out: &outside{always: map[string]error{"bless": down}},
 			want: "undone, failed, take undone, bless undone, seal undone",
@@ -220,7 +230,7 @@ func TestSagaTurnsBack(t *testing.T) {
 			n: 20, full: 1000, want: "undone, too_few, take undone, bless undone, seal undone, approve skipped, pay refused",
 		},
 		"undo fails at first": {
-			n: 20, full: 1000, out: &outside{errs: map[string][]error{"unseal": {down, down}}},
+			n: 20, full: 1000, out: &outside{errs: map[string][]error{"unseal": {down, down, down, down}}},
 			want: "undone, too_few, take undone, bless undone, seal undone, approve skipped, pay refused",
 		},
 		"undo fails for good": {
