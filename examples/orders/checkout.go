@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -18,6 +19,7 @@ type Shop struct {
 	Payments  Payments   // who charges customers; nil: a sandbox that only looks at the token
 	Warehouse Warehouse  // who keeps the goods; nil: stock is an aggregate of this program
 	Retry     deed.Retry // of asking them; zero: six times, the first wait a second, doubled each time
+	UndoRetry deed.Retry // of asking them to undo something; zero: for half a day
 }
 
 // Cart is what a customer buys and pays with: the state of a checkout.
@@ -79,8 +81,15 @@ func (s Shop) Checkout() deed.Saga[Cart] {
 		Name:  "checkout",
 		Doc:   "Creates an order, reserves its goods, has it paid and confirms it.",
 		Roles: []string{"customer"},
-		Steps: []deed.SagaStep[Cart]{s.create(), s.reserve(), s.pay(), s.confirm()},
+		Steps: s.steps(),
 	}
+}
+
+func (s Shop) steps() []deed.SagaStep[Cart] {
+	if s.Warehouse == nil {
+		return []deed.SagaStep[Cart]{s.create(), s.reserve(), s.pay(), s.confirm()}
+	}
+	return []deed.SagaStep[Cart]{s.create(), s.look(), s.reserveThere(), s.pay(), s.confirm()}
 }
 
 func (s Shop) create() deed.SagaStep[Cart] {
@@ -93,36 +102,62 @@ func (s Shop) create() deed.SagaStep[Cart] {
 	}
 }
 
-// reserve sends commands where the stock is part of this program: then it shares
-// the append of create. A warehouse elsewhere has to be asked.
+// reserve shares the append of create: the stock is part of this program.
 func (s Shop) reserve() deed.SagaStep[Cart] {
-	if s.Warehouse == nil {
-		return deed.SagaStep[Cart]{
-			Name: "reserve",
-			Send: func(id string, c Cart) []deed.Sending {
-				return c.ofEach(func(n int) deed.Command[Stock] { return Reserve{id, n} })
-			},
-			Undo: func(id string, c Cart) []deed.Sending {
-				return c.ofEach(func(int) deed.Command[Stock] { return Release{id} })
-			},
-		}
+	return deed.SagaStep[Cart]{
+		Name: "reserve",
+		Send: func(id string, c Cart) []deed.Sending {
+			return c.ofEach(func(n int) deed.Command[Stock] { return Reserve{id, n} })
+		},
+		Undo: func(id string, c Cart) []deed.Sending {
+			return c.ofEach(func(int) deed.Command[Stock] { return Release{id} })
+		},
 	}
-	ask := func(do func(context.Context, string, string, Pieces) error) func(context.Context, *deed.Work, *Cart) error {
-		return func(ctx context.Context, w *deed.Work, c *Cart) error {
+}
+
+// look finds out whether the warehouse is there and has what is wanted. It
+// changes nothing, so a checkout that gets no further has nothing to release.
+func (s Shop) look() deed.SagaStep[Cart] {
+	return deed.SagaStep[Cart]{
+		Name: "look", Retry: s.retry(),
+		Do: func(ctx context.Context, _ *deed.Work, c *Cart) error {
 			products, quantity := c.pieces()
 			for _, p := range products {
-				if err := do(ctx, w.Key(), p, Pieces{w.ID, quantity[p]}); err != nil {
+				switch n, err := s.Warehouse.Available(ctx, p); {
+				case err != nil:
 					return err
+				case n < quantity[p]:
+					return fmt.Errorf("%s: %w: %d", p, ErrOutOfStock, n)
 				}
-				w.Unclear = true // of several products, the first may be reserved
 			}
 			return nil
-		}
+		},
 	}
+}
+
+// reserveThere asks a warehouse that is a program of its own.
+func (s Shop) reserveThere() deed.SagaStep[Cart] {
 	return deed.SagaStep[Cart]{
-		Name: "reserve", Retry: s.retry(),
-		Do:     ask(s.Warehouse.Reserve),
-		UndoDo: ask(s.Warehouse.Release),
+		Name: "reserve", Retry: s.retry(), UndoRetry: s.undoRetry(),
+		Do: func(ctx context.Context, w *deed.Work, c *Cart) error {
+			products, quantity := c.pieces()
+			for _, p := range products {
+				if err := s.Warehouse.Reserve(ctx, w.Key(), p, Pieces{w.ID, quantity[p]}); err != nil {
+					return err
+				}
+				w.Unclear = true // if a later one is sold out, this one has to be released
+			}
+			return nil
+		},
+		UndoDo: func(ctx context.Context, w *deed.Work, c *Cart) error {
+			products, _ := c.pieces()
+			for _, p := range products {
+				if err := s.Warehouse.Release(ctx, w.Key(), p, w.ID); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 	}
 }
 
@@ -132,7 +167,7 @@ func (s Shop) pay() deed.SagaStep[Cart] {
 		payments = sandbox{}
 	}
 	return deed.SagaStep[Cart]{
-		Name: "pay", Retry: s.retry(),
+		Name: "pay", Retry: s.retry(), UndoRetry: s.undoRetry(),
 		Do: func(ctx context.Context, w *deed.Work, c *Cart) (err error) {
 			c.Payment, err = payments.Charge(ctx, w.Key(), Charge{w.ID, c.Token, c.total()})
 			return err
@@ -165,6 +200,10 @@ func (s Shop) confirm() deed.SagaStep[Cart] {
 
 func (s Shop) retry() deed.Retry {
 	return deed.Retry{Attempts: cmp.Or(s.Retry.Attempts, 6), First: cmp.Or(s.Retry.First, time.Second), Max: s.Retry.Max}
+}
+
+func (s Shop) undoRetry() deed.Retry {
+	return deed.Retry{Attempts: cmp.Or(s.UndoRetry.Attempts, 80), First: cmp.Or(s.UndoRetry.First, time.Second), Max: cmp.Or(s.UndoRetry.Max, 10*time.Minute)}
 }
 
 // What only a checkout asks of an order.

@@ -36,9 +36,10 @@ type Charge struct {
 // A Warehouse that is a program of its own. What is said of [Payments] about
 // keys and errors goes for it as well.
 type Warehouse interface {
+	Available(ctx context.Context, product string) (pieces int, err error)
 	Reserve(ctx context.Context, key, product string, p Pieces) error
 	// Release gives up what is reserved for an order, if anything is.
-	Release(ctx context.Context, key, product string, p Pieces) error
+	Release(ctx context.Context, key, product, order string) error
 }
 
 // ErrDeclined is why a payment is not made.
@@ -67,12 +68,12 @@ func (p paymentsAt) Charge(ctx context.Context, key string, c Charge) (string, e
 	var done struct {
 		Transaction string `json:"transaction"`
 	}
-	err := post(ctx, string(p)+"/charges", key, c, &done)
+	err := ask(ctx, http.MethodPost, string(p)+"/charges", key, c, &done)
 	return done.Transaction, err
 }
 
 func (p paymentsAt) Refund(ctx context.Context, key, order string) error {
-	return post(ctx, string(p)+"/refunds", key, map[string]string{"order": order}, nil)
+	return ask(ctx, http.MethodPost, string(p)+"/refunds", key, map[string]string{"order": order}, nil)
 }
 
 // WarehouseAt is a warehouse at an address: a deed program that has [Stocks].
@@ -80,38 +81,53 @@ func WarehouseAt(address string) Warehouse { return warehouseAt(address) }
 
 type warehouseAt string
 
+func (w warehouseAt) Available(ctx context.Context, product string) (int, error) {
+	var entity struct{ State Stock }
+	err := ask(ctx, http.MethodGet, w.of(product), "", nil, &entity)
+	return entity.State.Available, err
+}
+
 func (w warehouseAt) Reserve(ctx context.Context, key, product string, p Pieces) error {
-	return w.ask(ctx, key, product, "reserve", Reserve(p))
+	return ask(ctx, http.MethodPost, w.of(product)+"/reserve", keyOf(key, product), Reserve(p), nil)
 }
 
-func (w warehouseAt) Release(ctx context.Context, key, product string, p Pieces) error {
-	return w.ask(ctx, key, product, "release", Release{p.Order})
+func (w warehouseAt) Release(ctx context.Context, key, product, order string) error {
+	return ask(ctx, http.MethodPost, w.of(product)+"/release", keyOf(key, product), Release{order}, nil)
 }
 
-// ask gives each product a key of its own.
-func (w warehouseAt) ask(ctx context.Context, key, product, command string, body any) error {
-	at := fmt.Sprintf("%s/v1/stock/%s/%s", w, url.PathEscape(product), command)
-	return post(ctx, at, fmt.Sprintf("%s-%x", key, sha256.Sum256([]byte(product))), body, nil)
+func (w warehouseAt) of(product string) string {
+	return string(w) + "/v1/stock/" + url.PathEscape(product)
 }
 
-// post asks another program for something. That it says no is a [deed.Reason].
-func post(ctx context.Context, address, key string, body, into any) error {
-	data, err := json.Marshal(body)
-	if err != nil {
-		return deed.Permanent(err)
+// keyOf gives each product of a step a key of its own.
+func keyOf(key, product string) string {
+	return fmt.Sprintf("%s-%x", key, sha256.Sum256([]byte(product)))
+}
+
+// ask asks another program for something. That it says no is a [deed.Reason].
+func ask(ctx context.Context, method, address, key string, body, into any) error {
+	var sent io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return deed.Permanent(err)
+		}
+		sent = bytes.NewReader(data)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(data))
+	r, err := http.NewRequestWithContext(ctx, method, address, sent)
 	if err != nil {
 		return deed.Permanent(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Idempotency-Key", key)
+	if key != "" {
+		r.Header.Set("Idempotency-Key", key)
+	}
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	data, err = io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	switch {
 	case err != nil:
 		return err
