@@ -242,7 +242,7 @@ func (p *projection[V]) past(ctx context.Context, r Reader, key string) (iter.Se
 	}
 	return func(yield func(store.Doc, error) bool) {
 		for _, k := range slices.Sorted(maps.Keys(docs)) {
-			data, err := wire.Marshal(docs[k])
+			data, err := wire.MarshalDocument(docs[k])
 			if !yield(store.Doc{Key: k, Rev: 1, Data: data}, err) || err != nil {
 				return
 			}

@@ -150,7 +150,7 @@ func (d *held[V]) save(tx *engine.Tx, coll, key string) error {
 	if !d.exists {
 		return tx.Delete(coll, key)
 	}
-	data, err := wire.Marshal(&d.value)
+	data, err := wire.MarshalDocument(&d.value)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/deed-dev/deed/internal/wire"
 	"github.com/deed-dev/deed/store"
@@ -66,7 +67,7 @@ func (v View[V]) Put(tx *Tx, key string, value V) error {
 	if err := store.CheckName("key", key); err != nil {
 		return err
 	}
-	data, err := wire.Marshal(value)
+	data, err := wire.MarshalDocument(value)
 	if err != nil {
 		return err
 	}
@@ -202,6 +203,10 @@ func (v *view) docs(ctx context.Context, r Reader, q store.Query) (iter.Seq2[sto
 	if err := v.check(q); err != nil {
 		return nil, err
 	}
+	q, err := v.timely(q)
+	if err != nil {
+		return nil, err
+	}
 	if !r.limit().none() {
 		docs, err := v.then(ctx, r, "")
 		if err != nil {
@@ -245,6 +250,24 @@ func (v *view) check(q store.Query) error {
 		return Invalid{Detail: err.Error()}
 	}
 	return nil
+}
+
+// timely writes the times that q asks for as documents have them.
+func (v *view) timely(q store.Query) (store.Query, error) {
+	q.Where = slices.Clone(q.Where)
+	for i, c := range q.Where {
+		text, ok := c.Value.(string)
+		t, known := wire.FieldType(v.typ, c.Field)
+		if !ok || !known || t != reflect.TypeFor[time.Time]() {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			return q, Invalid{Field: c.Field, Detail: "must be a time like 2026-01-31T14:00:00Z"}
+		}
+		q.Where[i].Value = wire.SortableTime(at)
+	}
+	return q, nil
 }
 
 func rows[V any](docs iter.Seq2[store.Doc, error]) iter.Seq2[Row[V], error] {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -26,6 +27,19 @@ var (
 
 // Marshal returns v as compact JSON; equal values give equal bytes.
 func Marshal(v any) ([]byte, error) { return json.Marshal(v, writing) }
+
+// sortable writes times so that their text has the order of time: all in UTC,
+// and all with the same number of digits.
+var sortable = json.JoinOptions(writing, json.WithMarshalers(json.MarshalToFunc(func(enc *jsontext.Encoder, t time.Time) error {
+	return enc.WriteToken(jsontext.String(SortableTime(t)))
+})))
+
+// SortableTime is a time as [MarshalDocument] writes it.
+func SortableTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
+
+// MarshalDocument is Marshal for documents of views, which can be sorted and
+// filtered by their fields, times included.
+func MarshalDocument(v any) ([]byte, error) { return json.Marshal(v, sortable) }
 
 // Opaque reports whether a type is a struct with fields, none of which is
 // visible in JSON: as a command it has an empty body, as an event it would

@@ -134,3 +134,30 @@ func FuzzStrict(f *testing.F) {
 		}
 	})
 }
+
+// Times in documents have the order of their text, whatever their zone and
+// however many digits they have.
+func TestTimesSort(t *testing.T) {
+	base := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	var last string
+	for _, d := range []time.Duration{0, 1, 1000, 100_000_000, 100_001_000, 120_000_000, time.Second} {
+		at := base.Add(d).In(time.FixedZone("", int(d%7)*3600))
+		data, err := MarshalDocument(struct{ At time.Time }{at})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(data) <= last {
+			t.Errorf("%s is not after %s", data, last)
+		}
+		last = string(data)
+		var back struct{ At time.Time }
+		if err := Unmarshal(data, &back); err != nil || !back.At.Equal(at) {
+			t.Errorf("%s is read as %v, %v", data, back.At, err)
+		}
+	}
+	if data, err := MarshalDocument(struct {
+		At time.Time `json:"at,omitzero"`
+	}{}); err != nil || string(data) != "{}" {
+		t.Errorf("no time is %s, %v", data, err)
+	}
+}
