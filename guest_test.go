@@ -47,6 +47,9 @@ func (d *diary) parts() []deed.Part {
 		vaults,
 		deed.Projection[count]{Name: "payments", On: []deed.Handler[count]{deed.On(func(c *count, _ paid) { c.N++ })}},
 		deed.EventHandler{Name: "mails", On: []deed.Reaction{deed.Handle(func(context.Context, *deed.Tx, paid) error { return d.note("mail") })}},
+		deed.Process[jar]{Name: "interest", On: []deed.ProcessReaction[jar]{
+			deed.Start(func(*jar, paid) []deed.Action { d.note("interest"); return nil }),
+		}},
 		deed.Stepwise[move]{Name: "transfer.make", Steps: []deed.Step[move]{{
 			Name: "call", Do: func(_ context.Context, w *deed.Work, _ move) error { return d.note("call " + w.Command) },
 		}}},
@@ -58,13 +61,7 @@ func (d *diary) parts() []deed.Part {
 func visit(t *testing.T, s store.Store, guest bool, f func(ctx context.Context, rt *deed.Runtime)) string {
 	t.Helper()
 	d := &diary{}
-	parts := d.parts()
-	if !store.IsShared(s) {
-		parts = append(parts, deed.Process[jar]{Name: "interest", On: []deed.ProcessReaction[jar]{
-			deed.Start(func(*jar, paid) []deed.Action { d.note("interest"); return nil }),
-		}})
-	}
-	rt, err := deed.New(s, deed.Config{Guest: guest, Domains: []deed.Domain{{Name: "d", Parts: parts}}})
+	rt, err := deed.New(s, deed.Config{Guest: guest, Domains: []deed.Domain{{Name: "d", Parts: d.parts()}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +87,7 @@ func TestGuest(t *testing.T) {
 		guest, server string            // what they do
 	}{
 		{"alone", mem.New(), deed.CommandCompleted, "call waited", "call left, interest, mail"},
-		{"shared", shared{mem.New()}, deed.CommandReceived, "", "call left, call waited, mail"},
+		{"shared", shared{mem.New()}, deed.CommandReceived, "", "call left, call waited, interest, mail"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -131,17 +131,16 @@ func TestBodyFromAFile(t *testing.T) {
 // Who does not want to wait longer is told how to look at the command.
 func TestWaitingIsOver(t *testing.T) {
 	_, base := serve(t, unheard, "--store", "mem:")
-	c := client.New(base)
 	var out, talk strings.Builder
-	code := cli.Run(t.Context(), []string{"exec", "league", "-", "create", leagueOf("Slow"), "--command-id", "k", "--wait", "0s", "--server", c.Base}, strings.NewReader(""), &out, &talk)
-	want := "It is stored, and not over after 0s: it goes on in the background.\nSee what becomes of it:  deed command show k --server " + c.Base + " --follow\n"
+	code := cli.Run(t.Context(), []string{"exec", "league", "-", "create", leagueOf("Slow"), "--command-id", "k", "--wait", "0s", "--server", base}, strings.NewReader(""), &out, &talk)
+	want := "It is stored, and not over after 0s: it goes on in the background.\nSee what becomes of it:  deed command show k --server " + base + " --follow\n"
 	if code != 0 || talk.String() != want && !strings.Contains(out.String(), "completed") {
 		t.Errorf("%d %s\n%s", code, talk.String(), out.String())
 	}
 	out.Reset()
 	talk.Reset()
 	start := time.Now()
-	code = cli.Run(t.Context(), []string{"command", "show", "k", "--follow", "--server", c.Base}, strings.NewReader(""), &out, &talk)
+	code = cli.Run(t.Context(), []string{"command", "show", "k", "--follow", "--server", base}, strings.NewReader(""), &out, &talk)
 	if code != 0 || !strings.Contains(out.String(), "completed") {
 		t.Errorf("after %v: %d %s\n%s", time.Since(start), code, talk.String(), out.String())
 	}
