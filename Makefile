@@ -5,6 +5,10 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # detector sees nothing there, and takes four times as long to do so.
 RACE = -race -gcflags=modernc.org/sqlite/lib=-race=false
 
+# A program that is watched for races waits a second before it ends, should
+# there be another; the tests start hundreds.
+export GORACE = atexit_sleep_ms=10
+
 .PHONY: help
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
