@@ -106,9 +106,10 @@ func (s *Store) subjectPage(ctx context.Context, coll string, offset int) (page 
 // Those that were deleted are not among them.
 func (s *Store) docsOf(ctx context.Context, coll string, keys []string, upTo uint64) (map[string]store.Doc, error) {
 	docs := map[string]store.Doc{}
-	wanted := make([]string, len(keys))
+	wanted, missing := make([]string, len(keys)), make(map[string]bool, len(keys))
 	for i, k := range keys {
 		wanted[i] = s.subjects.doc(coll, k)
+		missing[wanted[i]] = true
 	}
 	ask := s.anchored(wanted)
 	for more := true; more && len(wanted) > 0; {
@@ -122,7 +123,7 @@ func (s *Store) docsOf(ctx context.Context, coll string, keys []string, upTo uin
 				}
 				return s.gone(ctx, wanted)
 			}
-			b.msgs = slices.DeleteFunc(b.msgs, func(m message) bool { return !slices.Contains(wanted, m.subject) })
+			b.msgs = slices.DeleteFunc(b.msgs, func(m message) bool { return !missing[m.subject] })
 			return err
 		})
 		if err != nil {
@@ -131,14 +132,13 @@ func (s *Store) docsOf(ctx context.Context, coll string, keys []string, upTo uin
 		if err := s.collect(coll, b.msgs, docs); err != nil {
 			return nil, err
 		}
-		got := map[string]bool{}
 		for _, m := range b.msgs {
 			saw(&s.seenDocs, m.seq)
-			got[m.subject] = true
+			delete(missing, m.subject)
 		}
-		wanted = slices.DeleteFunc(wanted, func(w string) bool { return got[w] })
+		wanted = slices.DeleteFunc(wanted, func(w string) bool { return !missing[w] })
 		more = b.more
-		if ask = wanted; len(got) > 0 { // else the anchor alone was too much
+		if ask = wanted; len(b.msgs) > 0 { // else the anchor alone was too much
 			ask = s.anchored(wanted)
 		}
 	}
