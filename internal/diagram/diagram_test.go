@@ -42,6 +42,7 @@ var shop = deed.Info{
 			{Name: "arrival", Does: "await", Events: []string{"parcel.arrived"}},
 			{Name: "close", Does: "send"},
 		}},
+		{Kind: "schedule", Name: "sweep", Domain: "shop", Cron: "30 1 * * * Europe/Dublin"},
 	},
 }
 
@@ -65,6 +66,7 @@ func run(change func(*deed.Instance)) deed.Instance {
 
 func stuck(i *deed.Instance) {
 	i.State, i.Code, i.Reason, i.Timers, i.Tasks = deed.InstanceStuck, "stuck", "step wrap cannot be undone: no paper", nil, nil
+	i.TurnedBack = true
 	i.Steps[2] = deed.InstanceStep{Name: "wrap", State: deed.StepUndoing, Error: "no paper", Attempts: 3}
 	i.Steps[3].State = deed.StepRefused
 }
@@ -173,6 +175,7 @@ func TestMarks(t *testing.T) {
 			i.State, i.Timers, i.Tasks = deed.InstanceCompleted, nil, nil
 			i.Steps[3].State = deed.StepDone
 		}, "saga done, step reserve done, step charge done, step wrap skipped, step approve done"},
+		"stuck on the way": {func(i *deed.Instance) { i.State = deed.InstanceStuck }, "saga stuck, step reserve done, step charge done, step wrap skipped, step approve stuck, timer due:approve now, question approve now"},
 		"closed": {func(i *deed.Instance) {
 			i.State, i.Timers, i.Tasks = deed.InstanceClosed, nil, nil
 		}, "saga skipped, step reserve done, step charge done, step wrap skipped, step approve skipped"},

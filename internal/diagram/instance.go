@@ -102,8 +102,11 @@ func markOfStep(st deed.InstanceStep, i deed.Instance) Mark {
 	case deed.StepUndoing, deed.StepUndone:
 		return Undone
 	}
-	if i.State.Over() { // nobody waits for it any more
+	switch {
+	case i.State.Over(): // nobody waits for it any more
 		return Skipped
+	case i.State == deed.InstanceStuck && !i.TurnedBack && i.Step == st.Name:
+		return Stuck
 	}
 	return Now
 }

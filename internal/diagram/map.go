@@ -107,6 +107,7 @@ func (m *mapper) stepwise(s deed.StepwiseInfo) {
 // machine draws a process, saga or schedule, and what it takes in.
 func (m *mapper) machine(x deed.MachineInfo) {
 	name := m.put(Kind(x.Kind), x.Name, x.Name)
+	m.node(name).Note = x.Cron
 	steps(&m.Graph, name, x.Steps)
 	for _, st := range x.Steps {
 		for _, e := range st.Events {
