@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/httpapi"
@@ -52,11 +53,8 @@ is handled while it is waited for, and goes on when the store is served.`,
 					return err
 				}
 			}
-			if a.key != "" && a.store == "" && !cmd.Flags().Changed("actor") {
-				actor = "" // the key says who asks
-			}
-			headers := map[string]string{}
-			for name, v := range map[string]string{"Idempotency-Key": id, "If-Match": ifVersion, "X-Actor": actor} {
+			headers := a.asking(cmd, actor)
+			for name, v := range map[string]string{"Idempotency-Key": id, "If-Match": ifVersion} {
 				if v != "" {
 					headers[name] = v
 				}
@@ -89,10 +87,23 @@ is handled while it is waited for, and goes on when the store is served.`,
 	f := cmd.Flags()
 	f.StringVar(&id, "command-id", "", "the command's id: asking again with it gives the first answer again")
 	f.StringVar(&ifVersion, "if-version", "", "only if the entity is at this version")
-	f.StringVar(&actor, "actor", os.Getenv("USER"), "who asks; at a server that checks access, administrators only may say so")
+	actorFlag(f, &actor)
 	f.BoolVar(&async, "async", false, "store the command, and have it handled in the background")
 	f.DurationVar(&wait, "wait", 30*time.Second, "how long to wait for a command that is handled in the background, up to 60s")
 	return cmd
+}
+
+func actorFlag(f *pflag.FlagSet, actor *string) {
+	f.StringVar(actor, "actor", os.Getenv("USER"), "who asks; at a server that checks access, administrators only may say so")
+}
+
+// asking are the headers of a request of somebody: of whom the key says, if
+// there is one and nobody else was named.
+func (a *app) asking(cmd *cobra.Command, actor string) map[string]string {
+	if actor == "" || a.key != "" && a.store == "" && !cmd.Flags().Changed("actor") {
+		return map[string]string{}
+	}
+	return map[string]string{"X-Actor": actor}
 }
 
 // showReceipt prints what became of a command.

@@ -202,6 +202,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
   deed exec order o-1 create '{"customer":"ann"}'
   deed exec league Striders create '{"name":"Striders","date_incorporated":"2016-04-01"}' --actor ann
   deed command list --state failed
+  deed saga list --state stuck
   deed stream order/o-1
   deed events --follow --category order
   deed view order-summaries --where status=Draft --sort -created_at`,
@@ -219,7 +220,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.demo(), a.serve(), a.exec(), a.bulk(), a.streamCommand(), a.eventsCommand(), a.view(),
-		a.command(), a.followers(), a.nodes(), a.deadLetters(), a.keys(), a.backup(), a.check(), a.verify(), a.copy(), a.bench(), a.version(),
+		a.command(), a.sagas(), a.processes(), a.task(), a.maps(), a.followers(), a.nodes(), a.deadLetters(), a.keys(), a.backup(), a.check(), a.verify(), a.copy(), a.bench(), a.version(),
 	)
 	return root
 }

@@ -22,7 +22,7 @@ import (
 const programEnv = "DEED_TEST_PROGRAM"
 
 func program() {
-	domains := []deed.Domain{orders.Domain, conference.Domain, farm.Domain, league.Domain}
+	domains := []deed.Domain{orders.Domain, conference.Domain, farm.Domain, league.Domain, shipping}
 	if dir := os.Getenv(relayEnv); dir != "" {
 		domains = append(domains, relay(dir))
 	}

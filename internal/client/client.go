@@ -144,6 +144,12 @@ func (c *Client) TailCommand(ctx context.Context, id string, f func(version stri
 	return c.tail(ctx, Path(nil, "v1", "commands", id, "live"), "", f)
 }
 
+// TailInstance follows the stream of a process or saga until it is over. The
+// kind is that of routes: "processes" or "sagas".
+func (c *Client) TailInstance(ctx context.Context, kind, name, id string, f func(version string, e httpapi.Event) error) error {
+	return c.tail(ctx, Path(nil, "v1", kind, name, id, "live"), "", f)
+}
+
 // errOver reports that the server says there will be no more.
 var errOver = errors.New("over")
 
