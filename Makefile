@@ -35,6 +35,11 @@ lint: ## gofmt, vet and staticcheck
 demo: ## run the examples and a simulator on http://localhost:8080
 	go run ./cmd/deed demo
 
+.PHONY: maps
+maps: ## write docs/maps.md, the diagrams of the examples, anew
+	go run ./cmd/deed map --store mem: --markdown > docs/maps.md.new
+	mv docs/maps.md.new docs/maps.md
+
 .PHONY: bench
 bench: ## measure against the disk of this machine
 	go run ./cmd/deed bench

@@ -2,6 +2,7 @@ package deed_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/deed-dev/deed/internal/mermaidtest"
 )
 
 // The documents are programs too: what stands in them is compiled and run.
@@ -139,4 +142,45 @@ func TestTutorial(t *testing.T) {
 	if !strings.Contains(got, "b-1") {
 		t.Errorf("the tutorial's program answers %q", got)
 	}
+}
+
+// The maps of the examples are those of the program.
+func TestMapsAreCurrent(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds a program")
+	}
+	have, err := os.ReadFile("docs/maps.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := command(t, ".", "run", "./cmd/deed", "map", "--store", "mem:", "--markdown"); got != string(have) {
+		t.Errorf("docs/maps.md is not what the program says: run make maps. The program says\n%s", got)
+	}
+}
+
+var mermaidBlock = regexp.MustCompile("(?s)```mermaid\n(.*?\n)```")
+
+// Every diagram in the documents can be drawn.
+func TestDiagramsInDocuments(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a browser")
+	}
+	paths, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	diagrams := map[string]string{}
+	for _, path := range append(paths, "README.md") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, m := range mermaidBlock.FindAllStringSubmatch(string(text), -1) {
+			diagrams[fmt.Sprintf("%s, diagram %d", path, i+1)] = m[1]
+		}
+	}
+	if len(diagrams) < 4 {
+		t.Errorf("the documents have %d diagrams", len(diagrams))
+	}
+	mermaidtest.Draw(t, diagrams)
 }

@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var shop = deed.Info{
 	Domains: []deed.DomainInfo{{Name: "empty"}, {Name: "shop", Doc: "Sells things."}, {Name: "post", Doc: "Carries them."}},
 	Aggregates: []deed.AggregateInfo{
-		{Name: "order", Domain: "shop", Events: []string{"end", "paid", "placed"}, Legacy: []string{"bought"}, Commands: []string{"end", "pay", "place"}},
+		{Name: "order", Domain: "shop", Events: []string{"end", "paid", "placed"}, Legacy: []string{"bought"}, Commands: []string{"end", "pay", "place"}, Internal: []string{"forget"}},
 		{Name: "parcel", Domain: "post", Events: []string{"arrived"}, Commands: []string{"send", "send-back"}},
 	},
 	Stepwise: []deed.StepwiseInfo{{Name: "parcel.route", Domain: "post", Steps: []string{"plan", "book"}}},

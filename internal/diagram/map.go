@@ -83,6 +83,11 @@ func (m *mapper) aggregate(a deed.AggregateInfo) {
 	for _, c := range a.Commands {
 		m.link(m.put(KindCommand, a.Name+"."+c, c), middle, "")
 	}
+	for _, c := range a.Internal {
+		name := m.put(KindCommand, a.Name+"."+c, c)
+		m.node(name).Note = "internal"
+		m.link(name, middle, "")
+	}
 	m.put(KindAggregate, a.Name, a.Name)
 	for _, e := range a.Events {
 		m.link(middle, m.put(KindEvent, a.Name+"."+e, e), "")

@@ -7,7 +7,7 @@ import "github.com/deed-dev/deed"
 // what was done before it, the last step first.
 func steps(g *Graph, saga string, all []deed.SagaStepInfo) {
 	var before, beside []string // the steps that come before this one, and those that are done at the same time
-	undo := ""
+	undo, last := "", deed.SagaStepInfo{}
 	for i, st := range all {
 		step := g.add(Node{ID: stepID(saga, st.Name), Kind: KindStep, In: saga, Label: st.Name, Note: doing[st.Does]})
 		if !st.Beside || i == 0 {
@@ -27,6 +27,10 @@ func steps(g *Graph, saga string, all []deed.SagaStepInfo) {
 			}
 			undo = back
 		}
+		last = st
+	}
+	if last.Undo { // no step after it can fail, but what is done can be undone
+		g.back(stepID(saga, last.Name), undo, "undone")
 	}
 }
 
