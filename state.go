@@ -199,12 +199,21 @@ func (k *kind[S]) checkSnapshot() error {
 	if k.Snapshot.Every == 0 {
 		return nil
 	}
-	if t := reflect.TypeFor[S](); t.Kind() == reflect.Struct {
-		for i := range t.NumField() {
-			if f := t.Field(i); !f.IsExported() || f.Tag.Get("json") == "-" {
-				return fmt.Errorf("aggregate %s: its state cannot be snapshotted: JSON leaves out the field %s of %v", k.Name, f.Name, t)
-			}
-		}
+	if err := survivesJSON[S](); err != nil {
+		return fmt.Errorf("aggregate %s: its state cannot be snapshotted: %w", k.Name, err)
 	}
 	return nil
+}
+
+// survivesJSON reports whether states of a type can be stored.
+func survivesJSON[S any]() error {
+	if field := wire.Lost(reflect.TypeFor[S]()); field != "" {
+		return fmt.Errorf("JSON leaves out the field %s", field)
+	}
+	var zero S
+	data, err := wire.Marshal(zero)
+	if err == nil {
+		err = wire.Unmarshal(data, &zero)
+	}
+	return err
 }
