@@ -3,6 +3,7 @@ package deed
 import (
 	"container/heap"
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -47,10 +48,26 @@ func (q *workQueue) put(id string, at time.Time) {
 		q.ready = append(q.ready, id)
 	default:
 		e.at = at
-		heap.Push(&q.later, delay{at, id})
+		q.wait(id, at)
 	}
 	q.state[id] = e
 	poke(q.wake)
+}
+
+// wait lets an item wait. What is left of times that were moved does not pile up.
+func (q *workQueue) wait(id string, at time.Time) {
+	heap.Push(&q.later, delay{at, id})
+	if len(q.later) <= 2*len(q.state)+64 {
+		return
+	}
+	q.later = slices.DeleteFunc(q.later, func(t delay) bool {
+		if t.id == id {
+			return !t.at.Equal(at)
+		}
+		e, ok := q.state[t.id]
+		return !ok || !e.at.Equal(t.at)
+	})
+	heap.Init(&q.later)
 }
 
 func poke(ch chan struct{}) {
@@ -150,7 +167,7 @@ func (q *workQueue) done(id string, next time.Time, well bool) {
 		q.ready = append(q.ready, id)
 	case !next.IsZero():
 		e.at = next
-		heap.Push(&q.later, delay{next, id})
+		q.wait(id, next)
 	default:
 		delete(q.state, id)
 		poke(q.ended)
