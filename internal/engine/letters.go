@@ -61,6 +61,31 @@ func (e *Engine) DeadLetters(ctx context.Context, name, after string, limit int)
 	return out, "", nil
 }
 
+// Parked returns the sequences of which a follower has parked records, and the
+// id of the first dead letter of each.
+func (e *Engine) Parked(ctx context.Context, name string) (map[string]string, error) {
+	f, err := e.follower(name)
+	if err != nil {
+		return nil, err
+	}
+	i, err := f.known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	parked := map[string]string{}
+	for l, err := range letters(ctx, e.store, name, i.Generation, "") {
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range l.Keys {
+			if _, known := parked[key]; !known {
+				parked[key] = l.ID
+			}
+		}
+	}
+	return parked, nil
+}
+
 // DeadLetter returns one dead letter.
 func (e *Engine) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
 	f, p, err := e.addressee(id)
