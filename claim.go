@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/deed-dev/deed/internal/wire"
 	"github.com/deed-dev/deed/store"
@@ -50,51 +52,78 @@ func (c Claim) taken() error {
 	return Reason{"claim_taken", fmt.Sprintf("%s %q is taken", c.Scope, c.Value)}
 }
 
-// claimWrites returns the writes that make the claims of events come true for
-// the holder, or the error of a claim that cannot be had.
-func (rt *Runtime) claimWrites(ctx context.Context, holder string, events []any, meta []byte) ([]store.Write, error) {
-	var writes []store.Write
-	now := map[string]string{} // claim stream -> holder after the events so far
-	at := map[string]int{}     // claim stream -> index of its write
+// claims are what becomes of claims in one append, on behalf of one or several
+// entities.
+type claims struct {
+	writes []store.Write
+	now    map[string]string // claim stream -> holder after the events so far
+	at     map[string]int    // claim stream -> index of its write
+}
+
+// clone is a copy that can be given up.
+func (c claims) clone() claims {
+	c.writes, c.now, c.at = slices.Clone(c.writes), maps.Clone(c.now), maps.Clone(c.at)
+	for i := range c.writes {
+		c.writes[i].Events = slices.Clip(c.writes[i].Events)
+	}
+	return c
+}
+
+// claim makes the claims of events come true for the holder, after what was
+// claimed and released before. It returns the error of a claim that cannot be
+// had; then nothing has changed.
+func (rt *Runtime) claim(ctx context.Context, all *claims, holder string, events []any, meta []byte) error {
+	c := all.clone()
+	if c.now == nil {
+		c.now, c.at = map[string]string{}, map[string]int{}
+	}
 	for _, e := range events {
-		c, ok := e.(claimer)
+		claimer, ok := e.(claimer)
 		if !ok {
 			continue
 		}
-		for _, claim := range c.Claims() {
-			if err := checkName("claim scope", claim.Scope); err != nil {
-				return nil, err
+		for _, one := range claimer.Claims() {
+			if err := rt.claimOne(ctx, &c, holder, one, meta); err != nil {
+				return err
 			}
-			stream := claim.stream()
-			i, seen := at[stream]
-			if !seen {
-				version, who, err := rt.holder(ctx, stream)
-				if err != nil {
-					return nil, err
-				}
-				i, now[stream] = len(writes), who
-				at[stream] = i
-				writes = append(writes, store.Write{Stream: stream, Expect: store.Exactly(version)})
-			}
-			typ := ""
-			switch who := now[stream]; {
-			case claim.Release && who == holder:
-				typ, now[stream] = claimReleased, ""
-			case claim.Release || who == holder:
-				continue
-			case who != "":
-				return nil, Rejected{Stream: holder, Err: claim.taken()}
-			default:
-				typ, now[stream] = claimTaken, holder
-			}
-			data, err := wire.Marshal(holding{holder})
-			if err != nil {
-				return nil, err
-			}
-			writes[i].Events = append(writes[i].Events, store.Event{ID: newEventID(), Type: typ, Data: data, Meta: meta})
 		}
 	}
-	return writes, nil
+	*all = c
+	return nil
+}
+
+func (rt *Runtime) claimOne(ctx context.Context, c *claims, holder string, claim Claim, meta []byte) error {
+	if err := checkName("claim scope", claim.Scope); err != nil {
+		return err
+	}
+	stream := claim.stream()
+	i, seen := c.at[stream]
+	if !seen {
+		version, who, err := rt.holder(ctx, stream)
+		if err != nil {
+			return err
+		}
+		i, c.now[stream] = len(c.writes), who
+		c.at[stream] = i
+		c.writes = append(c.writes, store.Write{Stream: stream, Expect: store.Exactly(version)})
+	}
+	typ := ""
+	switch who := c.now[stream]; {
+	case claim.Release && who == holder:
+		typ, c.now[stream] = claimReleased, ""
+	case claim.Release || who == holder:
+		return nil
+	case who != "":
+		return Rejected{Stream: holder, Err: claim.taken()}
+	default:
+		typ, c.now[stream] = claimTaken, holder
+	}
+	data, err := wire.Marshal(holding{holder})
+	if err != nil {
+		return err
+	}
+	c.writes[i].Events = append(c.writes[i].Events, store.Event{ID: newEventID(), Type: typ, Data: data, Meta: meta})
+	return nil
 }
 
 // holder returns the version of a claim stream and who holds the claim now.

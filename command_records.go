@@ -43,7 +43,7 @@ type (
 	stepCompleted struct {
 		Step     string          `json:"step"`
 		Entities []string        `json:"entities,omitempty"`
-		Output   json.RawMessage `json:"output,omitempty"`
+		Output   json.RawMessage `json:"output,omitzero"`
 		Undo     bool            `json:"undo,omitzero"`
 	}
 	stepFailed struct {

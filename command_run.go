@@ -37,6 +37,7 @@ type execution struct {
 	cancel    *string         // why somebody wants it cancelled
 	cause     *commandUndoing // why its steps are being undone
 	outputs   map[string]json.RawMessage
+	requeued  int            // how often somebody has asked for it to be tried again
 	attempts  map[string]int // of a step, since the command was received or resumed, or began to be undone
 }
 
@@ -131,6 +132,7 @@ func (x *execution) take(m Meta, e any) {
 	case cancelRequested:
 		x.cancel = &e.Reason
 	case commandRequeued:
+		x.requeued++
 		clear(x.attempts)
 	}
 }

@@ -272,6 +272,14 @@ func (x *execution) name() string        { return x.def.name }
 func (x *execution) about() string       { return x.def.noun + "/" + x.entity }
 func (x *execution) circumstances() Call { return x.call }
 
+func (x *execution) keeps() bool { return true }
+
+func (x *execution) rounds() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.requeued
+}
+
 func (x *execution) kept(step string) (json.RawMessage, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

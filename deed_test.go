@@ -86,6 +86,11 @@ func TestOldEventsAreRead(t *testing.T) {
 	}
 }
 
+type secretive struct {
+	Open   int
+	Secret int `json:"-"`
+}
+
 type stranger struct{}
 
 func (stranger) Apply(*Lamp) {}
@@ -123,6 +128,12 @@ func TestNewRefusesContradictions(t *testing.T) {
 		{"two views of one name", []deed.Part{lamps(), handles(onLit), deed.View[count]{Name: "p"}}, "two views"},
 		{"partitions with derived keys", []deed.Part{lamps(), deed.Projection[count]{Name: "p", Partitions: 2,
 			On: []deed.Handler[count]{deed.OnBy(func(e Lit) string { return e.Colour }, func(*count, Lit) {})}}}, "cannot have partitions"},
+		{"saga whose state JSON loses", []deed.Part{deed.Saga[[]secretive]{Name: "s", Steps: []deed.SagaStep[[]secretive]{{
+			Name: "a", Do: func(context.Context, *deed.Work, *[]secretive) error { return nil },
+		}}}}, "JSON leaves out the field deed_test.secretive.Secret"},
+		{"process whose state JSON loses", []deed.Part{lamps(), deed.Process[secretive]{Name: "p", On: []deed.ProcessReaction[secretive]{
+			deed.Start(func(*secretive, Lit) []deed.Action { return nil }),
+		}}}, "JSON leaves out the field deed_test.secretive.Secret"},
 		{"handler of nothing", []deed.Part{deed.EventHandler{Name: "h"}}, "handles no events"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -278,11 +278,11 @@ func (k *kind[S]) record(ctx context.Context, rt *Runtime, version uint64, event
 		writes = append(writes, w.Write)
 	}
 	if w.claims {
-		ws, err := rt.claimWrites(ctx, a.stream, w.facts, a.meta)
-		if err != nil {
+		var c claims
+		if err := rt.claim(ctx, &c, a.stream, w.facts, a.meta); err != nil {
 			return r, err
 		}
-		writes = append(writes, ws...)
+		writes = append(writes, c.writes...)
 	}
 	var guards []guard
 	if a.recorded == 0 { // else they have had their say

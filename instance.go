@@ -54,8 +54,10 @@ type Instance struct {
 	Changed     time.Time            `json:"changed_at,omitzero"`
 	Finished    time.Time            `json:"finished_at,omitzero"`
 
-	seen      map[string]uint64 // of each stream, up to which version its events were taken in
-	causeCode string            // the code of Cause
+	seen   map[string]uint64 // of each stream, up to which version its events were taken in
+	cause  *cause            // why it was turned back; nil: it was not
+	more   bool              // there is more to do than was recorded
+	rounds int               // how often somebody has asked for it to be tried again
 }
 
 // An InstanceStep is how a step of a saga is doing.
@@ -103,8 +105,18 @@ func (s *Instance) stream() string { return instanceStream("$"+s.Kind, s.Name, s
 
 func instanceStream(category, name, id string) string { return category + "/" + name + "/" + id }
 
-// cause is what made the instance turn back; zero: it did not.
-func (s *Instance) cause() Reason { return Reason{s.causeCode, s.Cause} }
+// why is what made the instance turn back; zero: it did not.
+func (s *Instance) why() Reason {
+	if s.cause == nil {
+		return Reason{}
+	}
+	return Reason{s.cause.Code, s.cause.Reason}
+}
+
+// goesForward reports whether the instance is not over, and was not turned back.
+func (s *Instance) goesForward() bool {
+	return s.State == InstanceRunning || s.State == InstanceStuck && !s.TurnedBack
+}
 
 // step returns a step that was begun, or nil.
 func (s *Instance) step(name string) *InstanceStep {
@@ -134,7 +146,10 @@ func (s *Instance) take(m Meta, e moved) {
 	if e.State != nil {
 		s.Data = e.State
 	}
-	s.settle(m, e)
+	s.more = e.More
+	if e.Input.Kind == inputRequest && e.Input.Request == requestRetry {
+		s.rounds++
+	}
 	for _, t := range e.Timers {
 		s.setTimer(t.Name, t.At)
 	}
@@ -144,7 +159,6 @@ func (s *Instance) take(m Meta, e moved) {
 	for _, st := range e.Steps {
 		s.moveStep(m, st)
 	}
-	s.Undo = s.Undo[min(e.Undid, len(s.Undo)):]
 	for _, c := range e.Sent {
 		s.Commands++
 		s.touched(c.Stream)
@@ -152,6 +166,8 @@ func (s *Instance) take(m Meta, e moved) {
 			s.Undo = append([]UndoCommand{*c.Undo}, s.Undo...)
 		}
 	}
+	s.Undo = s.Undo[min(e.Undid, len(s.Undo)):]
+	s.settle(m, e)
 }
 
 func (s *Instance) begin(m Meta, e moved) {
@@ -162,13 +178,13 @@ func (s *Instance) begin(m Meta, e moved) {
 
 // settle takes in what became of the instance as a whole.
 func (s *Instance) settle(m Meta, e moved) {
+	if e.Cause != nil { // it may have got stuck, or be over, in the same breath
+		s.cause, s.Cause, s.TurnedBack = e.Cause, e.Cause.Reason, true
+	}
 	if e.Status == "" {
 		return
 	}
 	s.State, s.Code, s.Reason = e.Status, e.Code, e.Reason
-	if e.Cause != nil { // it may have got stuck in the same breath
-		s.TurnedBack, s.causeCode, s.Cause = true, e.Cause.Code, e.Cause.Reason
-	}
 	s.Finished = time.Time{}
 	if s.State.Over() {
 		s.Finished, s.Step = m.Time, ""
@@ -247,7 +263,7 @@ func instances() Projection[Instance] {
 			event: movedType, meta: true,
 			apply: func(s *Instance, m Meta, e any) {
 				s.take(m, e.(moved))
-				s.seen = nil // only the instance itself has to know
+				s.seen, s.cause, s.more, s.rounds = nil, nil, false, 0 // only the instance itself has to know
 			},
 		}},
 	}

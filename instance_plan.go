@@ -31,11 +31,17 @@ type plan struct {
 	fresh bool // what is known of entities and instances was just read
 	whole bool // one thing at a time: what was to be one append is too much for one
 
-	want  map[string]member // whose turn is needed, from earlier tries
-	held  map[string]member
-	queue []queued      // inputs for other instances that follow from this one
-	extra []store.Write // to streams that are nobody's turn: tasks, stored commands
-	steps int
+	// What earlier tries have found out.
+	want     map[string]member  // whose turn is needed
+	refusals map[string]refused // which commands that are accepted together or not at all are not, and why
+
+	held   map[string]member
+	queue  []queued // inputs for other instances that follow from this one
+	claims claims
+	tasks  map[string]*plannedTask
+	extra  []store.Write // to streams that are nobody's turn: stored commands
+	steps  int
+	events int
 }
 
 // A member of a plan is an entity or an instance.
@@ -59,6 +65,16 @@ var errMore = errors.New("deed: somebody else's turn is needed")
 // errStale reports that a plan came to a refusal by what may be out of date.
 var errStale = errors.New("deed: to be judged by the present state")
 
+// errAgain reports that a plan has found out something that it has to be made
+// again with.
+var errAgain = errors.New("deed: the plan has to be made again")
+
+// errTooMuch reports that what follows does not fit in one append.
+var errTooMuch = fmt.Errorf("deed: too much for one append, which can write to %d streams", maxTogether)
+
+// errNoInstance reports an input for an instance that there is not.
+var errNoInstance = fmt.Errorf("%w: there is no such instance", ErrNotFound)
+
 // advance gives an instance an input and records what follows. It returns the
 // instance as it is then. The error is [ErrNotFound] if there is no instance,
 // and the input does not begin one.
@@ -76,24 +92,29 @@ func (rt *Runtime) advance(ctx context.Context, stream string, in input, with ..
 			return inst, nil
 		case ctx.Err() != nil:
 			return inst, ctx.Err()
-		case errors.Is(err, errMore):
+		case errors.Is(err, errMore), errors.Is(err, errAgain):
 			try--
 		case errors.Is(err, errStale):
 			p.fresh = true
-		case !p.whole && (isClash(err) || errors.Is(err, errTooMuch)):
-			p.whole = true
-		case p.whole && errors.Is(err, errTooMuch):
+		case !p.whole && p.dividable(in, err):
+			p.whole, p.refusals = true, nil
+		case errors.Is(err, errTooMuch):
 			return inst, engine.Permanent(err)
 		case isConflict(err) && try < rt.cfg.Retries && !conflictsWith(err, with):
-			p.fresh = true
+			p.fresh, p.refusals = true, nil
 		default:
 			return inst, err
 		}
 	}
 }
 
-// errTooMuch reports that what follows does not fit in one append.
-var errTooMuch = errors.New("deed: more streams than one append can write to")
+// dividable reports whether an input that cannot be recorded together with what
+// follows from it may be recorded by itself: if that is too much, or if somebody
+// is going to have to repair what follows and nobody waits for an answer. What
+// was done outside is then not done again.
+func (p *plan) dividable(in input, err error) bool {
+	return errors.Is(err, errTooMuch) || engine.IsPermanent(err) && !in.isAsked()
+}
 
 func conflictsWith(err error, writes []store.Write) bool {
 	c, ok := errors.AsType[*store.ConflictError](err)
@@ -102,7 +123,7 @@ func conflictsWith(err error, writes []store.Write) bool {
 
 // attempt makes the plan and records it.
 func (p *plan) attempt(x *turn, in input, given []store.Write) (inst Instance, err error) {
-	p.held, p.queue, p.extra, p.steps = map[string]member{}, nil, nil, 0
+	p.held, p.queue, p.claims, p.tasks, p.extra, p.steps, p.events = map[string]member{}, nil, claims{}, map[string]*plannedTask{}, nil, 0, 0
 	p.now = p.rt.cfg.Now().UTC()
 	recorded := false
 	defer func() {
@@ -136,15 +157,11 @@ func (p *plan) attempt(x *turn, in input, given []store.Write) (inst Instance, e
 		if err != nil {
 			return inst, err
 		}
-		if err := other.take(p, q.in); err != nil && !errors.Is(err, ErrNotFound) {
+		if err := other.take(p, q.in); err != nil && !errors.Is(err, errNoInstance) {
 			return inst, err
 		}
-		// What somebody else has begun under this id is not what was to be begun.
-		if parent := q.in.parent; parent != "" && other.inst().Parent != parent {
-			p.queue = append(p.queue, queued{parent, input{Kind: inputEnded, From: q.stream, ended: other.taken()}})
-		}
 	}
-	inst = x.inst()
+	inst = x.cell.state.clone()
 	recorded, err = p.record(given)
 	return inst, err
 }
@@ -168,10 +185,7 @@ func (p *plan) record(given []store.Write) (bool, error) {
 		return false, nil
 	}
 	slices.SortFunc(turns, func(a, b *turn) int { return cmp.Compare(a.stream, b.stream) })
-	writes, err := p.rt.writesOf(p.ctx, targets, slices.Sorted(maps.Keys(targets)), nil)
-	if err != nil {
-		return false, err
-	}
+	writes := append(writesOf(targets), p.claims.writes...)
 	for _, x := range turns {
 		w, err := x.write()
 		if err != nil {
@@ -179,15 +193,22 @@ func (p *plan) record(given []store.Write) (bool, error) {
 		}
 		writes = append(writes, w)
 	}
+	for _, id := range sortedKeys(p.tasks) {
+		if w := p.tasks[id].write; len(w.Events) > 0 {
+			writes = append(writes, w)
+		}
+	}
 	writes = append(append(writes, p.extra...), given...)
 	if len(writes) > maxTogether {
 		return false, errTooMuch
 	}
-	if _, err := p.rt.append(p.ctx, writes...); err != nil {
+	if _, err := p.rt.append(p.ctx, writes...); errors.Is(err, store.ErrInvalid) {
+		return false, fmt.Errorf("%w: %w", errTooMuch, err)
+	} else if err != nil {
 		return false, err
 	}
 	for _, x := range turns {
-		p.rt.instanceMoved(x.inst())
+		p.rt.instanceMoved(x.stream, x.cell.state.Wake)
 	}
 	return true, nil
 }
@@ -218,8 +239,18 @@ func (p *plan) turn(stream string) (*turn, error) {
 	return m.(*turn), nil
 }
 
-// declined is the error of a command that the domain said no to.
-type declined struct{ Reason }
+// declined is the error of an action that was refused: of a command to which
+// the domain said no, for example.
+type declined struct {
+	Reason
+	what refused
+}
+
+// isRefusal returns why an action was refused.
+func isRefusal(err error) (Reason, bool) {
+	r, ok := errors.AsType[declined](err)
+	return r.Reason, ok
+}
 
 // send asks a command, in thought. A refusal is a [declined].
 func (p *plan) send(x *turn, s Sending) error {
@@ -228,7 +259,7 @@ func (p *plan) send(x *turn, s Sending) error {
 	}
 	fresh, err := s.target(p.rt)
 	if err != nil {
-		return p.refuse(x, s, err)
+		return p.refuse(x, s.stream, s.called(p.rt), err)
 	}
 	m, err := p.join(s.stream, fresh)
 	if err != nil {
@@ -238,11 +269,16 @@ func (p *plan) send(x *turn, s Sending) error {
 	if err != nil {
 		return err
 	}
-	refs, err := m.(target).decide(p.rt, a, s.cmd)
-	if err != nil {
-		return p.refuse(x, s, err)
+	w, err := m.(target).decide(p.rt, a, s.cmd)
+	if err == nil && w.claims {
+		err = p.rt.claim(p.ctx, &p.claims, s.stream, w.facts, a.meta)
 	}
-	done := sent{Stream: s.stream, Command: a.name, ID: a.ID, Events: refs}
+	if err != nil {
+		return p.refuse(x, s.stream, a.name, err)
+	}
+	m.(target).accept(w)
+	p.events += len(w.events)
+	done := sent{Stream: s.stream, Command: a.name, ID: a.ID, Events: w.events}
 	if s.undo != nil {
 		if done.Undo, err = p.rt.keep(*s.undo); err != nil {
 			return engine.Permanent(err)
@@ -252,15 +288,22 @@ func (p *plan) send(x *turn, s Sending) error {
 	return nil
 }
 
-// sendAll asks commands, in thought: either all of them are accepted, or none is.
-func (p *plan) sendAll(x *turn, all []Sending) error {
-	back := p.mark(x)
-	for _, s := range all {
+// sendAll sends either all of some commands or, if one is refused, none: then the
+// plan is made again without them. What tells them from others of the instance.
+func (p *plan) sendAll(x *turn, what string, all []Sending) error {
+	key := x.stream + "\x00" + what
+	if no, known := p.refusals[key]; known {
+		x.cur.Refused = append(x.cur.Refused, no)
+		return declined{Reason{no.Code, no.Reason}, no}
+	}
+	for n, s := range all {
 		err := p.send(x, s)
-		if _, no := isRefusal(err); no {
-			if failed := back(); failed != nil {
-				return failed
+		if no, ok := errors.AsType[declined](err); ok && n > 0 {
+			if p.refusals == nil {
+				p.refusals = map[string]refused{}
 			}
+			p.refusals[key] = no.what
+			return errAgain
 		}
 		if err != nil {
 			return err
@@ -269,35 +312,9 @@ func (p *plan) sendAll(x *turn, all []Sending) error {
 	return nil
 }
 
-// mark returns what takes back all that is sent from now on.
-func (p *plan) mark(x *turn) (back func() error) {
-	sent, known := len(x.cur.Sent), x.cell.state.clone()
-	marks := map[string]func(context.Context, *Runtime) error{}
-	for stream, m := range p.held {
-		if s, ok := m.(target); ok {
-			marks[stream] = s.mark()
-		}
-	}
-	return func() error {
-		x.cur.Sent, x.cell.state = x.cur.Sent[:sent], known
-		for stream, m := range p.held {
-			back, had := marks[stream]
-			if s, ok := m.(target); ok && !had { // it was not in the plan yet
-				back = func(ctx context.Context, rt *Runtime) error { return s.refresh(ctx, rt, false) }
-			} else if !ok {
-				continue
-			}
-			if err := back(p.ctx, p.rt); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
-
-// refuse notes that a command was not accepted. A refusal must not rest on a
+// refuse notes that something was not accepted. A refusal must not rest on a
 // state that is out of date.
-func (p *plan) refuse(x *turn, s Sending, err error) error {
+func (p *plan) refuse(x *turn, stream, command string, err error) error {
 	why, no := saysNo(err)
 	switch {
 	case !no && errors.Is(err, ErrUnknown):
@@ -307,21 +324,26 @@ func (p *plan) refuse(x *turn, s Sending, err error) error {
 	case !p.fresh:
 		return errStale
 	}
-	x.cur.Refused = append(x.cur.Refused, refused{s.stream, s.called(p.rt), why.Code, clip(why.Text)})
-	return declined{why}
+	what := refused{stream, command, why.Code, clip(why.Text)}
+	x.cur.Refused = append(x.cur.Refused, what)
+	return declined{why, what}
 }
+
+// enough is how many events go into one append together with those of another
+// step.
+const enough = 500
 
 // spare reports whether another step may go into the same append.
 func (p *plan) spare() bool {
 	p.steps++
-	return !p.whole && len(p.held) < maxTogether/2 || p.steps == 1
+	return !p.whole && len(p.held) < maxTogether/2 && p.events < enough || p.steps == 1
 }
 
 // asks are the circumstances of a command that an instance sends.
 func (x *turn) asks(p *plan, s Sending) (*asked, error) {
 	i := &x.cell.state
 	id := uuid.NewSHA1(stepSpace, []byte(x.stream+"\x00"+strconv.Itoa(i.Commands+1))).String()
-	a := &asked{Call: Call{ID: id, Actor: i.Actor, Correlation: i.Correlation, Causation: x.stream, Source: i.Kind, why: i.cause()}, name: s.called(p.rt), stream: s.stream}
+	a := &asked{Call: Call{ID: id, Actor: i.Actor, Correlation: i.Correlation, Causation: x.stream, Source: i.Kind, why: i.why()}, name: s.called(p.rt), stream: s.stream}
 	var err error
 	a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source})
 	return a, err

@@ -20,6 +20,7 @@ const (
 	inputEnded    = "ended"   // an instance that it has begun is over
 	inputGoOn     = "went-on" // nothing new: there was more to do than one append holds
 	inputRequest  = "requested"
+	inputStuck    = "stuck"   // it cannot go on by itself: the error would come again
 	inputRefused  = "refused" // a command of a process; part of the record of another input
 )
 
@@ -34,7 +35,7 @@ type moved struct {
 	Status     InstanceState   `json:"status,omitempty"`    // if it changed
 	Code       string          `json:"code,omitempty"`
 	Reason     string          `json:"reason,omitempty"`
-	Cause      *cause          `json:"cause,omitempty"` // if it turned back
+	Cause      *cause          `json:"cause,omitempty"` // if it was turned back by this input
 	Steps      []stepMoved     `json:"steps,omitempty"`
 	Sent       []sent          `json:"sent,omitempty"`
 	Refused    []refused       `json:"refused,omitempty"`
@@ -43,6 +44,7 @@ type moved struct {
 	Tasks      []taskSet       `json:"tasks,omitempty"`
 	Begun      []string        `json:"begun,omitempty"`  // streams of instances
 	Ignored    bool            `json:"ignored,omitzero"` // it came too late to matter
+	More       bool            `json:"more,omitzero"`    // there is more to do than was recorded together with this
 	Wake       time.Time       `json:"wake_at,omitzero"` // when the instance goes on by itself; zero: when something comes in
 }
 
@@ -67,17 +69,22 @@ type input struct {
 	state    json.RawMessage // of an instance to be begun
 	parent   string          // of an instance to be begun
 	actor    string          // who decided or requested
-	due      time.Time       // when the timer was to go off
-	more     bool            // there is more to do than one append holds
+	due      time.Time       // when the timer was to go off, or the instance to be looked at
 }
 
-// cause is what made an instance turn back.
+// isAsked reports whether somebody waits for what comes of an input.
+func (in input) isAsked() bool {
+	return in.Kind == inputStarted || in.Kind == inputDecision || in.Kind == inputRequest
+}
+
+// cause is why an instance was turned back.
 type cause struct {
-	Code   string `json:"code"`
-	Reason string `json:"reason"`
+	Code   string `json:"code,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
-// stepMoved is what became of a step of a saga.
+// stepMoved is what became of a step of a saga. A record has them in the order in
+// which they happened; several may be about the same step.
 type stepMoved struct {
 	Name     string    `json:"name"`
 	State    StepState `json:"state"`
@@ -116,7 +123,7 @@ type taskSet struct {
 
 var movedType = reflect.TypeFor[moved]()
 
-var inputKinds = []string{inputStarted, inputEvent, inputTimer, inputDecision, inputWork, inputEnded, inputGoOn, inputRequest}
+var inputKinds = []string{inputStarted, inputEvent, inputTimer, inputDecision, inputWork, inputEnded, inputGoOn, inputRequest, inputStuck}
 
 // declareInstances makes the codec know the records of instances.
 func declareInstances(c *wire.Codec) error {

@@ -187,17 +187,8 @@ func (r *instanceRunner) handle(ctx context.Context, stream string) {
 	switch {
 	case ctx.Err() != nil:
 		next = r.rt.cfg.Now()
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, errNoInstance):
 		err = nil
-	case engine.IsPermanent(err) && !errors.Is(err, ErrVersionGone):
-		_, stickErr := r.rt.advance(ctx, stream, input{Kind: inputRequest, Request: requestStick, Reason: clip(err.Error())})
-		if stickErr == nil {
-			r.rt.cfg.Logger.Error(strings.TrimPrefix(store.Category(stream), "$")+" is stuck", slog.String("stream", stream), slog.Any("error", err))
-			err = nil
-			break
-		}
-		err = errors.Join(err, stickErr)
-		next = r.rt.cfg.Now().Add(r.queue.failed(stream))
 	case err != nil:
 		wait := r.queue.failed(stream)
 		next = r.rt.cfg.Now().Add(wait)

@@ -26,6 +26,8 @@ type machine interface {
 	fail(p *plan, x *turn, why Reason) error
 	// undo goes on with undoing as far as it can.
 	undo(p *plan, x *turn) error
+	// next is when the instance goes on with its steps by itself; zero: never.
+	next(x *turn, now time.Time) time.Time
 }
 
 // A turn is an instance in a plan.
@@ -37,6 +39,8 @@ type turn struct {
 	before uint64
 	moves  []moved
 	cur    *moved
+
+	started []string // steps that have begun only in this plan
 }
 
 // definitions are the versions of a process or saga that a program has.
@@ -46,11 +50,16 @@ type definitions struct {
 	byVersion       map[int]machine
 	roles           []string                         // who may begin and cancel it
 	follower        string                           // which gives it events; "": it takes in none
+	caught          caught                           // how far that has come
 	zero            json.RawMessage                  // the state a process begins with
 	cron            string                           // of a schedule
 	start           func(body []byte) (input, error) // nil: it is a process
 	steps           []SagaStepInfo
 	reactions       []ReactionInfo
+}
+
+func (d *definitions) hasStep(name string) bool {
+	return slices.ContainsFunc(d.steps, func(st SagaStepInfo) bool { return st.Name == name })
 }
 
 func (rt *Runtime) instance(stream string) (*turn, error) {
@@ -66,7 +75,6 @@ func (rt *Runtime) instance(stream string) (*turn, error) {
 	return &turn{stream: stream, cell: rt.instances.of(stream), defs: d}, nil
 }
 
-func (x *turn) inst() Instance                 { return x.cell.state }
 func (x *turn) lock(ctx context.Context) error { return x.cell.lock(ctx) }
 func (x *turn) tryLock() bool                  { return x.cell.tryLock() }
 
@@ -82,8 +90,8 @@ func (x *turn) refresh(ctx context.Context, rt *Runtime, fresh bool) error {
 	if len(x.moves) > 0 {
 		x.cell.forget()
 	}
-	x.moves, x.cur = nil, nil
-	if fresh || !x.cell.loaded {
+	x.moves, x.cur, x.started = nil, nil, nil
+	if fresh || !x.cell.loaded || x.cell.version == 0 { // that there is no instance may change
 		if err := rt.foldInstance(ctx, x.stream, &x.cell.folded); err != nil {
 			x.cell.forget()
 			return err
@@ -122,7 +130,7 @@ func (x *turn) take(p *plan, in input) error {
 	case in.Kind == inputStarted && began:
 		return p.again(x, in)
 	case in.Kind != inputStarted && !began && in.state == nil:
-		return ErrNotFound
+		return errNoInstance
 	case in.From != "" && in.Version > 0 && in.Version <= i.seen[in.From]:
 		return nil // it was taken in before
 	}
@@ -139,6 +147,7 @@ func (x *turn) take(p *plan, in input) error {
 	if err := x.handle(p, in, began); err != nil {
 		return err
 	}
+	x.cur.More = i.more
 	x.cur.Wake = x.wake(p)
 	i.Wake = x.cur.Wake
 	x.cell.version++
@@ -166,7 +175,7 @@ func (x *turn) open(p *plan, in input, began bool) {
 	if !began {
 		call := callOf(p.ctx)
 		actor, correlation := call.Actor, call.Correlation
-		if in.Kind == inputEvent {
+		if in.Kind == inputEvent || in.parent != "" {
 			actor, correlation = in.meta.Actor, in.meta.Correlation
 		}
 		if correlation == "" {
@@ -192,8 +201,12 @@ func (x *turn) handle(p *plan, in input, began bool) error {
 	switch {
 	case in.Kind == inputRequest:
 		return x.requested(p, in)
+	case in.Kind == inputStuck:
+		return x.cannotGoOn(in)
 	case in.Kind == inputTimer && !i.Timers[in.Name].Equal(in.due):
 		return errMoved
+	case in.Kind == inputDecision && i.Tasks[in.Name] != in.decision.Task && !p.fresh:
+		return errStale
 	case in.Kind == inputTimer:
 		x.setTimer(in.Name, time.Time{})
 	case in.Kind == inputDecision && i.Tasks[in.Name] != in.decision.Task:
@@ -209,16 +222,27 @@ func (x *turn) handle(p *plan, in input, began bool) error {
 			known, err = x.def.late(p, x, in)
 		}
 		if !known {
-			x.cur.Ignored = true
-			i.Ignored++
+			x.ignore()
 		}
 		return err
 	}
 	return x.def.move(p, x, in)
 }
 
-// errMoved reports that a timer was set anew before it could go off.
-var errMoved = errors.New("deed: the timer was moved")
+// errMoved reports that a timer was set anew before it could go off, or that the
+// instance has moved on otherwise.
+var errMoved = errors.New("deed: the instance has moved on")
+
+// cannotGoOn lets an instance wait for somebody because its code fails, unless
+// something has come in since.
+func (x *turn) cannotGoOn(in input) error {
+	i := &x.cell.state
+	if i.State.Over() || i.State == InstanceStuck || !i.Wake.Equal(in.due) {
+		return errMoved
+	}
+	x.stick(Reason{codeStuck, in.Reason})
+	return nil
+}
 
 // again answers who begins an instance that there is.
 func (p *plan) again(x *turn, in input) error {
@@ -226,6 +250,9 @@ func (p *plan) again(x *turn, in input) error {
 		return errStale
 	}
 	var first moved
+	if x.before == 0 { // it was begun by this very plan
+		first = x.moves[0]
+	}
 	for rec, err := range p.rt.store.Read(p.ctx, x.stream, store.Range{Limit: 1}) {
 		if err != nil {
 			return storeError(err)
@@ -234,48 +261,43 @@ func (p *plan) again(x *turn, in input) error {
 			return err
 		}
 	}
-	if in.parent != "" || first.Input.Kind == inputStarted && first.Input.Hash == in.Hash {
+	if first.Input.Kind == inputStarted && first.Input.Hash == in.Hash {
 		return nil
 	}
 	return ErrMismatch
 }
 
-// taken is the instance as it looks to whoever wanted to begin it, and finds
-// that somebody else has.
-func (x *turn) taken() *Instance {
-	i := x.inst().clone()
-	i.State, i.Code, i.Reason = InstanceUndone, codeExists, "somebody else has begun it under this id"
-	return &i
-}
-
 // wake is when somebody has to come back to the instance.
 func (x *turn) wake(p *plan) time.Time {
 	i := &x.cell.state
-	if i.State.Over() {
+	if i.State.Over() || i.State == InstanceStuck {
 		return time.Time{}
 	}
 	at := i.earliest()
 	sooner := func(t time.Time) {
-		if at.IsZero() || t.Before(at) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
 			at = t
 		}
 	}
-	if i.State == InstanceStuck {
-		return time.Time{}
-	}
-	for _, st := range i.Steps {
-		if st.State == StepBegun || st.State == StepUndoing && st.Error == "" || st.State == StepUndoing && !st.Next.IsZero() {
-			if st.Next.IsZero() {
-				sooner(p.now)
-			} else {
-				sooner(st.Next)
-			}
-		}
-	}
-	if x.cur.Input.more {
+	sooner(x.def.next(x, p.now))
+	if i.more {
 		sooner(p.now)
 	}
 	return at
+}
+
+// apart reports whether what follows from an input is left to another append,
+// because together they are too much for one.
+func (x *turn) apart(p *plan) bool {
+	x.cell.state.more = p.whole && x.cur.Input.Kind != inputGoOn
+	return x.cell.state.more
+}
+
+// full reports whether there is no room for another step in the append. The
+// instance then goes on with it in another one.
+func (x *turn) full(p *plan) bool {
+	x.cell.state.more = !p.spare()
+	return x.cell.state.more
 }
 
 func (x *turn) set(state json.RawMessage) {
@@ -318,12 +340,6 @@ func (x *turn) step(e stepMoved) {
 	e.Error = clip(e.Error)
 	i := &x.cell.state
 	i.moveStep(Meta{Time: i.Changed}, e)
-	for n := range x.cur.Steps {
-		if x.cur.Steps[n].Name == e.Name {
-			x.cur.Steps[n] = e
-			return
-		}
-	}
 	x.cur.Steps = append(x.cur.Steps, e)
 }
 
@@ -337,20 +353,57 @@ func (x *turn) become(s InstanceState, why Reason) {
 	i.settle(Meta{Time: i.Changed}, *x.cur)
 }
 
+// ignore notes that an input came too late to matter.
+func (x *turn) ignore() {
+	x.cur.Ignored = true
+	x.cell.state.Ignored++
+}
+
+// turnBack begins to undo: nothing is waited for any more.
+func (x *turn) turnBack(p *plan, why Reason) error {
+	if err := p.withdrawAll(x, why.Text); err != nil {
+		return err
+	}
+	for _, name := range sortedKeys(x.cell.state.Timers) {
+		x.setTimer(name, time.Time{})
+	}
+	x.become(InstanceUndoing, why)
+	return nil
+}
+
 // end lets the instance be over, and tells who has begun it.
 func (x *turn) end(p *plan, s InstanceState, why Reason) error {
 	if err := p.withdrawAll(x, "the "+x.defs.kind+" is over"); err != nil {
 		return err
 	}
 	x.become(s, why)
-	if i := x.inst(); i.Parent != "" {
-		p.queue = append(p.queue, queued{i.Parent, input{Kind: inputEnded, From: x.stream, ended: &i}})
+	x.cell.state.more = false
+	if i := x.cell.state.clone(); i.Parent != "" {
+		p.queue = append(p.queue, queued{i.Parent, input{Kind: inputEnded, From: x.stream, Name: i.Name, ended: &i}})
 	}
 	return nil
 }
 
 // stick lets the instance wait for somebody to repair it.
 func (x *turn) stick(why Reason) { x.become(InstanceStuck, why) }
+
+// unstick lets the instance go on as it was going before it got stuck.
+func (x *turn) unstick() {
+	i := &x.cell.state
+	switch {
+	case i.State != InstanceStuck:
+	case !i.TurnedBack:
+		x.become(InstanceRunning, Reason{})
+	default:
+		x.become(InstanceUndoing, Reason{i.cause.Code, i.cause.Reason})
+	}
+}
+
+// undone lets the instance be over because all it did is undone.
+func (x *turn) undone(p *plan) error {
+	why := x.cell.state.cause
+	return x.end(p, InstanceUndone, Reason{why.Code, why.Reason})
+}
 
 // write is the instance's share of the append.
 func (x *turn) write() (store.Write, error) {
@@ -365,10 +418,12 @@ func (x *turn) write() (store.Write, error) {
 		switch in := e.Input; in.Kind {
 		case inputEvent:
 			m.Causation = in.meta.Event.String()
+		case inputStarted:
+			m.Causation = in.parent
 		case inputEnded:
 			m.Causation = in.From
 		case inputDecision, inputRequest:
-			m.Actor = in.actor
+			m.Actor, m.Causation = in.actor, in.From
 		}
 		circumstances, err := wire.Marshal(m)
 		if err != nil {
@@ -377,10 +432,4 @@ func (x *turn) write() (store.Write, error) {
 		w.Events = append(w.Events, store.Event{ID: newEventID(), Type: e.Input.Kind, Data: data, Meta: circumstances})
 	}
 	return w, nil
-}
-
-// isRefusal returns why the domain said no to a command that was sent.
-func isRefusal(err error) (Reason, bool) {
-	r, ok := errors.AsType[declined](err)
-	return r.Reason, ok
 }

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"time"
 
+	"github.com/deed-dev/deed/internal/engine"
 	"github.com/deed-dev/deed/store"
 )
 
@@ -38,7 +41,7 @@ func (rt *Runtime) goOn(ctx context.Context, stream string) (time.Time, error) {
 		if inst.Wake.After(now) {
 			return inst.Wake, nil
 		}
-		if err := rt.doNext(ctx, stream, inst, now); err != nil {
+		if err := rt.doNext(ctx, stream, inst, now); err != nil && !rt.stuck(ctx, stream, inst.Wake, err) {
 			return time.Time{}, err
 		}
 	}
@@ -47,8 +50,12 @@ func (rt *Runtime) goOn(ctx context.Context, stream string) (time.Time, error) {
 
 // doNext does one thing that is due.
 func (rt *Runtime) doNext(ctx context.Context, stream string, inst Instance, now time.Time) error {
+	d := rt.machines["$"+inst.Kind+"/"+inst.Name]
+	if d == nil {
+		return fmt.Errorf("%w: this program has no %s %q", ErrUnknown, inst.Kind, inst.Name)
+	}
 	if due := inst.due(now); len(due) > 0 {
-		if err := rt.caughtUp(ctx, stream, inst.Timers[due[0]]); err != nil {
+		if err := rt.caughtUp(ctx, d, stream, inst.Timers[due[0]]); err != nil {
 			return err
 		}
 		_, err := rt.advance(ctx, stream, input{Kind: inputTimer, Name: due[0], due: inst.Timers[due[0]]})
@@ -56,10 +63,6 @@ func (rt *Runtime) doNext(ctx context.Context, stream string, inst Instance, now
 			return nil
 		}
 		return err
-	}
-	d := rt.machines["$"+inst.Kind+"/"+inst.Name]
-	if d == nil {
-		return fmt.Errorf("%w: this program has no %s %q", ErrUnknown, inst.Kind, inst.Name)
 	}
 	def, ok := d.byVersion[inst.Definition]
 	if !ok {
@@ -95,38 +98,21 @@ func (rt *Runtime) readInstance(ctx context.Context, stream string) (Instance, e
 		return Instance{}, err
 	}
 	if x.cell.loaded = true; x.cell.version == 0 {
-		return Instance{}, ErrNotFound
+		return Instance{}, errNoInstance
 	}
 	return x.cell.state.clone(), nil
 }
 
-// catchUp is how long to wait for a process to catch up with the log.
-const catchUp = 5 * time.Second
-
-// caughtUp returns when the process has taken in all that was recorded by the
-// time a timer was to go off: what happened before must not come after.
-func (rt *Runtime) caughtUp(ctx context.Context, stream string, due time.Time) error {
-	category := store.Category(stream)
-	name, _ := splitInstance(stream[len(category)+1:])
-	follower := rt.machines[category+"/"+name].follower
-	if follower == "" {
-		return nil
+// stuck records that an instance cannot go on because of an error that would come
+// again, so that whoever looks for what is stuck finds it. It reports false if it
+// is to be tried again instead: later, or, of a schedule, by another program.
+func (rt *Runtime) stuck(ctx context.Context, stream string, wake time.Time, why error) bool {
+	if !engine.IsPermanent(why) || store.Category(stream) == scheduleCategory {
+		return false
 	}
-	if t, ok := rt.caught.Load(follower); ok && !t.(time.Time).Before(due) {
-		return nil
+	_, err := rt.advance(ctx, stream, input{Kind: inputStuck, Reason: clip(why.Error()), due: wake})
+	if err == nil {
+		rt.cfg.Logger.Error(strings.TrimPrefix(store.Category(stream), "$")+" is stuck", slog.String("stream", stream), slog.Any("error", why))
 	}
-	now := rt.cfg.Now()
-	head, err := rt.store.Head(ctx)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, catchUp)
-	defer cancel()
-	for _, p := range head.Positions() {
-		if err := rt.engine.WaitFor(ctx, follower, p); err != nil {
-			return fmt.Errorf("deed: a timer waits until %s has caught up with the log: %w", follower, err)
-		}
-	}
-	rt.caught.Store(follower, now)
-	return nil
+	return err == nil || errors.Is(err, errMoved)
 }

@@ -35,7 +35,6 @@ const (
 	requestSkip   = "skip"
 	requestUndo   = "undo"
 	requestClose  = "close"
-	requestStick  = "stick" // by the runtime: going on would fail in the same way again
 )
 
 // Codes of what becomes of instances.
@@ -188,11 +187,6 @@ func (x *turn) requested(p *plan, in input) error {
 			return x.stands(p, in, "it is over")
 		}
 		return x.end(p, InstanceClosed, Reason{codeCancelled, in.Reason})
-	case requestStick:
-		if !over {
-			x.stick(Reason{codeStuck, in.Reason})
-		}
-		return nil
 	case requestRetry:
 		if over {
 			return x.stands(p, in, "it is over")
@@ -216,11 +210,8 @@ func orElse(s, otherwise string) string {
 
 // stands refuses a request. One that comes from another instance is passed over.
 func (x *turn) stands(p *plan, in input, why string) error {
-	if in.From != "" { // whoever has begun it waits for an answer
-		i := x.inst().clone()
-		p.queue = append(p.queue, queued{in.From, input{Kind: inputEnded, From: x.stream, ended: &i}})
-		x.cur.Ignored = true
-		x.cell.state.Ignored++
+	if in.From != "" {
+		x.ignore()
 		return nil
 	}
 	if !p.fresh {
@@ -229,22 +220,11 @@ func (x *turn) stands(p *plan, in input, why string) error {
 	return fmt.Errorf("%w: %s %s: %s", ErrStands, x.defs.kind, x.cell.state.ID, why)
 }
 
-// unstick lets the instance go on in the direction it had.
-func (x *turn) unstick() {
-	i := &x.cell.state
-	if i.TurnedBack {
-		x.become(InstanceUndoing, i.cause())
-		return
-	}
-	x.become(InstanceRunning, Reason{})
-}
-
 // retry lets everything that failed be tried again at once.
 func (x *turn) retry(p *plan) error {
 	i := &x.cell.state
-	if i.State == InstanceStuck {
-		x.unstick()
-	}
+	i.rounds++
+	x.unstick()
 	for _, st := range slices.Clone(i.Steps) {
 		if st.State == StepUndoing || st.State == StepBegun {
 			x.step(stepMoved{Name: st.Name, State: st.State, Unclear: st.Unclear})
@@ -257,8 +237,8 @@ func (x *turn) retry(p *plan) error {
 func (x *turn) skip(p *plan, in input) error {
 	i := &x.cell.state
 	if i.Kind == "process" {
-		if i.State != InstanceStuck || len(i.Undo) == 0 {
-			return x.stands(p, in, "nothing of it is stuck")
+		if i.State != InstanceStuck || !i.TurnedBack || len(i.Undo) == 0 {
+			return x.stands(p, in, "there is no command that cannot be undone")
 		}
 		x.undid()
 		x.unstick()
@@ -266,13 +246,12 @@ func (x *turn) skip(p *plan, in input) error {
 	}
 	st := i.step(in.Name)
 	switch {
+	case st == nil && i.State == InstanceStuck && !i.TurnedBack && x.defs.hasStep(in.Name):
+		x.step(stepMoved{Name: in.Name, State: StepSkipped, Error: in.Reason})
 	case st == nil:
 		return x.stands(p, in, "it has not come to a step "+in.Name)
 	case st.State == StepUndoing:
 		x.step(stepMoved{Name: st.Name, State: StepUndone, Attempts: st.Attempts, Error: in.Reason})
-		if i.State == InstanceStuck {
-			x.unstick()
-		}
 	case st.State == StepWaiting || st.State == StepBegun:
 		if i.Tasks[st.Name] != "" {
 			if err := p.withdraw(x, st.Name, in.Reason); err != nil {
@@ -284,6 +263,7 @@ func (x *turn) skip(p *plan, in input) error {
 	default:
 		return x.stands(p, in, "the step "+in.Name+" is "+string(st.State))
 	}
+	x.unstick()
 	return x.def.move(p, x, input{Kind: inputGoOn})
 }
 
@@ -300,6 +280,6 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 // clone is a copy that shares nothing that changes.
 func (s Instance) clone() Instance {
 	s.Steps, s.Entities, s.Undo = slices.Clone(s.Steps), slices.Clone(s.Entities), slices.Clone(s.Undo)
-	s.Timers, s.Tasks, s.seen = maps.Clone(s.Timers), maps.Clone(s.Tasks), maps.Clone(s.seen)
+	s.Timers, s.Tasks, s.seen = maps.Clone(s.Timers), maps.Clone(s.Tasks), nil
 	return s
 }

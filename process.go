@@ -2,6 +2,7 @@ package deed
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -123,6 +124,9 @@ func (d Process[P]) register(rt *Runtime) error {
 		}
 		versions = append(versions, m)
 		all.byVersion[v.Version] = m
+	}
+	if err := survivesJSON[P](); err != nil {
+		return fmt.Errorf("process %s: its state cannot be stored: %w", d.Name, err)
 	}
 	zero, err := wire.Marshal(*new(P))
 	if err != nil {
@@ -253,9 +257,8 @@ func (d *process[P]) move(p *plan, x *turn, in input) error {
 			return err
 		}
 	}
-	if x.cell.state.State != InstanceRunning {
-		x.cur.Ignored = true
-		x.cell.state.Ignored++
+	if !x.cell.state.goesForward() {
+		x.ignore()
 		return nil
 	}
 	r, ok := d.reaction(x, in)
@@ -267,7 +270,7 @@ func (d *process[P]) move(p *plan, x *turn, in input) error {
 	case in.Kind == inputDecision && in.decision.Overdue:
 		return d.fail(p, x, Reason{codeOverdue, "nobody has answered " + in.Name + " in time"})
 	case in.Kind == inputEvent && x.cell.version == 0:
-		return ErrNotFound
+		return errNoInstance
 	}
 	return nil
 }
@@ -296,59 +299,87 @@ func (d *process[P]) react(p *plan, x *turn, r ProcessReaction[P], in input) err
 	return d.perform(p, x, actions)
 }
 
-// perform does actions, until one is refused.
+// maxRefusals is how many refusals may follow from one input, each from what was
+// done about the one before.
+const maxRefusals = 100
+
+// perform does actions, until one is refused. That the process is done, or has
+// failed, comes last.
 func (d *process[P]) perform(p *plan, x *turn, actions []Action) error {
+	over := x.cell.state.State.Over()
+	var end Action
 	for _, a := range actions {
-		err := a.plan(p, x)
-		why, no := isRefusal(err)
-		if !no {
-			if err != nil {
-				return err
+		switch a.(type) {
+		case finish:
+			if end == nil {
+				end = a
 			}
 			continue
+		case setTimer, ask:
+			if over {
+				return engine.Permanent(fmt.Errorf("deed: %s is over: what comes late can only be answered with commands", x.stream))
+			}
 		}
-		s, _ := a.(Sending)
-		in := input{Kind: inputRefused, rejected: Rejected{Stream: s.stream, Command: s.called(p.rt), Err: why}}
-		r, ok := d.reaction(x, in)
-		if !ok {
-			return d.fail(p, x, why)
+		err := a.plan(p, x)
+		no, refused := errors.AsType[declined](err)
+		switch {
+		case err == nil:
+		case !refused:
+			return err
+		case !over:
+			return d.refused(p, x, no)
 		}
-		return d.react(p, x, r, in)
 	}
-	return nil
+	if end == nil || over { // how it ended does not change
+		return nil
+	}
+	return end.plan(p, x)
+}
+
+// refused takes in that an action was refused. What comes after it in the list is
+// not done.
+func (d *process[P]) refused(p *plan, x *turn, no declined) error {
+	in := input{Kind: inputRefused, rejected: Rejected{Stream: no.what.Stream, Command: no.what.Command, Err: no.Reason}}
+	r, ok := d.reaction(x, in)
+	if !ok || len(x.cur.Refused) >= maxRefusals {
+		return d.fail(p, x, no.Reason)
+	}
+	return d.react(p, x, r, in)
 }
 
 // fail turns back.
 func (d *process[P]) fail(p *plan, x *turn, why Reason) error {
-	if err := p.withdrawAll(x, why.Text); err != nil {
+	if err := x.turnBack(p, why); err != nil {
 		return err
 	}
-	for name := range x.cell.state.Timers {
-		x.setTimer(name, time.Time{})
-	}
-	x.become(InstanceUndoing, why)
 	return d.undo(p, x)
 }
 
 func (d *process[P]) goOn(p *plan, x *turn) error {
+	x.cell.state.more = false
 	if x.cell.state.State == InstanceUndoing {
 		return d.undo(p, x)
 	}
 	return nil
 }
 
+func (d *process[P]) next(*turn, time.Time) time.Time { return time.Time{} }
+
 // undo sends what undoes the commands of the process, the last one first.
 func (d *process[P]) undo(p *plan, x *turn) error {
+	if x.apart(p) {
+		return nil
+	}
 	i := &x.cell.state
 	for len(i.Undo) > 0 {
-		if !p.spare() {
-			x.cur.Input.more = true
+		if x.full(p) {
 			return nil
 		}
 		s, err := p.rt.kept(i.Undo[0])
-		if err == nil {
-			err = p.send(x, s)
+		if err != nil {
+			return engine.Permanent(fmt.Errorf("deed: %s of %s, which undoes what %s did: %w", i.Undo[0].Command, i.Undo[0].Stream, x.stream, err))
 		}
+		err = p.send(x, s)
 		if why, no := isRefusal(err); no {
 			x.stick(Reason{codeStuck, i.Undo[0].Command + " of " + i.Undo[0].Stream + " is refused: " + why.Text})
 			return nil
@@ -358,7 +389,7 @@ func (d *process[P]) undo(p *plan, x *turn) error {
 		}
 		x.undid()
 	}
-	return x.end(p, InstanceUndone, i.cause())
+	return x.undone(p)
 }
 
 // undid notes that the last command is undone.

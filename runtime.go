@@ -59,8 +59,7 @@ type Runtime struct {
 	machines  map[string]*definitions // by category and name, for example "$saga/checkout"
 	instances cells[Instance]         // by stream
 	runners   runners
-	caught    sync.Map // follower -> time up to which it has caught up with the log
-	own       *runner  // of commands that are waited for, if the process is a guest and alone; else nil
+	own       *runner // of commands that are waited for, if the process is a guest and alone; else nil
 }
 
 // New returns a runtime, or an error that lists how the domains contradict

@@ -3,9 +3,11 @@ package deed
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/deed-dev/deed/internal/engine"
@@ -130,18 +132,48 @@ type beginSaga[S any] struct {
 func (b beginSaga[S]) plan(p *plan, x *turn) error {
 	in, err := b.saga.starting(b.s)
 	if err != nil {
-		return err
+		return p.refuse(x, b.to(), "saga."+b.saga.Name, err)
 	}
-	in.parent = x.stream
-	stream := b.saga.stream(b.id)
-	x.cur.Begun = append(x.cur.Begun, stream)
-	p.queue = append(p.queue, queued{stream, in})
+	stream := b.to()
+	in.parent, in.meta = x.stream, Meta{Actor: x.cell.state.Actor, Correlation: x.cell.state.Correlation}
+	there, err := p.hasBegun(stream, in)
+	if err != nil {
+		return p.refuse(x, stream, "saga."+b.saga.Name, err)
+	}
+	if !there {
+		x.cur.Begun = append(x.cur.Begun, stream)
+		p.queue = append(p.queue, queued{stream, in})
+	}
 	return nil
+}
+
+// hasBegun reports whether an instance that is to be begun has been, by the same
+// parent and with the same state.
+func (p *plan) hasBegun(stream string, in input) (bool, error) {
+	child, err := p.turn(stream)
+	if err != nil {
+		return false, err
+	}
+	if slices.ContainsFunc(p.queue, func(q queued) bool { return q.stream == stream && q.in.Kind == inputStarted && q.in.Hash == in.Hash }) {
+		return true, nil
+	}
+	if child.cell.version == 0 {
+		return false, nil
+	}
+	if err := p.again(child, in); err != nil && !errors.Is(err, ErrMismatch) {
+		return false, err
+	} else if err != nil || child.cell.state.Parent != in.parent {
+		return false, Reason{codeExists, strings.TrimPrefix(stream, "$") + " exists already, and was begun by somebody else or with another state"}
+	}
+	return true, nil
 }
 
 func (g Saga[S]) order() int { return 3 }
 
 func (g Saga[S]) register(rt *Runtime) error {
+	if err := survivesJSON[S](); err != nil {
+		return fmt.Errorf("saga %s: its state cannot be stored: %w", g.Name, err)
+	}
 	d := &definitions{kind: "saga", name: g.Name, doc: g.Doc, current: g.Version, roles: g.Roles, byVersion: map[int]machine{}}
 	for _, v := range append([]Saga[S]{g}, g.Former...) {
 		if err := v.check(); err != nil {
@@ -267,6 +299,9 @@ func (g *saga[S]) find(name string) (SagaStep[S], bool) {
 
 // move takes in an input of a saga that is not over.
 func (g *saga[S]) move(p *plan, x *turn, in input) error {
+	if name, ok := g.stranger(x); ok {
+		return engine.Permanent(fmt.Errorf("deed: %s has begun the step %s, which version %d of saga %s does not have: give it that name again, or add the old definition to Former", x.stream, name, g.Version, g.Name))
+	}
 	switch in.Kind {
 	case inputStarted, inputGoOn:
 		return g.goOn(p, x)
@@ -284,6 +319,40 @@ func (g *saga[S]) move(p *plan, x *turn, in input) error {
 	return nil
 }
 
+// stranger returns a step that was begun and that the definition does not have.
+func (g *saga[S]) stranger(x *turn) (string, bool) {
+	for _, have := range x.cell.state.Steps {
+		if _, ok := g.find(have.Name); !ok {
+			return have.Name, true
+		}
+	}
+	return "", false
+}
+
+// next is when a step that does something outside is due. That the saga is turned
+// back does not wait for the next attempt at one.
+func (g *saga[S]) next(x *turn, now time.Time) (at time.Time) {
+	i := &x.cell.state
+	for _, have := range i.Steps {
+		st, _ := g.find(have.Name)
+		due := have.Next
+		switch {
+		case have.State == StepBegun && i.State == InstanceUndoing:
+			due = now
+		case have.State == StepBegun, have.State == StepUndoing && st.UndoDo != nil:
+			if due.IsZero() {
+				due = now
+			}
+		default:
+			continue
+		}
+		if at.IsZero() || due.Before(at) {
+			at = due
+		}
+	}
+	return at
+}
+
 // late lets events pass that come after the end.
 func (g *saga[S]) late(p *plan, x *turn, in input) (bool, error) {
 	return in.Kind == inputGoOn || in.Kind == inputTimer, nil
@@ -291,6 +360,7 @@ func (g *saga[S]) late(p *plan, x *turn, in input) (bool, error) {
 
 // goOn does whatever can be done now.
 func (g *saga[S]) goOn(p *plan, x *turn) error {
+	x.cell.state.more = false
 	switch x.cell.state.State {
 	case InstanceRunning:
 		return g.forward(p, x)
@@ -304,50 +374,54 @@ func finished(st *InstanceStep) bool {
 	return st != nil && (st.State == StepDone || st.State == StepSkipped)
 }
 
-// ahead returns the steps that come next: one and those beside it, as far as
-// they are not done.
-func (g *saga[S]) ahead(x *turn) (next []SagaStep[S]) {
-	for i, st := range g.Steps {
-		if !st.Beside && i > 0 && len(next) > 0 {
-			break
+// groups yields the steps in order, each with those that are done beside it.
+func (g *saga[S]) groups(yield func([]SagaStep[S]) bool) {
+	for from := 0; from < len(g.Steps); {
+		to := from + 1
+		for to < len(g.Steps) && g.Steps[to].Beside {
+			to++
 		}
-		if !finished(x.cell.state.step(st.Name)) {
-			next = append(next, st)
+		if !yield(g.Steps[from:to]) {
+			return
 		}
+		from = to
 	}
-	return next
 }
 
 // forward begins the steps that come next, and those after them when they are
 // done at once.
 func (g *saga[S]) forward(p *plan, x *turn) error {
-	for {
-		next := g.ahead(x)
-		if len(next) == 0 {
-			return x.end(p, InstanceCompleted, Reason{})
-		}
-		waits := false
-		for _, st := range next {
-			if x.cell.state.step(st.Name) == nil {
-				if !p.spare() {
-					x.cur.Input.more = true
-					return nil
-				}
-				err := g.begin(p, x, st)
-				if why, no := isRefusal(err); no {
-					x.step(stepMoved{Name: st.Name, State: StepRefused, Error: why.Text})
-					return g.fail(p, x, why)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			waits = waits || !finished(x.cell.state.step(st.Name))
-		}
-		if waits {
-			return nil
+	if x.apart(p) {
+		return nil
+	}
+	for group := range g.groups {
+		if waits, err := g.together(p, x, group); waits || err != nil {
+			return err
 		}
 	}
+	return x.end(p, InstanceCompleted, Reason{})
+}
+
+// together begins those of some steps that have not begun, and reports whether
+// one of them is not done at once.
+func (g *saga[S]) together(p *plan, x *turn, group []SagaStep[S]) (waits bool, err error) {
+	for _, st := range group {
+		if x.cell.state.step(st.Name) == nil {
+			if x.full(p) {
+				return true, nil
+			}
+			err := g.begin(p, x, st)
+			if why, no := isRefusal(err); no {
+				x.step(stepMoved{Name: st.Name, State: StepRefused, Error: why.Text})
+				return true, g.fail(p, x, why)
+			}
+			if err != nil {
+				return true, err
+			}
+		}
+		waits = waits || !finished(x.cell.state.step(st.Name))
+	}
+	return waits, nil
 }
 
 // begin begins a step.
@@ -362,13 +436,17 @@ func (g *saga[S]) begin(p *plan, x *turn, st SagaStep[S]) error {
 	case st.When != nil && !st.When(id, s):
 		to = StepSkipped
 	case st.Send != nil:
-		to, err = StepDone, p.sendAll(x, st.Send(id, s))
+		to, err = StepDone, p.sendAll(x, st.Name, st.Send(id, s))
 	case st.Do != nil:
 		to = StepBegun
+		x.started = append(x.started, st.Name)
 	case st.Ask != nil:
 		err = p.open(x, st.Name, st.Ask(id, s))
 	case st.Begin != nil:
-		err = st.Begin(id, s).plan(p, x)
+		var child beginning
+		if child, err = g.child(x, st); err == nil {
+			err = child.plan(p, x)
+		}
 	}
 	if err != nil {
 		return err
@@ -393,7 +471,7 @@ func (g *saga[S]) refused(p *plan, x *turn, e stepMoved, why Reason) error {
 	x.setTimer(e.Name, time.Time{})
 	e.Error = why.Text
 	x.step(e)
-	if x.cell.state.State == InstanceRunning {
+	if x.cell.state.goesForward() {
 		return g.fail(p, x, why)
 	}
 	return g.goOn(p, x)
@@ -405,7 +483,7 @@ func (g *saga[S]) happened(p *plan, x *turn, in input) error {
 		if st.Await.event != reflect.TypeOf(in.event) || st.Await.key(in.meta, in.event) != x.cell.state.ID {
 			continue
 		}
-		if finished(x.cell.state.step(st.Name)) || x.cell.state.State != InstanceRunning {
+		if finished(x.cell.state.step(st.Name)) || !x.cell.state.goesForward() {
 			continue
 		}
 		s, err := g.state(x)
@@ -422,8 +500,7 @@ func (g *saga[S]) happened(p *plan, x *turn, in input) error {
 		}
 		return g.done(p, x, st.Name, stepMoved{State: StepDone})
 	}
-	x.cur.Ignored = true
-	x.cell.state.Ignored++
+	x.ignore()
 	return nil
 }
 
@@ -432,7 +509,7 @@ func (g *saga[S]) timeIsUp(p *plan, x *turn, in input) error {
 	if done, err := p.taskTimer(x, in); done || err != nil {
 		return err
 	}
-	if st := x.cell.state.step(in.Name); st == nil || st.State != StepWaiting || x.cell.state.State != InstanceRunning {
+	if st := x.cell.state.step(in.Name); st == nil || st.State != StepWaiting || !x.cell.state.goesForward() {
 		return nil
 	}
 	return g.refused(p, x, stepMoved{Name: in.Name, State: StepFailed, Unclear: true}, Reason{codeOverdue, "step " + in.Name + " took too long"})
@@ -485,30 +562,44 @@ func (g *saga[S]) ended(p *plan, x *turn, in input) error {
 
 // began reports whether a step began the instance in a stream.
 func (g *saga[S]) began(x *turn, st SagaStep[S], stream string) bool {
+	child, err := g.child(x, st)
+	return err == nil && child.to() == stream
+}
+
+// A beginning is an action that begins a saga.
+type beginning interface {
+	Action
+	to() string // its stream
+}
+
+// child is what a step begins.
+func (g *saga[S]) child(x *turn, st SagaStep[S]) (beginning, error) {
 	s, err := g.state(x)
 	if err != nil {
-		return false
+		return nil, engine.Permanent(err)
 	}
-	b, ok := st.Begin(x.cell.state.ID, s).(interface{ to() string })
-	return ok && b.to() == stream
+	b, ok := st.Begin(x.cell.state.ID, s).(beginning)
+	if !ok {
+		return nil, engine.Permanent(fmt.Errorf("deed: step %s of saga %s begins no saga: make what Begin returns with Saga.Begin", st.Name, g.Name))
+	}
+	return b, nil
 }
 
 func (b beginSaga[S]) to() string { return b.saga.stream(b.id) }
 
 // fail turns back.
 func (g *saga[S]) fail(p *plan, x *turn, why Reason) error {
-	if err := p.withdrawAll(x, why.Text); err != nil {
+	if err := x.turnBack(p, why); err != nil {
 		return err
 	}
-	for name := range x.cell.state.Timers {
-		x.setTimer(name, time.Time{})
-	}
-	x.become(InstanceUndoing, why)
 	return g.undo(p, x)
 }
 
 // undo undoes steps, the last one first, as far as it can.
 func (g *saga[S]) undo(p *plan, x *turn) error {
+	if x.apart(p) {
+		return nil
+	}
 	i := &x.cell.state
 	for _, st := range slices.Backward(g.Steps) {
 		was := i.step(st.Name)
@@ -517,18 +608,18 @@ func (g *saga[S]) undo(p *plan, x *turn) error {
 			continue
 		case was.State == StepRefused && !was.Unclear:
 			continue
+		case was.State == StepBegun && slices.Contains(x.started, st.Name): // only in thought
+			x.step(stepMoved{Name: st.Name, State: StepRefused, Error: turnedBack})
+			continue
 		case was.State == StepBegun: // it may be being done at this moment: that has to end first
 			return nil
 		case was.State == StepWaiting && st.Begin == nil:
-			x.step(stepMoved{Name: st.Name, State: StepRefused, Error: "the saga was turned back"})
+			x.step(stepMoved{Name: st.Name, State: StepRefused, Error: turnedBack})
 			continue
-		case was.State == StepUndoing && was.Error != "" && was.Next.IsZero() && i.State == InstanceStuck:
+		case was.State == StepUndoing && st.UndoDo != nil: // it is being undone
 			return nil
-		case was.State == StepUndoing && (st.UndoDo != nil || st.Begin != nil):
-			return nil // it is being undone
 		}
-		if !p.spare() {
-			x.cur.Input.more = true
+		if x.full(p) {
 			return nil
 		}
 		waits, err := g.undoStep(p, x, st, *was)
@@ -536,8 +627,11 @@ func (g *saga[S]) undo(p *plan, x *turn) error {
 			return err
 		}
 	}
-	return x.end(p, InstanceUndone, i.cause())
+	return x.undone(p)
 }
+
+// turnedBack is what is recorded of a step that nothing came of.
+const turnedBack = "the saga was turned back"
 
 // undoStep undoes one step, or begins to.
 func (g *saga[S]) undoStep(p *plan, x *turn, st SagaStep[S], was InstanceStep) (waits bool, err error) {
@@ -551,18 +645,11 @@ func (g *saga[S]) undoStep(p *plan, x *turn, st SagaStep[S], was InstanceStep) (
 		x.step(stepMoved{Name: st.Name, State: StepUndoing, Unclear: was.State != StepDone})
 		return true, nil
 	case st.Begin != nil:
-		b, ok := st.Begin(id, s).(interface{ to() string })
-		if !ok {
-			return false, nil
-		}
-		x.step(stepMoved{Name: st.Name, State: StepUndoing})
-		p.queue = append(p.queue, queued{b.to(), input{Kind: inputRequest, Request: requestUndo, Reason: x.cell.state.Reason, From: x.stream}})
-		return true, nil
+		return g.undoChild(p, x, st)
 	case st.Undo != nil:
-		err := p.sendAll(x, st.Undo(id, s))
+		err := p.sendAll(x, "undo "+st.Name, st.Undo(id, s))
 		if why, no := isRefusal(err); no {
-			x.step(stepMoved{Name: st.Name, State: StepUndoing, Error: why.Text})
-			x.stick(Reason{codeStuck, "step " + st.Name + " cannot be undone: " + why.Text})
+			g.cannotUndo(x, stepMoved{Name: st.Name, Error: why.Text})
 			return true, nil
 		}
 		if err != nil {
@@ -573,6 +660,41 @@ func (g *saga[S]) undoStep(p *plan, x *turn, st SagaStep[S], was InstanceStep) (
 		x.step(stepMoved{Name: st.Name, State: StepUndone})
 	}
 	return false, nil
+}
+
+// undoChild has the saga undone that a step has begun.
+func (g *saga[S]) undoChild(p *plan, x *turn, st SagaStep[S]) (waits bool, err error) {
+	b, err := g.child(x, st)
+	if err != nil {
+		return false, err
+	}
+	child, err := p.turn(b.to())
+	if err != nil {
+		return false, err
+	}
+	switch child.cell.state.State {
+	case InstanceUndone:
+		x.step(stepMoved{Name: st.Name, State: StepUndone})
+		return false, nil
+	case InstanceClosed:
+		g.cannotUndo(x, stepMoved{Name: st.Name, Error: "saga " + child.cell.state.Name + " " + child.cell.state.ID + " was closed by hand: undo what was done, then skip the step"})
+		return true, nil
+	}
+	if was := x.cell.state.step(st.Name); was.State != StepUndoing {
+		x.step(stepMoved{Name: st.Name, State: StepUndoing})
+	}
+	if !child.cell.state.TurnedBack {
+		p.queue = append(p.queue, queued{b.to(), input{Kind: inputRequest, Request: requestUndo, Reason: x.cell.state.Reason, From: x.stream}})
+	}
+	return true, nil
+}
+
+// cannotUndo lets the saga wait for somebody to undo a step, or to see to it that
+// it can be.
+func (g *saga[S]) cannotUndo(x *turn, e stepMoved) {
+	e.State = StepUndoing
+	x.step(e)
+	x.stick(Reason{codeStuck, "step " + e.Name + " cannot be undone: " + e.Error + " (it is being undone because: " + x.cell.state.cause.Reason + ")"})
 }
 
 // worked takes in what came of a step that does something outside.
@@ -618,8 +740,7 @@ func (g *saga[S]) notDone(p *plan, x *turn, st SagaStep[S], was InstanceStep, w 
 		return g.refused(p, x, e, w.reason)
 	case w.no, w.undo && final:
 		e.Error = w.text()
-		x.step(e)
-		x.stick(Reason{codeStuck, "step " + st.Name + " cannot be undone: " + e.Error})
+		g.cannotUndo(x, e)
 		return nil
 	case final:
 		e.State, e.Unclear = StepFailed, true
@@ -639,10 +760,7 @@ func (w *worked) text() string {
 
 // work does the steps that are due, beside each other.
 func (g *saga[S]) work(ctx context.Context, rt *Runtime, stream string, inst Instance, now time.Time) (did bool, err error) {
-	type result struct {
-		in input
-	}
-	results := make(chan result)
+	results := make(chan input)
 	n := 0
 	for _, have := range inst.Steps {
 		undo := have.State == StepUndoing
@@ -651,14 +769,12 @@ func (g *saga[S]) work(ctx context.Context, rt *Runtime, stream string, inst Ins
 		if undo {
 			do = st.UndoDo
 		}
-		if have.State != StepBegun && !undo || undo && inst.State != InstanceUndoing || ok && do == nil {
-			continue
+		if !ok || do == nil || have.State != StepBegun && !undo || undo && inst.State != InstanceUndoing {
+			continue // of a step that there is not, the next input tells
 		}
 		w := &worked{undo: undo, before: inst.Data}
 		in := input{Kind: inputWork, Name: have.Name, worked: w}
 		switch {
-		case !ok:
-			w.err = Permanent(fmt.Errorf("version %d of saga %s has no step %s", g.Version, g.Name, have.Name))
 		case !undo && inst.State == InstanceUndoing: // whoever was doing it is not any more
 			w.dropped = true
 		case have.Next.After(now):
@@ -667,20 +783,20 @@ func (g *saga[S]) work(ctx context.Context, rt *Runtime, stream string, inst Ins
 			n++
 			go func() {
 				g.attempt(ctx, rt, inst, st, do, have, w)
-				results <- result{in}
+				results <- in
 			}()
 			continue
 		}
 		n++
-		go func() { results <- result{in} }()
+		go func() { results <- in }()
 	}
 	for range n {
-		r := <-results
-		if r.in.worked.err != nil && isOurs(ctx, r.in.worked.err) {
-			err = r.in.worked.err
+		in := <-results
+		if e := in.worked.err; e != nil && isOurs(ctx, e) {
+			err = e
 			continue
 		}
-		_, moveErr := rt.advance(context.WithoutCancel(ctx), stream, r.in)
+		_, moveErr := rt.advance(context.WithoutCancel(ctx), stream, in)
 		if err == nil {
 			err = moveErr
 		}
@@ -696,7 +812,7 @@ func (g *saga[S]) attempt(ctx context.Context, rt *Runtime, inst Instance, st Sa
 		return
 	}
 	w := &Work{
-		ID: inst.ID, Command: inst.stream(), Actor: inst.Actor, Why: inst.cause(), Unclear: out.undo && have.Unclear,
+		ID: inst.ID, Command: inst.stream(), Actor: inst.Actor, Why: inst.why(), Unclear: out.undo && have.Unclear,
 		host: sagaWork{rt, inst}, step: st.Name, undo: out.undo, sent: map[string]int{},
 	}
 	timeout := st.Timeout
@@ -730,6 +846,9 @@ func merged(now, before, after json.RawMessage) (json.RawMessage, error) {
 		if err := wire.Unmarshal(x.data, x.into); err != nil {
 			return after, nil // no object: the last one says what it is
 		}
+		if *x.into == nil {
+			return after, nil
+		}
 	}
 	for k, v := range a {
 		if string(b[k]) != string(v) {
@@ -755,10 +874,13 @@ func (w sagaWork) name() string      { return w.inst.Name }
 func (w sagaWork) about() string     { return "saga/" + w.inst.ID }
 
 func (w sagaWork) circumstances() Call {
-	return Call{Actor: w.inst.Actor, Correlation: w.inst.Correlation, Causation: w.inst.stream(), Source: "saga", why: w.inst.cause()}
+	return Call{Actor: w.inst.Actor, Correlation: w.inst.Correlation, Causation: w.inst.stream(), Source: "saga", why: w.inst.why()}
 }
 
 // A saga keeps things in its state.
+func (w sagaWork) keeps() bool                         { return false }
 func (w sagaWork) kept(string) (json.RawMessage, bool) { return nil, false }
+
+func (w sagaWork) rounds() int { return w.inst.rounds }
 
 func (w sagaWork) progressed(context.Context, stepProgressed) error { return nil }

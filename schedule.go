@@ -209,6 +209,7 @@ func (s *schedule) run(p *plan, x *turn, due time.Time) error {
 
 func (s *schedule) late(*plan, *turn, input) (bool, error) { return true, nil }
 func (s *schedule) undo(*plan, *turn) error                { return nil }
+func (s *schedule) next(*turn, time.Time) time.Time        { return time.Time{} }
 
 // fail does nothing: a schedule goes on.
 func (s *schedule) fail(*plan, *turn, Reason) error { return nil }

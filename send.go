@@ -3,7 +3,6 @@ package deed
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -65,12 +64,11 @@ type target interface {
 	// known of it if it need not be fresh.
 	refresh(ctx context.Context, rt *Runtime, fresh bool) error
 	// decide asks a command of the entity as earlier ones of the group left it.
-	decide(rt *Runtime, a *asked, cmd any) ([]EventRef, error)
-	// mark returns what takes the entity back to how it is now, in thought. If it
-	// has become another one meanwhile, that returns errStale.
-	mark() (back func(ctx context.Context, rt *Runtime) error)
-	// write is what all of them decided on.
-	write() written
+	decide(rt *Runtime, a *asked, cmd any) (written, error)
+	// accept takes in what a command decided on.
+	accept(w written)
+	// write is what all that were accepted decided on.
+	write() store.Write
 	leave(recorded bool)
 }
 
@@ -79,14 +77,14 @@ type targetOf[S any] struct {
 	k    *kind[S]
 	id   string
 	cell *cell[S]
-	out  written
+	out  store.Write
 }
 
 func (x *targetOf[S]) lock(ctx context.Context) error { return x.cell.lock(ctx) }
 func (x *targetOf[S]) tryLock() bool                  { return x.cell.tryLock() }
 
 func (x *targetOf[S]) refresh(ctx context.Context, rt *Runtime, fresh bool) error {
-	if len(x.out.facts) > 0 { // of an earlier try
+	if len(x.out.Events) > 0 { // of an earlier try
 		x.cell.forget()
 	}
 	if fresh || !x.cell.loaded {
@@ -94,60 +92,37 @@ func (x *targetOf[S]) refresh(ctx context.Context, rt *Runtime, fresh bool) erro
 			return err
 		}
 	}
-	x.out = written{Write: store.Write{Stream: x.k.stream(x.id), Expect: store.Exactly(x.cell.version)}}
+	x.out = store.Write{Stream: x.k.stream(x.id), Expect: store.Exactly(x.cell.version)}
 	return nil
 }
 
-func (x *targetOf[S]) decide(rt *Runtime, a *asked, c any) ([]EventRef, error) {
+func (x *targetOf[S]) decide(rt *Runtime, a *asked, c any) (written, error) {
 	cmd, ok := c.(Command[S])
 	if !ok {
-		return nil, fmt.Errorf("%w: %T is no command of %s", ErrUnknown, c, x.k.Name)
+		return written{}, fmt.Errorf("%w: %T is no command of %s", ErrUnknown, c, x.k.Name)
 	}
 	if v, ok := c.(validator); ok {
 		if err := v.Validate(); err != nil {
-			return nil, asInvalid(err)
+			return written{}, asInvalid(err)
 		}
 	}
 	events, err := stamped(rt, a, x.id, cmd).Decide(x.cell.state)
 	if err != nil {
 		_, name := x.k.commandType(cmd)
-		return nil, Rejected{Stream: x.k.stream(x.id), Command: name, Err: err}
+		return written{}, Rejected{Stream: x.out.Stream, Command: name, Err: err}
 	}
-	w, err := x.k.write(rt, a, x.out.Stream, x.cell.version, events)
-	if err != nil {
-		return nil, err
-	}
-	x.cell.apply(events)
-	x.out.Events, x.out.events, x.out.facts = append(x.out.Events, w.Events...), append(x.out.events, w.events...), append(x.out.facts, w.facts...)
-	x.out.claims = x.out.claims || w.claims
-	return w.events, nil
+	return x.k.write(rt, a, x.out.Stream, x.cell.version, events)
 }
 
-// mark does not keep the state: an Apply may change what it refers to.
-func (x *targetOf[S]) mark() func(ctx context.Context, rt *Runtime) error {
-	out := x.out
-	return func(ctx context.Context, rt *Runtime) error {
-		if len(x.out.facts) == len(out.facts) {
-			return nil
-		}
-		x.cell.forget()
-		x.out.facts = nil
-		if err := x.refresh(ctx, rt, true); err != nil {
-			return err
-		}
-		if x.out.Expect != out.Expect {
-			return errStale
-		}
-		for _, e := range out.facts {
-			e.(Event[S]).Apply(&x.cell.state)
-		}
-		x.cell.version += uint64(len(out.facts))
-		x.out = out
-		return nil
+func (x *targetOf[S]) accept(w written) {
+	for _, e := range w.facts {
+		e.(Event[S]).Apply(&x.cell.state)
 	}
+	x.cell.version += uint64(len(w.facts))
+	x.out.Events = append(x.out.Events, w.Events...)
 }
 
-func (x *targetOf[S]) write() written { return x.out }
+func (x *targetOf[S]) write() store.Write { return x.out }
 
 // leave gives the turn back. What the cell holds is the state after the events,
 // so unless they were recorded it must be forgotten.
@@ -205,8 +180,6 @@ func (rt *Runtime) together(ctx context.Context, a *asked, sends []Sending) (str
 				err = ErrInProgress
 			}
 			return prior.streams, err
-		case isClash(err):
-			return nil, Invalid{Detail: err.Error()}
 		case !isConflict(err) || try >= rt.cfg.Retries || ctx.Err() != nil:
 			return nil, err
 		}
@@ -220,56 +193,35 @@ func (rt *Runtime) tryTogether(ctx context.Context, a *asked, sends []Sending, t
 			return err
 		}
 	}
+	var c claims
 	for _, s := range sends {
-		if _, err := targets[s.stream].decide(rt, a, s.cmd); err != nil {
+		w, err := targets[s.stream].decide(rt, a, s.cmd)
+		if err == nil && w.claims {
+			err = rt.claim(ctx, &c, s.stream, w.facts, a.meta)
+		}
+		if err != nil {
 			return err
 		}
-	}
-	writes, err := rt.writesOf(ctx, targets, streams, a.meta)
-	if err != nil {
-		return err
+		targets[s.stream].accept(w)
 	}
 	w, err := a.outcome(outcome{Entities: streams})
 	if err != nil {
 		return err
 	}
-	_, err = rt.append(ctx, append(writes, w)...)
+	_, err = rt.append(ctx, append(append(writesOf(targets), c.writes...), w)...)
 	return err
 }
 
-// writesOf is what commands of several entities decided on, and the claims that
-// touches.
-func (rt *Runtime) writesOf(ctx context.Context, targets map[string]target, streams []string, meta []byte) (writes []store.Write, err error) {
-	claims := map[string]bool{}
-	for _, stream := range streams {
-		w := targets[stream].write()
-		if len(w.events) > 0 {
-			writes = append(writes, w.Write)
+// writesOf is what commands of several entities decided on, in the order of the
+// entities' names.
+func writesOf(targets map[string]target) (writes []store.Write) {
+	for _, stream := range sortedKeys(targets) {
+		if w := targets[stream].write(); len(w.Events) > 0 {
+			writes = append(writes, w)
 		}
-		if !w.claims {
-			continue
-		}
-		ws, err := rt.claimWrites(ctx, stream, w.facts, meta)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range ws {
-			if claims[c.Stream] {
-				return nil, clash{c.Stream}
-			}
-			claims[c.Stream] = true
-		}
-		writes = append(writes, ws...)
 	}
-	return writes, nil
+	return writes
 }
-
-// clash is the error of a group of commands of which two touch the same claim.
-type clash struct{ claim string }
-
-func isClash(err error) bool { _, ok := errors.AsType[clash](err); return ok }
-
-func (c clash) Error() string { return "two entities of the group touch the same claim " + c.claim }
 
 // hashOfAll identifies what a group of commands asks.
 func hashOfAll(sends []Sending) (string, error) {

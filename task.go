@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/deed-dev/deed/internal/engine"
@@ -24,7 +23,7 @@ type Question struct {
 	Text      string          `json:"text"`                  // for the one who decides
 	Roles     []string        `json:"roles,omitempty"`       // who may decide; none = administrators
 	Choices   []string        `json:"choices,omitempty"`     // default: approve, reject
-	Form      json.RawMessage `json:"form,omitempty"`        // JSON Schema of the data that goes with a decision; none: no data
+	Form      json.RawMessage `json:"form,omitzero"`         // JSON Schema of the data that goes with a decision; none: no data
 	Within    time.Duration   `json:"within,omitzero"`       // how long there is; 0 = for ever
 	Otherwise string          `json:"otherwise,omitempty"`   // the choice that counts if nobody decides in time; "": none, it is overdue
 	Escalate  time.Duration   `json:"escalate,omitzero"`     // after that, those with the roles To may decide too; 0 = never
@@ -36,8 +35,8 @@ type Decision struct {
 	Task    string          `json:"task"` // id of the task
 	Choice  string          `json:"choice"`
 	Reason  string          `json:"reason,omitempty"`
-	Data    json.RawMessage `json:"data,omitempty"` // as the question's Form wants it
-	By      string          `json:"by,omitempty"`   // actor; "" = nobody said, or nobody did
+	Data    json.RawMessage `json:"data,omitzero"` // as the question's Form wants it
+	By      string          `json:"by,omitempty"`  // actor; "" = nobody said, or nobody did
 	Overdue bool            `json:"overdue,omitzero"`
 }
 
@@ -235,7 +234,8 @@ func (p *plan) open(x *turn, name string, q Question) error {
 			return err
 		}
 	}
-	id := uuid.NewSHA1(stepSpace, []byte(x.stream+"\x00"+name+"\x00"+strconv.FormatUint(x.cell.version, 10))).String()
+	id := x.deriveID("task " + strconv.Itoa(len(p.tasks)) + " " + name)
+	p.tasks[id] = &plannedTask{write: taskWrite(id, 0)}
 	e := taskOpened{Instance: x.stream, Name: name, Question: q}
 	if q.Within > 0 {
 		e.Due = p.now.Add(q.Within)
@@ -245,25 +245,48 @@ func (p *plan) open(x *turn, name string, q Question) error {
 		x.setTimer(escalateTimer+name, p.now.Add(q.Escalate))
 	}
 	x.setTask(name, id)
-	return p.onTask(x, id, 0, e)
-}
-
-// onTask plans an event of a task.
-func (p *plan) onTask(x *turn, id string, version uint64, e any) error {
-	w, err := p.rt.taskWrite(id, version, e, meta{Actor: x.cell.state.Actor, Correlation: x.cell.state.Correlation, Causation: x.stream, Source: x.cell.state.Kind})
-	p.extra = append(p.extra, w)
+	_, err := p.onTask(x, id, func(Task) any { return e })
 	return err
 }
 
-func (rt *Runtime) taskWrite(id string, version uint64, e any, m meta) (store.Write, error) {
-	w := store.Write{Stream: taskCategory + "/" + id, Expect: store.Exactly(version)}
+// A plannedTask is a task as a plan would leave it.
+type plannedTask struct {
+	Task
+	write store.Write
+}
+
+// onTask plans an event of a task, and returns the task as it was before.
+func (p *plan) onTask(x *turn, id string, event func(Task) any) (Task, error) {
+	t, ok := p.tasks[id]
+	if !ok {
+		now, err := p.rt.readTask(p.ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			err = fmt.Errorf("%w: task %s of %s is not there", store.ErrCorrupt, id, x.stream)
+		}
+		if err != nil {
+			return now, err
+		}
+		t = &plannedTask{now, taskWrite(id, now.version)}
+		p.tasks[id] = t
+	}
+	was, e, i := t.Task, event(t.Task), &x.cell.state
+	record, err := p.rt.taskEvent(e, meta{Actor: i.Actor, Correlation: i.Correlation, Causation: x.stream, Source: i.Kind})
+	t.write.Events = append(t.write.Events, record)
+	t.take(Meta{ID: id, Time: p.now, Actor: i.Actor}, e)
+	return was, err
+}
+
+func taskWrite(id string, version uint64, events ...store.Event) store.Write {
+	return store.Write{Stream: taskCategory + "/" + id, Expect: store.Exactly(version), Events: events}
+}
+
+func (rt *Runtime) taskEvent(e any, m meta) (store.Event, error) {
 	name, data, err := rt.codec.Encode(e)
 	if err != nil {
-		return w, err
+		return store.Event{}, err
 	}
 	circumstances, err := wire.Marshal(m)
-	w.Events = []store.Event{{ID: newEventID(), Type: name.Type, Data: data, Meta: circumstances}}
-	return w, err
+	return store.Event{ID: newEventID(), Type: name.Type, Data: data, Meta: circumstances}, err
 }
 
 // closeTask plans the end of a task that nobody has decided.
@@ -272,11 +295,8 @@ func (p *plan) closeTask(x *turn, name string, e taskClosed) error {
 	x.setTask(name, "")
 	x.setTimer(dueTimer+name, time.Time{})
 	x.setTimer(escalateTimer+name, time.Time{})
-	t, err := p.rt.readTask(p.ctx, id)
-	if err != nil {
-		return err
-	}
-	return p.onTask(x, id, t.version, e)
+	_, err := p.onTask(x, id, func(Task) any { return e })
+	return err
 }
 
 func (p *plan) withdraw(x *turn, name, why string) error {
@@ -299,11 +319,8 @@ func (p *plan) taskTimer(x *turn, in input) (done bool, err error) {
 		if id == "" {
 			return true, nil
 		}
-		t, err := p.rt.readTask(p.ctx, id)
-		if err != nil {
-			return true, err
-		}
-		return true, p.onTask(x, id, t.version, taskEscalated{t.Question.To})
+		_, err := p.onTask(x, id, func(t Task) any { return taskEscalated{t.Question.To} })
+		return true, err
 	}
 	name, ok := strings.CutPrefix(in.Name, dueTimer)
 	if !ok {
@@ -313,11 +330,12 @@ func (p *plan) taskTimer(x *turn, in input) (done bool, err error) {
 	if id == "" {
 		return true, nil
 	}
-	t, err := p.rt.readTask(p.ctx, id)
+	x.setTask(name, "")
+	x.setTimer(escalateTimer+name, time.Time{})
+	t, err := p.onTask(x, id, func(t Task) any {
+		return taskClosed{Overdue: true, Reason: cmp.Or(t.Question.Otherwise, "nobody has decided in time")}
+	})
 	if err != nil {
-		return true, err
-	}
-	if err := p.closeTask(x, name, taskClosed{Overdue: true, Reason: cmp.Or(t.Question.Otherwise, "nobody has decided in time")}); err != nil {
 		return true, err
 	}
 	d := Decision{Task: id, Choice: t.Question.Otherwise, Overdue: true}

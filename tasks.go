@@ -71,11 +71,11 @@ func (t Tasks) change(ctx context.Context, id string, e any) (Task, error) {
 		} else if claims == (task.Claimed == call.Actor) && (claims || task.Claimed == "") {
 			return task, nil
 		}
-		w, err := t.rt.taskWrite(id, task.version, e, meta{Actor: call.Actor, Correlation: call.Correlation, Source: call.Source})
+		event, err := t.rt.taskEvent(e, meta{Actor: call.Actor, Correlation: call.Correlation, Source: call.Source})
 		if err != nil {
 			return task, err
 		}
-		if _, err = t.rt.append(ctx, w); err == nil {
+		if _, err = t.rt.append(ctx, taskWrite(id, task.version, event)); err == nil {
 			return t.rt.readTask(ctx, id)
 		}
 		if !isConflict(err) || try >= t.rt.cfg.Retries {
@@ -121,10 +121,11 @@ func (t Tasks) Decide(ctx context.Context, id, choice, reason string, data json.
 		if err := task.Question.accepts(d); err != nil {
 			return task, err
 		}
-		w, err := t.rt.taskWrite(id, task.version, taskDecided{d}, meta{Actor: call.Actor, Correlation: call.Correlation, Source: call.Source})
+		event, err := t.rt.taskEvent(taskDecided{d}, meta{Actor: call.Actor, Correlation: call.Correlation, Source: call.Source})
 		if err != nil {
 			return task, err
 		}
+		w := taskWrite(id, task.version, event)
 		_, err = t.rt.advance(ctx, task.Instance, input{Kind: inputDecision, From: w.Stream, Name: task.Name, Choice: choice, Reason: reason, decision: d, actor: call.Actor}, w)
 		if err == nil {
 			return t.rt.readTask(ctx, id)

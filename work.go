@@ -50,6 +50,8 @@ type stepHost interface {
 	about() string // stream of what it is about
 	circumstances() Call
 	kept(step string) (json.RawMessage, bool) // what a step that is done has put
+	keeps() bool                              // whether it keeps what steps put
+	rounds() int                              // how often somebody has asked for it to be tried again
 	progressed(ctx context.Context, e stepProgressed) error
 }
 
@@ -71,8 +73,12 @@ func (w *Work) Key() string { return w.derive("") }
 func (w *Work) Reader() Reader { return w.host.runtime() }
 
 // Put keeps what the step found out, as JSON, for the steps after it. It is
-// recorded when the step is done.
+// recorded when the step is done. A saga has its state for that, and Put is an
+// error.
 func (w *Work) Put(v any) error {
+	if !w.host.keeps() {
+		return Permanent(errors.New("deed: a step of a saga keeps what it finds out in the saga's state, not with Put"))
+	}
 	data, err := wire.Marshal(v)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -92,12 +98,13 @@ func (w *Work) Get(step string, into any) error {
 
 // Ask asks commands, each of them once however often the step is done, up to
 // 200 at the same time. It returns the first error after it has stopped asking.
-// The commands, and their order if the same is asked of an entity twice, must
+// One that was rejected before is asked again if somebody wants the step tried
+// again. The commands, and their order if the same is asked of an entity twice, must
 // depend on nothing but the command and what earlier steps have kept.
 func (w *Work) Ask(ctx context.Context, commands ...Sending) error {
-	ids := make([]string, len(commands))
+	whats := make([]string, len(commands))
 	for i, s := range commands {
-		ids[i] = w.idFor(s)
+		whats[i] = w.count(s)
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -111,7 +118,11 @@ func (w *Work) Ask(ctx context.Context, commands ...Sending) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			r, err := s.ask(w.with(ctx, ids[i]), w.host.runtime())
+			var r Receipt
+			err := w.inRounds(whats[i], func(id string) (err error) {
+				r, err = s.ask(w.with(ctx, id), w.host.runtime())
+				return err
+			})
 			if err == nil && r.Pending { // an earlier program has stored it
 				err = ErrInProgress
 			}
@@ -138,23 +149,39 @@ func (w *Work) AskTogether(ctx context.Context, commands ...Sending) error {
 	w.mu.Lock()
 	w.asked++
 	w.mu.Unlock()
-	rt := w.host.runtime()
-	a, err := rt.ask(w.with(ctx, w.derive("together "+commands[0].stream)), w.host.name()+"."+w.step, Rules{}, w.host.about(), struct{}{})
-	if err != nil {
-		return err
+	return w.inRounds("together "+commands[0].stream, func(id string) error {
+		rt := w.host.runtime()
+		a, err := rt.ask(w.with(ctx, id), w.host.name()+"."+w.step, Rules{}, w.host.about(), struct{}{})
+		if err != nil {
+			return err
+		}
+		a.journal = true
+		if a.hash, err = hashOfAll(commands); err != nil {
+			return err
+		}
+		streams, err := rt.together(ctx, a, commands)
+		if err != nil {
+			return err
+		}
+		w.mu.Lock()
+		w.touched = append(w.touched, streams...)
+		w.mu.Unlock()
+		return nil
+	})
+}
+
+// inRounds asks something under its id. If the answer is that it was rejected
+// before, and somebody has wanted it tried again since, it is asked anew under
+// another id.
+func (w *Work) inRounds(what string, ask func(id string) error) error {
+	err := ask(w.derive(what))
+	for round := 1; round <= w.host.rounds(); round++ {
+		if no, ok := errors.AsType[Rejected](err); !ok || !no.Replay {
+			break
+		}
+		err = ask(w.derive(fmt.Sprintf("%s round %d", what, round)))
 	}
-	a.journal = true
-	if a.hash, err = hashOfAll(commands); err != nil {
-		return err
-	}
-	streams, err := rt.together(ctx, a, commands)
-	if err != nil {
-		return err
-	}
-	w.mu.Lock()
-	w.touched = append(w.touched, streams...)
-	w.mu.Unlock()
-	return nil
+	return err
 }
 
 // with are the circumstances of a command that the step asks.
@@ -164,14 +191,14 @@ func (w *Work) with(ctx context.Context, id string) context.Context {
 	return With(ctx, call)
 }
 
-// idFor makes the id of a command that the step asks.
-func (w *Work) idFor(s Sending) string {
+// count tells a command that the step asks from all others that it asks.
+func (w *Work) count(s Sending) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	what := s.name + " " + s.stream
 	w.sent[what]++
 	w.asked++
-	return w.derive(fmt.Sprintf("%s %d", what, w.sent[what]))
+	return fmt.Sprintf("%s %d", what, w.sent[what])
 }
 
 // stepSpace makes ids out of steps.
