@@ -60,7 +60,7 @@ func (a *api) startSaga(w http.ResponseWriter, r *http.Request) error {
 	}
 	if prefer.wait > 0 {
 		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(prefer.wait/time.Second)))
-		if i, err = a.waitFor(r.Context(), i, prefer.wait); err != nil {
+		if i, err = a.waitFor(r.Context(), "saga", name, i.ID, prefer.wait); err != nil {
 			return err
 		}
 	}
@@ -73,12 +73,12 @@ func (a *api) startSaga(w http.ResponseWriter, r *http.Request) error {
 }
 
 // waitFor waits until an instance is over or stuck, but not for ever.
-func (a *api) waitFor(ctx context.Context, i deed.Instance, wait time.Duration) (deed.Instance, error) {
+func (a *api) waitFor(ctx context.Context, kind, name, id string, wait time.Duration) (deed.Instance, error) {
 	timed, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	i, err := a.rt.Instances().Wait(timed, i.Kind, i.Name, i.ID)
+	i, err := a.rt.Instances().Wait(timed, kind, name, id)
 	if err != nil && ctx.Err() == nil && timed.Err() != nil {
-		err = nil
+		return a.rt.Instances().Get(ctx, kind, name, id)
 	}
 	return i, err
 }
@@ -100,10 +100,7 @@ func (a *api) instance(kind string) handler {
 			return err
 		}
 		name, id := r.PathValue("name"), r.PathValue("id")
-		i, err := a.rt.Instances().Get(r.Context(), kind, name, id)
-		if err == nil && wait > 0 {
-			i, err = a.waitFor(r.Context(), i, wait)
-		}
+		i, err := a.waitFor(r.Context(), kind, name, id, wait)
 		if err != nil {
 			return noInstance(err, kind, name, id)
 		}

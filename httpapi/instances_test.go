@@ -386,6 +386,10 @@ func TestManyAreRefusedOverHTTP(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	}
+	m = httpapi.Many{}
+	if o.want(200, "POST", "/v1/sagas/cancel?state=stuck", "", &m); m.Count != 0 { // they are turned back already
+		t.Errorf("cancelled: %+v", m)
+	}
 	o.road.Store(true)
 	m = httpapi.Many{}
 	newer := officeOn(t, o.rt.Store(), o.road, 1) // which does not know the version any more
@@ -403,7 +407,7 @@ func TestManyAreRefusedOverHTTP(t *testing.T) {
 		}
 	}
 	for _, path := range []string{
-		"/v1/sagas/retry", "/v1/sagas/retry?state=stuck&all=true", "/v1/sagas/retry?state=completed", "/v1/sagas/retry?state=x", "/v1/sagas/undo?state=stuck",
+		"/v1/sagas/retry", "/v1/sagas/retry?state=stuck&all=true", "/v1/sagas/retry?state=completed", "/v1/sagas/retry?state=x", "/v1/sagas/undo?state=undone",
 		"/v1/sagas/retry?state=stuck&after=x", "/v1/sagas/retry?state=stuck&after=stuck:x", "/v1/sagas/retry?state=stuck&dry_run=maybe", "/v1/sagas/retry?state=stuck&limit=5",
 	} {
 		o.refused(400, httpapi.CodeInvalid, "POST", path, "")

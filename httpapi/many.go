@@ -44,11 +44,17 @@ type Refusal struct {
 func askable(verb string) []deed.InstanceState {
 	switch verb {
 	case "cancel":
-		return []deed.InstanceState{deed.InstanceRunning}
+		return []deed.InstanceState{deed.InstanceRunning, deed.InstanceStuck}
 	case "retry":
 		return []deed.InstanceState{deed.InstanceStuck, deed.InstanceUndoing, deed.InstanceRunning}
 	}
-	return []deed.InstanceState{deed.InstanceRunning, deed.InstanceCompleted}
+	return []deed.InstanceState{deed.InstanceRunning, deed.InstanceStuck, deed.InstanceCompleted}
+}
+
+// applies reports whether an instance in one of those states can be asked this:
+// what is turned back cannot be again.
+func applies(verb string, i deed.Instance) bool {
+	return verb == "retry" || i.State != deed.InstanceStuck || !i.TurnedBack
 }
 
 // repairMany asks something of many processes or sagas, a thousand at most, or
@@ -79,7 +85,7 @@ func (a *api) repairMany(kind, verb string) handler {
 		if body.Step != "" {
 			return deed.Invalid{Field: "step", Detail: "is only for skip"}
 		}
-		all, next, err := a.many(w, r, kind, q, states)
+		all, next, err := a.many(w, r, kind, verb, q, states)
 		if err != nil {
 			return err
 		}
@@ -121,7 +127,7 @@ func statesParam(q url.Values, verb string) ([]deed.InstanceState, error) {
 
 // many finds the instances that are in one of some states, a thousand at most,
 // and where to go on: a state, and a mark in the list of those that are in it.
-func (a *api) many(w http.ResponseWriter, r *http.Request, kind string, q url.Values, states []deed.InstanceState) (all []deed.Instance, next string, err error) {
+func (a *api) many(w http.ResponseWriter, r *http.Request, kind, verb string, q url.Values, states []deed.InstanceState) (all []deed.Instance, next string, err error) {
 	head, err := a.rt.Store().Head(r.Context())
 	if err != nil {
 		return nil, "", err
@@ -154,7 +160,9 @@ func (a *api) many(w http.ResponseWriter, r *http.Request, kind string, q url.Va
 			if err != nil {
 				return nil, "", err
 			}
-			all = append(all, i)
+			if applies(verb, i) {
+				all = append(all, i)
+			}
 		}
 		if mark != "" {
 			return all, string(state) + ":" + mark, nil
