@@ -576,6 +576,11 @@ func TestLiveOfAProcess(t *testing.T) {
 		t.Error(all)
 	}
 	o.refused(404, httpapi.CodeNotFound, "GET", "/v1/processes/thrift/none/live", "")
+	begin := time.Now()
+	o.refused(404, httpapi.CodeNotFound, "GET", "/v1/processes/thrift/none?wait=100ms", "")
+	if d := time.Since(begin); d < 100*time.Millisecond {
+		t.Errorf("a process that events may begin was waited for %v", d)
+	}
 }
 
 func TestMapOverHTTP(t *testing.T) {
