@@ -64,7 +64,9 @@ func (w *worker) standBy(ctx context.Context) error {
 	} else if w.vacant.IsZero() {
 		w.vacant = time.Now()
 	}
-	mine := m.ought(w.f.Name, w.part) == m.self.Node
+	// What this node holds without knowing, because an answer was lost, it has to
+	// take before it can hand it over: others leave it alone.
+	mine := m.ought(w.f.Name, w.part) == m.self.Node || c.Node == m.self.Node
 	free := c.Node == "" || c.Node == m.self.Node || !m.alive(c.Node)
 	late := !w.vacant.IsZero() && time.Since(w.vacant) > 2*m.lease // those who ought to take it do not
 	if m.sane() && (free && (mine || late) || w.hasTask()) {

@@ -356,3 +356,78 @@ func TestIdleHolderNotices(t *testing.T) {
 		}
 	})
 }
+
+// A node that fails to hand a partition over, or does not hear that it has taken
+// one, does not leave it with nobody.
+func TestLostHandover(t *testing.T) {
+	for _, fault := range []string{"release lost", "release fails", "claim lost"} {
+		t.Run(fault, func(t *testing.T) {
+			within(t, func(t *testing.T) {
+				s := &handovers{Store: newShelf(), fault: fault}
+				a := join(t, s, "a", split(6))
+				defer a.stop()
+				time.Sleep(4 * testLease)
+				b := join(t, s, "b", split(6))
+				defer b.stop()
+				time.Sleep(8 * testLease)
+				if got := a.holders(t); got["a"] != 3 || got["b"] != 3 {
+					t.Errorf("%v", got)
+				}
+				for i := range 12 {
+					add(t, s, fmt.Sprintf("a/%d", i), 3)
+				}
+				head, err := s.Head(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := soon(t, a, head); err != nil {
+					t.Error(err)
+				}
+				expectLedgers(t, s, 12, 3)
+				if s.done < 3 {
+					t.Errorf("only %d handovers went wrong", s.done)
+				}
+			})
+		})
+	}
+}
+
+// handovers is a store in which the first handover of each partition goes wrong.
+type handovers struct {
+	store.Store
+	fault string
+
+	mu   sync.Mutex
+	seen map[string]bool
+	done int
+}
+
+func (s *handovers) Shared() bool { return true }
+
+func (s *handovers) Write(ctx context.Context, changes ...store.Change) error {
+	c := changes[len(changes)-1]
+	var after checkpoint
+	if c.Coll != cursorColl || json.Unmarshal(c.Data, &after) != nil {
+		return s.Store.Write(ctx, changes...)
+	}
+	s.mu.Lock()
+	which := after.Node == "" && s.fault != "claim lost" || after.Node == "b" && s.fault == "claim lost"
+	wrong := which && c.Rev > 1 && !s.seen[c.Key]
+	if wrong {
+		if s.seen == nil {
+			s.seen = map[string]bool{}
+		}
+		s.seen[c.Key], s.done = true, s.done+1
+	}
+	s.mu.Unlock()
+	switch {
+	case !wrong:
+		return s.Store.Write(ctx, changes...)
+	case s.fault == "release fails":
+		return store.ErrUnavailable
+	}
+	if err := s.Store.Write(ctx, changes...); err != nil {
+		return err
+	}
+	return store.ErrUnknown
+}
