@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -29,20 +30,44 @@ type kindName struct{ category, typ string }
 func (n *names) load(c *lib.Conn) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.kinds, n.kindByID, n.colls = map[kindName]int64{}, map[int64]kindName{}, map[string]int64{}
-	err := sqlitex.ExecuteTransient(c, "SELECT id, category, type FROM kinds", &sqlitex.ExecOptions{ResultFunc: func(st *lib.Stmt) error {
-		id, k := st.ColumnInt64(0), kindName{st.ColumnText(1), st.ColumnText(2)}
-		n.kinds[k], n.kindByID[id], n.lastKind = id, k, max(n.lastKind, id)
-		return nil
-	}})
+	kinds, err := dictionary(c, "kinds", "category, type")
 	if err != nil {
 		return err
 	}
-	return sqlitex.ExecuteTransient(c, "SELECT id, name FROM colls", &sqlitex.ExecOptions{ResultFunc: func(st *lib.Stmt) error {
-		id := st.ColumnInt64(0)
-		n.colls[st.ColumnText(1)], n.lastColl = id, max(n.lastColl, id)
-		return nil
-	}})
+	colls, err := dictionary(c, "colls", "name, ''")
+	if err != nil {
+		return err
+	}
+	n.kinds, n.kindByID, n.colls = map[kindName]int64{}, kinds, map[string]int64{}
+	for id, k := range kinds {
+		n.kinds[k], n.lastKind = id, max(n.lastKind, id)
+	}
+	for id, k := range colls {
+		n.colls[k.category], n.lastColl = id, max(n.lastColl, id)
+	}
+	return nil
+}
+
+// dictionary reads a table of names. It is small, and an event of which the
+// type is not known would be passed over by who reads a type: so it is read
+// from the table and from its index, and both must say the same.
+func dictionary(c *lib.Conn, table, columns string) (map[int64]kindName, error) {
+	var copies [2]map[int64]kindName
+	for i, from := range []string{"NOT INDEXED", "INDEXED BY sqlite_autoindex_" + table + "_1"} {
+		m := map[int64]kindName{}
+		err := sqlitex.ExecuteTransient(c, fmt.Sprintf("SELECT id, %s FROM %s %s", columns, table, from), &sqlitex.ExecOptions{ResultFunc: func(st *lib.Stmt) error {
+			m[st.ColumnInt64(0)] = kindName{st.ColumnText(1), st.ColumnText(2)}
+			return nil
+		}})
+		if err != nil {
+			return nil, err
+		}
+		copies[i] = m
+	}
+	if !maps.Equal(copies[0], copies[1]) {
+		return nil, fmt.Errorf("%w: the table %s and its index differ: run deed check, restore a backup", store.ErrCorrupt, table)
+	}
+	return copies[0], nil
 }
 
 func (n *names) kind(id int64) (kindName, bool) {
