@@ -128,3 +128,10 @@ func (p *paymentProgram) waits() (d []time.Duration) {
 	p.asked = nil
 	return d
 }
+
+// times is how often somebody wanted something charged.
+func (p *paymentProgram) times() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.asked)
+}
