@@ -33,6 +33,12 @@ type Visitor interface {
 	// Ask asks a command; body is made into JSON. The domain saying no is
 	// part of life and no error; anything else that goes wrong is.
 	Ask(ctx context.Context, aggregate, id, command string, body any) error
+	// Begin begins a saga with that state, and waits until it is over. That it
+	// was undone is no error; that it is stuck is.
+	Begin(ctx context.Context, saga, id string, state any) error
+	// Decide decides one of the open tasks with that name. It returns ErrNotFound
+	// if there is none.
+	Decide(ctx context.Context, question, choice string) error
 	// Look reads a document of a view as soon as it shows what was asked
 	// before. It returns ErrNotFound if there is none.
 	Look(ctx context.Context, view, key string, into any) error

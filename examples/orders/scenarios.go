@@ -70,6 +70,25 @@ var changeOfMind = deed.Scenario{Name: "change of mind", Play: func(ctx context.
 	return v.Ask(ctx, "order", id, "cancel", Cancel{Reason: "found it cheaper", By: "customer"})
 }}
 
+// checkout is a customer who buys all at once: now and then the card is declined,
+// or somebody else was faster. Sometimes goods arrive.
+var checkout = deed.Scenario{Name: "check out", Play: func(ctx context.Context, v deed.Visitor) error {
+	r := v.Rand()
+	if r.IntN(3) == 0 {
+		if err := v.Ask(ctx, "stock", pick(r).Product, "receive", Receive{20 + r.IntN(20)}); err != nil {
+			return err
+		}
+	}
+	cart := Cart{Customer: fmt.Sprintf("cust-%03d", r.IntN(200)), Method: "card", Token: "ok"}
+	for range 1 + r.IntN(3) {
+		cart.Items = append(cart.Items, pick(r))
+	}
+	if r.IntN(5) == 0 {
+		cart.Token = "declined"
+	}
+	return v.Begin(ctx, "checkout", fmt.Sprintf("o-%08x", r.Uint32()), cart)
+}}
+
 func pick(r *rand.Rand) Item {
 	item := catalogue[r.IntN(len(catalogue))]
 	item.Quantity = 1 + r.IntN(3)

@@ -78,7 +78,7 @@ func (s Shop) Domain() deed.Domain {
 		Name:      "orders",
 		Doc:       "Orders of a shop, from draft to shipment.",
 		Parts:     []deed.Part{Orders, Stocks, Summaries, Customers, Levels, s.Checkout()},
-		Scenarios: []deed.Scenario{buy, changeOfMind},
+		Scenarios: []deed.Scenario{buy, changeOfMind, checkout},
 	}
 }
 

@@ -139,18 +139,23 @@ func (v *visitor) Ask(ctx context.Context, aggregate, id, command string, body a
 			v.sim.asked.Add(1)
 			v.position = receipt.Position
 			return nil
-		case known && slices.Contains(refusals, p.Code):
+		case known && isRefusal(p):
 			v.sim.asked.Add(1)
 			v.sim.refused.Add(1)
 			return nil
 		case known && p.Status < 500 && p.Code != httpapi.CodeInProgress, try == 5:
 			return err
 		}
-		if err := sleep(ctx, 200*time.Millisecond<<try); err != nil {
+		if err := again(ctx, try); err != nil {
 			return err
 		}
 	}
 }
+
+// again waits before something is tried again.
+func again(ctx context.Context, try int) error { return sleep(ctx, 200*time.Millisecond<<try) }
+
+func isRefusal(p httpapi.Problem) bool { return slices.Contains(refusals, p.Code) }
 
 // refusals are the codes of answers that are part of life.
 var refusals = []string{httpapi.CodeRejected, httpapi.CodeNotFound, httpapi.CodeConflict, httpapi.CodeQuotaExceeded}
@@ -170,7 +175,7 @@ func (v *visitor) await(ctx context.Context, id string) error {
 		case err != nil && try == 5:
 			return err
 		case err != nil:
-			if err := sleep(ctx, 200*time.Millisecond<<try); err != nil {
+			if err := again(ctx, try); err != nil {
 				return err
 			}
 			try++

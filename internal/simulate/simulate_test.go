@@ -12,16 +12,19 @@ import (
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/examples/farm"
 	"github.com/deed-dev/deed/examples/league"
+	"github.com/deed-dev/deed/examples/orders"
 	"github.com/deed-dev/deed/internal/client"
 	"github.com/deed-dev/deed/internal/simulate"
 	"github.com/deed-dev/deed/store/mem"
 )
 
+var domains = []deed.Domain{orders.Domain, farm.Domain, league.Domain}
+
 // play lets visitors play until enough is done, and returns what they counted.
 func play(t *testing.T, enough func(simulate.Counts) bool, scenarios ...deed.Scenario) simulate.Counts {
 	t.Helper()
 	sim := &simulate.Simulator{
-		Client:    client.New(deedtest.Serve(t, mem.New(), farm.Domain, league.Domain)),
+		Client:    client.New(deedtest.Serve(t, mem.New(), domains...)),
 		Scenarios: scenarios, Rate: 200, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -42,7 +45,7 @@ func play(t *testing.T, enough func(simulate.Counts) bool, scenarios ...deed.Sce
 // The scenarios of the examples play without trouble, and some of what they ask
 // is refused.
 func TestScenarios(t *testing.T) {
-	for _, dom := range []deed.Domain{farm.Domain, league.Domain} {
+	for _, dom := range domains {
 		for _, sc := range dom.Scenarios {
 			t.Run(sc.Name, func(t *testing.T) {
 				c := play(t, func(c simulate.Counts) bool { return c.Asked >= 100 }, sc)
