@@ -161,7 +161,7 @@ func (s *shop) successAndFailure(t *testing.T) {
 	httptry.Want(t, "sold out", []any{a.Get("state"), a.Get("code")}, []any{"undone", "out_of_stock"})
 	_, why = s.order(t, "o-3")
 	httptry.Want(t, "why", why, "stock/p-1: There are not that many pieces left: 3")
-	httptry.Want(t, "at once", s.story(t, "o-3"), "create undone, reserve refused")
+	httptry.Want(t, "at once", s.story(t, "o-3"), "create done, reserve refused, create undone")
 }
 
 // The payment program is away: it is asked again after waits that grow, then the
