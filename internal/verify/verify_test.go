@@ -113,7 +113,7 @@ func TestReport(t *testing.T) {
 	}
 	var b strings.Builder
 	r.Print(&b)
-	for _, want := range []string{"FAILED  contract/durable/log", "why it matters", "NOT DURABLE: kept in memory", "memory: 21 checks passed, 3 failed"} {
+	for _, want := range []string{"FAILED  contract/durable/log", "why it matters", "NOT DURABLE: kept in memory", "memory: 21 checks passed, 4 failed"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, b.String())
 		}
