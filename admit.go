@@ -112,6 +112,13 @@ func (rt *Runtime) poison(ctx context.Context, a *asked, code string, why error)
 	}
 }
 
+// The categories of guards, and the type of their events.
+const (
+	quotaCategory  = "$quota"
+	repeatCategory = "$repeat"
+	typeUsed       = "used"
+)
+
 // A guard is a stream beside the entity's that has a say in whether a command
 // is accepted. It moves in the same append, so it counts exactly what was.
 type guard struct {
@@ -123,13 +130,10 @@ type guard struct {
 func (rt *Runtime) guards(ctx context.Context, a *asked) ([]guard, error) {
 	var all []guard
 	if q := a.rules.Quota; q.Limit > 0 {
-		per := q.Per
-		if per <= 0 {
-			per = 24 * time.Hour
-		}
+		per := q.per()
 		now := rt.cfg.Now()
 		begins := now.Truncate(per)
-		g := guard{stream: "$quota/" + a.name + "/" + digest(a.Actor) + "/" + strconv.FormatInt(begins.Unix(), 10)}
+		g := guard{stream: quotaCategory + "/" + a.name + "/" + digest(a.Actor) + "/" + strconv.FormatInt(begins.Unix(), 10)}
 		if err := g.look(ctx, rt, nil); err != nil {
 			return nil, err
 		}
@@ -139,7 +143,7 @@ func (rt *Runtime) guards(ctx context.Context, a *asked) ([]guard, error) {
 		all = append(all, g)
 	}
 	if w := a.rules.Window; w > 0 {
-		g := guard{stream: "$repeat/" + digest(a.Actor+"\x00"+a.hash)}
+		g := guard{stream: repeatCategory + "/" + digest(a.Actor+"\x00"+a.hash)}
 		var last time.Time
 		if err := g.look(ctx, rt, &last); err != nil {
 			return nil, err
@@ -169,7 +173,7 @@ func (g *guard) look(ctx context.Context, rt *Runtime, last *time.Time) error {
 func (g guard) write(a *asked) store.Write {
 	return store.Write{
 		Stream: g.stream, Expect: store.Exactly(g.version),
-		Events: []store.Event{{ID: newEventID(), Type: "used", Data: []byte("{}"), Meta: a.meta}},
+		Events: []store.Event{{ID: newEventID(), Type: typeUsed, Data: []byte("{}"), Meta: a.meta}},
 	}
 }
 
@@ -177,7 +181,7 @@ func (g guard) write(a *asked) store.Write {
 // then somebody else's command was accepted, and this one is judged again.
 func overtaken(err error) bool {
 	c, ok := errors.AsType[*store.ConflictError](err)
-	return ok && (strings.HasPrefix(c.Stream, "$quota/") || strings.HasPrefix(c.Stream, "$repeat/"))
+	return ok && (strings.HasPrefix(c.Stream, quotaCategory+"/") || strings.HasPrefix(c.Stream, repeatCategory+"/"))
 }
 
 func digest(s string) string {

@@ -40,6 +40,7 @@ func commandErrors() Projection[CommandError] {
 		On: []Handler[CommandError]{
 			goesWrong[commandRejected](), goesWrong[commandFailed](), goesWrong[commandInvalid](),
 			putsRight[commandCompleted](), putsRight[commandCorrected](), putsRight[commandCancelled](),
+			forgets[CommandError](givenUp.commands),
 		},
 	}
 }

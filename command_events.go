@@ -3,6 +3,7 @@ package deed
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -56,10 +57,15 @@ func (r Reaction) names(c *wire.Codec) ([]wire.Name, error) {
 	return names, nil
 }
 
+// errGivenUp reports that a command is gone that was there when its event was
+// read: an event handler that is new reads what is about to be given up.
+var errGivenUp = errors.New("deed: the command was given up")
+
 // Life reads what was known of the command when the event had happened,
 // however much has happened since.
 func (e CommandEvent) Life(ctx context.Context) (life CommandLife, err error) {
 	var wrong CommandError
+	last := uint64(0)
 	for rec, err := range e.rt.store.Read(ctx, commandStream(e.ID), store.Range{Limit: int(e.Version)}) {
 		if err != nil {
 			return life, storeError(err)
@@ -77,6 +83,10 @@ func (e CommandEvent) Life(ctx context.Context) (life CommandLife, err error) {
 		}
 		life.Status.take(m, event)
 		wrong.take(m, event)
+		last = rec.Version
+	}
+	if last < e.Version {
+		return life, errGivenUp
 	}
 	if wrong.Times > 0 {
 		life.Error = &wrong

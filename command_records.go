@@ -2,6 +2,7 @@ package deed
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/deed-dev/deed/internal/wire"
@@ -111,13 +112,13 @@ func commandEvents() map[string]any {
 	}
 }
 
-// declareCommandEvents makes the codec know the events of command streams, and
-// of the poison log.
+// declareCommandEvents makes the codec know the events of command streams, of
+// the poison log, and of what is given up of them.
 func declareCommandEvents(c *wire.Codec) error {
 	for name, proto := range commandEvents() {
 		if err := c.Declare(wire.Name{Category: commandCategory, Type: name}, proto); err != nil {
 			return err
 		}
 	}
-	return declareRefusal(c)
+	return errors.Join(declareRefusal(c), declareGivenUp(c))
 }

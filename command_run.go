@@ -169,7 +169,11 @@ func (x *execution) recordAll(ctx context.Context, events []any, follow int) err
 			return err
 		}
 		// A request to cancel may come at any time, and changes nothing about
-		// what was done. Anything else means that somebody else does it.
+		// what was done. Anything else means that somebody else does it, or did
+		// so long ago that nothing is left of the command.
+		if c, ok := errors.AsType[*store.ConflictError](err); ok && c.Version < x.version {
+			return errOvertaken
+		}
 		before := x.foreign
 		if err := x.read(ctx); err != nil {
 			return err

@@ -32,12 +32,12 @@ func (rt *Runtime) addRunner() error {
 	if err := errors.Join(declareCommandEvents(rt.codec), declareInstances(rt.codec), declareTasks(rt.codec)); err != nil {
 		return err
 	}
-	partitions := 1
+	rt.commandParts = 1
 	if store.IsShared(rt.store) {
-		partitions = runnerPartitions
+		rt.commandParts = runnerPartitions
 	}
 	statuses := commandStatuses()
-	statuses.Partitions = partitions
+	statuses.Partitions = rt.commandParts
 	if err := errors.Join(statuses.register(rt), commandErrors().register(rt), refusals().register(rt)); err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (rt *Runtime) addRunner() error {
 		rt.own = rt.newRunner()
 	}
 	return rt.addFollower(engine.Follower{
-		Name: runnerName, Kind: "runner", Partitions: partitions, Pure: true, Fixed: true, Elsewhere: rt.cfg.Guest,
+		Name: runnerName, Kind: "runner", Partitions: rt.commandParts, Pure: true, Fixed: true, Elsewhere: rt.cfg.Guest,
 		Filter: store.Filter{Categories: []string{commandCategory}, Types: []string{
 			typeReceived, typeCorrected, typeRequeued, typeCancel, typeCompleted, typeRejected, typeFailed, typeInvalid, typeCancelled,
 		}},
@@ -150,8 +150,14 @@ func (r *runner) Reset() {
 	r.all = false
 }
 
-// Keep does what there is to do.
+// Keep does what there is to do. The one of a certain partition also gives up
+// what need not be kept.
 func (r *runner) Keep(ctx context.Context, mine func(stream string) bool) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	if r.rt.cfg.KeepCommands > 0 && mine(auditCompaction) {
+		all.Go(func() { r.rt.keepCompacting(ctx) })
+	}
 	r.takeOver(ctx, mine)
 	r.work(ctx)
 }

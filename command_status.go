@@ -244,6 +244,7 @@ func commandStatuses() Projection[CommandStatus] {
 			lives[stepStarted](), lives[stepProgressed](), lives[stepCompleted](), lives[stepFailed](),
 			lives[commandUndoing](), lives[commandRequeued](), lives[cancelRequested](), lives[commandCancelled](),
 			lives[commandFailed](), lives[commandCompleted](), lives[commandRejected](),
+			forgets[CommandStatus](givenUp.commands),
 		},
 	}
 }

@@ -28,6 +28,7 @@ type untyped interface {
 	has(command string) bool
 	decodeAny(command string, body []byte) (any, error)
 	rulesOf(command string) Rules
+	allRules() iter.Seq2[string, Rules]
 	handle(ctx context.Context, rt *Runtime, id, command string, body []byte, a *asked) (Receipt, error)
 	stateOf(ctx context.Context, r Reader, id string) (json.RawMessage, uint64, error)
 	sending(id, command string, body []byte) (Sending, error)
@@ -110,6 +111,17 @@ func (k *kind[S]) has(command string) bool { _, ok := k.Commands[command]; retur
 
 func (k *kind[S]) rulesOf(command string) Rules {
 	return k.commands[reflect.TypeOf(k.Commands[command])].rules
+}
+
+// allRules yields the rules of every command, by its full name.
+func (k *kind[S]) allRules() iter.Seq2[string, Rules] {
+	return func(yield func(string, Rules) bool) {
+		for _, c := range k.commands {
+			if !yield(k.Name+"."+c.name, c.rules) {
+				return
+			}
+		}
+	}
 }
 
 // decode makes a command of JSON, strictly.

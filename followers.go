@@ -24,6 +24,7 @@ var (
 	ErrNotRebuildable = engine.ErrNotRebuildable  // an event handler's effects cannot be undone
 	ErrPaused         = engine.ErrPaused          // a follower that was waited for is paused
 	ErrNotRunning     = engine.ErrNotRunning      // the follower is paused, or Run does not run
+	ErrFollowerInUse  = engine.ErrFollowerInUse   // a program that runs has the follower
 )
 
 // Followers looks after the followers of a runtime. What it changes is
@@ -80,6 +81,22 @@ func (f Followers) Discard(ctx context.Context, id, reason string) error {
 		return Invalid{Field: "reason", Detail: "is missing: say why the event may be passed over"}
 	}
 	return f.act(ctx, "dead-letter-discarded", id, reason, f.rt.engine.Discard(ctx, id, reason, callOf(ctx).Actor))
+}
+
+// Forget removes all that is kept of a follower that no program has any more,
+// for a reason: how far it has read, its dead letters, its documents. As long
+// as that is kept, nothing is given up that the follower has not read, see
+// [Runtime.Compact]. A follower of that name would begin anew, from the
+// beginning.
+func (f Followers) Forget(ctx context.Context, name, reason string) error {
+	if reason == "" {
+		return Invalid{Field: "reason", Detail: "is missing: say why nobody needs it any more"}
+	}
+	letters, err := f.rt.engine.Forget(ctx, name, func(gen uint64) []string { return []string{(&view{name: name}).coll(gen)} })
+	if letters > 0 {
+		reason = fmt.Sprintf("%s (it had %d dead letters)", reason, letters)
+	}
+	return f.act(ctx, "follower-forgotten", name, reason, err)
 }
 
 // audited is the data of the events in "$audit/followers".

@@ -2,6 +2,7 @@ package deed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -124,7 +125,11 @@ func (r Reaction) react(ctx context.Context, tx *Tx, m Meta, e any, rec store.Re
 	if r.command == nil {
 		return r.run(ctx, tx, m, e)
 	}
-	return r.command(ctx, tx, CommandEvent{Meta: m, Type: rec.Type, Data: rec.Data, Callbacks: m.callbacks, rt: tx.rt})
+	err := r.command(ctx, tx, CommandEvent{Meta: m, Type: rec.Type, Data: rec.Data, Callbacks: m.callbacks, rt: tx.rt})
+	if errors.Is(err, errGivenUp) { // there is nothing to tell of it any more
+		return nil
+	}
+	return err
 }
 
 func (w *reactor) Flush(context.Context, *engine.Tx) error { return nil }

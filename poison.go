@@ -37,9 +37,12 @@ func refusals() Projection[refusal] {
 		Name:    "poison",
 		Doc:     "Commands that were refused because of who asked them, or how often.",
 		Indexes: []string{"code", "command", "actor", "stream", "at"},
-		On: []Handler[refusal]{On(func(r *refusal, e Recorded[poisoned]) {
-			*r = refusal{e.Event, e.Command, e.Actor, e.Source, e.Correlation, e.Time}
-		})},
+		On: []Handler[refusal]{
+			On(func(r *refusal, e Recorded[poisoned]) {
+				*r = refusal{e.Event, e.Command, e.Actor, e.Source, e.Correlation, e.Time}
+			}),
+			forgets[refusal](givenUp.poison),
+		},
 	}
 }
 

@@ -34,6 +34,7 @@ type Projection[V any] struct {
 type Handler[V any] struct {
 	event reflect.Type
 	key   func(Meta, any) string // nil = the entity's id
+	keys  func(any) []string     // of many documents, which are dropped; nil = it is about one
 	apply func(*V, Meta, any)    // nil = drop the document
 	meta  bool                   // key or apply look at the Meta
 	later bool                   // only if there is a document, which the first event of a stream never finds
@@ -196,6 +197,12 @@ func (p *projection[V]) touches(rec store.Record, into []touch[V]) ([]touch[V], 
 		}
 	}
 	for _, h := range handlers {
+		if h.keys != nil {
+			for _, key := range h.keys(e) {
+				into = append(into, touch[V]{h, key})
+			}
+			continue
+		}
 		key := p.keyOf(rec.Stream)
 		if h.key != nil {
 			key = h.key(m, e)
@@ -251,11 +258,13 @@ func (p *projection[V]) past(ctx context.Context, r Reader, key string) (iter.Se
 }
 
 // pastRecords yields the records that a document, or all of them, consist of.
-// If keys are ids of entities of one category, that is one stream.
+// If keys are ids of entities of one category, that is one stream: if it was
+// given up, it is not there.
 func (p *projection[V]) pastRecords(ctx context.Context, r Reader, key string) iter.Seq2[store.Record, error] {
 	f := p.filter()
-	if key != "" && !p.derived && !p.named && len(f.Categories) == 1 {
-		return readStream(ctx, r, f.Categories[0]+"/"+key, 0)
+	own := slices.DeleteFunc(slices.Clone(f.Categories), func(c string) bool { return c == compactionCategory })
+	if key != "" && !p.derived && !p.named && len(own) == 1 {
+		return readStream(ctx, r, own[0]+"/"+key, 0)
 	}
 	return readLog(ctx, r, f)
 }

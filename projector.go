@@ -66,7 +66,7 @@ func (w *projector[V]) Needs(recs []store.Record) (string, []string) {
 
 // keysOf returns the documents a record concerns, as far as that can be told.
 func (w *projector[V]) keysOf(rec store.Record) []string {
-	if !w.derived {
+	if !w.derived && store.Category(rec.Stream) != compactionCategory {
 		key := w.keyOf(rec.Stream)
 		if key == "" || len(w.handlers[wire.Name{Category: store.Category(rec.Stream), Type: rec.Type}]) == 0 {
 			return nil
@@ -95,7 +95,10 @@ func (w *projector[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Reco
 		if err != nil {
 			return err
 		}
-		if t.later && !d.exists {
+		if !d.exists && (t.later || t.apply == nil) {
+			if t.keys != nil && !d.dirty { // there may be very many
+				delete(w.docs, t.key)
+			}
 			continue
 		}
 		if !d.dirty {

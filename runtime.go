@@ -22,6 +22,7 @@ type Config struct {
 	Journal      Journal          // which outcomes of commands are recorded; default: all
 	Retries      int              // of a command that other writers overtook; default 10
 	CachedStates int              // states of entities kept in memory, per aggregate; default 10,000
+	KeepCommands time.Duration    // how long records of commands are kept that nobody needs, see [Runtime.Compact]; 0 = for ever
 	Poll         time.Duration    // how often followers look for themselves, should a wake-up be lost; default 1 s, 5 s on a shared store
 	Now          func() time.Time // the clock that commands are stamped with; default: time.Now
 
@@ -60,6 +61,9 @@ type Runtime struct {
 	instances cells[Instance]         // by stream
 	runners   runners
 	own       *runner // of commands that are waited for, if the process is a guest and alone; else nil
+
+	commandParts int        // in how many parts nodes share the stored commands
+	compacting   sync.Mutex // held by a compaction
 }
 
 // New returns a runtime, or an error that lists how the domains contradict
@@ -86,6 +90,9 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 		machines: map[string]*definitions{}, instances: newCells[Instance](cfg.CachedStates),
 	}
 	if err := rt.registerAll(); err != nil {
+		return nil, err
+	}
+	if err := rt.checkKeeping(); err != nil {
 		return nil, err
 	}
 	nodes.Store, nodes.Followers, nodes.Logger, nodes.Poll, nodes.Guest = s, rt.followers, cfg.Logger, cfg.Poll, cfg.Guest

@@ -16,7 +16,7 @@ func (s *Store) Compact(ctx context.Context, streams ...store.Whole) ([]uint64, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.usable(ctx); err != nil {
+	if err := s.usable(ctx); err != nil || len(streams) == 0 {
 		return nil, err
 	}
 	removed, log := make([]uint64, len(streams)), slices.Clone(s.log)
