@@ -73,6 +73,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if dir := os.Getenv("DEED_COMPACT"); dir != "" {
+		if err := compactProgram(dir, os.Getenv("DEED_COMPACT_PLACE")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	flag.Parse()
 	os.Exit(m.Run())
 }
