@@ -207,6 +207,8 @@ var samples = map[string][]sample{
 	"POST /v1/followers/{name}/pause":       {{"/v1/followers/open/pause", "", operating}},
 	"POST /v1/followers/{name}/resume":      {{"/v1/followers/open/resume", "", operating}},
 	"POST /v1/followers/{name}/rebuild":     {{"/v1/followers/none/rebuild", "", operating}},
+	"POST /v1/followers/{name}/forget":      {{"/v1/followers/none/forget", `{"reason":"r"}`, nobody}},
+	"POST /v1/compaction":                   {{"/v1/compaction", `{"older_than":"720h"}`, nobody}, {"/v1/compaction", `{"older_than":"720h","dry_run":true}`, nobody}},
 	"GET /v1/dead-letters":                  {{"/v1/dead-letters", "", operating}},
 	"GET /v1/dead-letters/{id}":             {{"/v1/dead-letters/open.1", "", operating}},
 	"POST /v1/dead-letters/{id}/redrive":    {{"/v1/dead-letters/open.1/redrive", "", operating}},

@@ -108,6 +108,12 @@ func TestBadRequests(t *testing.T) {
 		{"10,000 lists deep", "POST", "/v1/order/a/create", strings.Repeat("[", 10_000), nil, 400, "invalid"},
 		{"2 MB", "POST", "/v1/order/a/create", `{"customer":"` + strings.Repeat("x", 2<<20) + `"}`, nil, 413, "too_large"},
 		{"bad time", "POST", "/v1/order/a/ship", `{"tracking":"t","carrier":"c","estimated_delivery":"tomorrow"}`, nil, 400, "invalid"},
+		{"compaction of nothing", "POST", "/v1/compaction", `{}`, nil, 400, "invalid"},
+		{"compaction of days", "POST", "/v1/compaction", `{"older_than":"30 days"}`, nil, 400, "invalid"},
+		{"compaction of the future", "POST", "/v1/compaction", `{"older_than":"-1h"}`, nil, 400, "invalid"},
+		{"forgetting without a reason", "POST", "/v1/followers/order-summaries/forget", `{}`, nil, 400, "invalid"},
+		{"forgetting one that runs", "POST", "/v1/followers/order-summaries/forget", `{"reason":"r"}`, nil, 409, "conflict"},
+		{"forgetting nobody", "POST", "/v1/followers/nobody/forget", `{"reason":"r"}`, nil, 404, "not_found"},
 		// names and ids
 		{"unknown aggregate", "POST", "/v1/nothing/a/create", ok, nil, 404, "not_found"},
 		{"unknown command", "POST", "/v1/order/a/fly", ok, nil, 404, "not_found"},

@@ -54,6 +54,7 @@ const (
 	CodeUnavailable         = "unavailable"
 	CodeOutcomeUnknown      = "outcome_unknown"
 	CodeCorrupt             = "corrupt"
+	CodeUnsupported         = "unsupported"
 	CodeInternal            = "internal"
 )
 
@@ -107,12 +108,15 @@ func problemOf(err error) Problem {
 	case errors.Is(err, deed.ErrMismatch):
 		return problem(http.StatusUnprocessableEntity, CodeIdempotencyMismatch, "this Idempotency-Key was used for another command or other contents: use a new key")
 	case errors.Is(err, deed.ErrNotRebuildable), errors.Is(err, deed.ErrNotRunning), errors.Is(err, deed.ErrStands),
-		errors.Is(err, deed.ErrVersionGone), errors.Is(err, deed.ErrDecided), errors.Is(err, deed.ErrClaimed):
+		errors.Is(err, deed.ErrVersionGone), errors.Is(err, deed.ErrDecided), errors.Is(err, deed.ErrClaimed),
+		errors.Is(err, deed.ErrFollowerInUse), errors.Is(err, deed.ErrCompacting):
 		return problem(http.StatusConflict, CodeConflict, plain(err))
 	case errors.Is(err, store.ErrInvalid):
 		return problem(http.StatusBadRequest, CodeInvalid, plain(err))
 	case errors.Is(err, deed.ErrOutcomeUnknown):
 		return problem(http.StatusGatewayTimeout, CodeOutcomeUnknown, "the store's answer was lost: ask again with the same Idempotency-Key")
+	case errors.Is(err, errors.ErrUnsupported):
+		return problem(http.StatusNotImplemented, CodeUnsupported, plain(err))
 	case errors.Is(err, store.ErrCorrupt):
 		return problem(http.StatusInternalServerError, CodeCorrupt, "stored data is damaged: the log says where; run deed check, then restore a backup")
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -124,7 +128,7 @@ func problemOf(err error) Problem {
 // plain is an error's text without the names of packages.
 func plain(err error) string {
 	s := err.Error()
-	for _, prefix := range []string{"deed: ", "engine: ", "store: ", "unknown name: ", "invalid argument: ", "auth: ", "invalid: "} {
+	for _, prefix := range []string{"deed: ", "engine: ", "store: ", "unknown name: ", "invalid argument: ", "unsupported operation: ", "auth: ", "invalid: "} {
 		s = strings.TrimPrefix(s, prefix)
 	}
 	return s

@@ -84,6 +84,8 @@ func (a *api) routes() []route {
 		{pattern: "POST /v1/followers/{name}/pause", access: operators, serve: a.pause},
 		{pattern: "POST /v1/followers/{name}/resume", access: operators, serve: a.resume},
 		{pattern: "POST /v1/followers/{name}/rebuild", access: operators, serve: a.rebuild},
+		{pattern: "POST /v1/followers/{name}/forget", access: admins, serve: a.forget},
+		{pattern: "POST /v1/compaction", access: admins, serve: a.compact},
 
 		{pattern: "GET /v1/dead-letters", access: operators, serve: a.deadLetters},
 		{pattern: "GET /v1/dead-letters/{id}", access: operators, serve: a.deadLetter},
