@@ -175,9 +175,10 @@ type app struct {
 	views   string // DSN of a store for documents; "" = the same
 	node    string
 	lease   time.Duration
-	tell    telling // of a server
-	creates bool    // a store that is not there is made
-	shows   string  // the view that has to show what the log says; everyView = all
+	keep    time.Duration // of records of commands; 0 = for ever
+	tell    telling       // of a server
+	creates bool          // a store that is not there is made
+	shows   string        // the view that has to show what the log says; everyView = all
 }
 
 func (a *app) root() *cobra.Command {
@@ -220,7 +221,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.demo(), a.serve(), a.exec(), a.bulk(), a.streamCommand(), a.eventsCommand(), a.view(),
-		a.command(), a.sagas(), a.processes(), a.task(), a.maps(), a.followers(), a.nodes(), a.deadLetters(), a.keys(), a.backup(), a.check(), a.verify(), a.copy(), a.bench(), a.version(),
+		a.command(), a.sagas(), a.processes(), a.task(), a.maps(), a.followers(), a.nodes(), a.deadLetters(), a.keys(), a.backup(), a.check(), a.compact(), a.verify(), a.copy(), a.bench(), a.version(),
 	)
 	return root
 }

@@ -20,7 +20,7 @@ import (
 func (a *app) followers() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "followers",
-		Short: "Print how the followers are doing; pause, resume or rebuild one",
+		Short: "Print how the followers are doing; pause, resume, rebuild or forget one",
 		Example: `  deed followers
   deed followers pause order-summaries
   deed followers rebuild order-summaries`,
@@ -54,6 +54,7 @@ func (a *app) followers() *cobra.Command {
 			},
 		})
 	}
+	cmd.AddCommand(a.forget())
 	return cmd
 }
 

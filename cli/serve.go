@@ -30,6 +30,7 @@ func (a *app) serve() *cobra.Command {
   deed serve --store sqlite:/var/lib/shop/deed.db --addr :8080
   deed serve --inbox /var/spool/shop       # take commands in as files, too
   deed serve --auth keys                   # whoever asks needs a key, see deed key
+  deed serve --keep-commands 720h          # see deed compact
   deed serve --oidc-issuer https://id.example.com --oidc-audience shop`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -55,6 +56,7 @@ func (a *app) serve() *cobra.Command {
 	cmd.Flags().StringVar(&inboxDir, "inbox", "", "folder to take commands in from, which has to be there: DIR/<aggregate>.<command>/<command id>.json")
 	cmd.Flags().StringVar(&a.node, "node", "", "name of this process among those that share the store (default: host, process id and something random)")
 	cmd.Flags().DurationVar(&a.lease, "lease", 6*time.Second, "after which others take over from a node that is silent")
+	cmd.Flags().DurationVar(&a.keep, "keep-commands", 0, "how long to keep records of commands that nobody needs, for example 720h; then the id of a command is as good as new (default: for ever)")
 	cmd.Flags().StringSliceVar(&hosts, "host", nil, "name under which the server is reached, for example through a proxy; may be repeated (default: this machine's only, on a loopback address)")
 	who.flags(cmd.Flags())
 	return cmd

@@ -39,6 +39,9 @@ type Report struct {
 // source's.
 var ErrDiffers = errors.New("the target has a log of its own")
 
+// ErrGivenUp reports that a part of the source was given up while it was read.
+var ErrGivenUp = errors.New("records of the source were given up meanwhile (deed compact): stop what does that, and copy to an empty store")
+
 // Bounds of what is written together.
 const (
 	batchRecords = 1000
@@ -61,7 +64,7 @@ func Run(ctx context.Context, from, to store.Store, o Options) (Report, error) {
 	if err := c.copy(); err != nil {
 		return c.report, err
 	}
-	if err := c.verify(); err != nil {
+	if err := errors.Join(c.unchanged(), c.verify()); err != nil {
 		return c.report, err
 	}
 	c.report.Checksum = c.sum.String()
@@ -82,6 +85,7 @@ type copying struct {
 	o        Options
 	sum      *sum
 	total    uint64
+	last     store.Position // of what was read
 	report   Report
 }
 
@@ -109,6 +113,7 @@ func (c *copying) copy() error {
 			}
 		}
 		c.sum.add(&rec)
+		c.last = rec.Position
 		if c.report.Records++; c.report.Records%batchRecords == 0 {
 			c.o.Progress("copying", c.report.Records, c.total)
 		}
@@ -153,6 +158,32 @@ func same(a, b store.Record) error {
 		return nil
 	}
 	return fmt.Errorf("%w: at %v it has %s@%d where the source has %s@%d: copy to an empty store", ErrDiffers, b.Position, b.Stream, b.Version, a.Stream, a.Version)
+}
+
+// unchanged makes sure that nobody has given up streams of the source while it
+// was read: of these, the target may have the first records and not the last,
+// and would do again what the last ones say is done.
+func (c *copying) unchanged() error {
+	if _, err := store.Compact(c.ctx, c.from); errors.Is(err, errors.ErrUnsupported) || !store.IsShared(c.from) {
+		return nil
+	}
+	again, n := newSum(), uint64(0)
+	for rec, err := range c.from.ReadAll(c.ctx, store.Start, store.Filter{}) {
+		if err != nil {
+			return fmt.Errorf("the source: %w", err)
+		}
+		if rec.Position.Seq > c.last.Seq {
+			break
+		}
+		again.add(&rec)
+		if n++; n%batchRecords == 0 {
+			c.o.Progress("reading the source again", n, c.report.Records)
+		}
+	}
+	if n != c.report.Records || again.String() != c.sum.String() {
+		return ErrGivenUp
+	}
+	return nil
 }
 
 // verify reads the target and compares checksums.

@@ -118,3 +118,55 @@ func TestDifferenceIsFound(t *testing.T) {
 		t.Errorf("a changed record was not noticed: %v", err)
 	}
 }
+
+// A sharedStore is one that others use too.
+type sharedStore struct{ *mem.Store }
+
+func (sharedStore) Shared() bool { return true }
+
+// A log with gaps is copied as it is. What is given up while it is copied could
+// be there in part: then the copy is none.
+func TestCopyAndCompaction(t *testing.T) {
+	from := sharedStore{mem.New()}
+	fill(t, from, 3000)
+	gone := records(t, from)
+	whole := func(stream string) store.Whole {
+		for i := len(gone) - 1; ; i-- {
+			if gone[i].Stream == stream {
+				return store.Whole{Stream: stream, Last: gone[i].Position}
+			}
+		}
+	}
+	compact := func(stream string) {
+		t.Helper()
+		if n, err := from.Compact(t.Context(), whole(stream)); err != nil || n[0] == 0 {
+			t.Fatal(n, err)
+		}
+	}
+	compact("a/3")
+	to := mem.New()
+	r, err := Run(t.Context(), from, to, Options{})
+	if err != nil || r.Records != uint64(len(records(t, from))) {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	source := records(t, from)
+	for i, rec := range records(t, to) {
+		if want := source[i]; rec.ID != want.ID || rec.Version != want.Version {
+			t.Fatalf("record %d is %s@%d, want %s@%d", i, rec.Stream, rec.Version, want.Stream, want.Version)
+		}
+	}
+	once := false
+	_, err = Run(t.Context(), from, mem.New(), Options{Progress: func(doing string, done, _ uint64) {
+		if doing == "copying" && done == 2000 && !once {
+			once = true
+			compact("a/5")
+		}
+	}})
+	if !once || !errors.Is(err, ErrGivenUp) {
+		t.Errorf("given up while it was copied: %v", err)
+	}
+	compact("a/6")
+	if _, err := Run(t.Context(), from, to, Options{}); !errors.Is(err, ErrDiffers) {
+		t.Errorf("going on with a copy of what was given up since: %v", err)
+	}
+}
