@@ -211,7 +211,7 @@ func (rt *Runtime) keepCompacting(ctx context.Context) {
 			rt.cfg.Logger.Error("compaction failed: it goes on in an hour", append(attrs, slog.Any("error", err))...)
 		case out.WaitsFor != "":
 			rt.cfg.Logger.Warn("compaction stopped early: somebody has still to handle what comes next", append(attrs, slog.String("waits_for", out.WaitsFor))...)
-		case out.Records > 0:
+		case len(out.Streams) > 0:
 			rt.cfg.Logger.Info("compacted", attrs...)
 		}
 	}

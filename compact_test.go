@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -570,3 +571,80 @@ $audit/compaction compacted {"before":"?","streams":{"$command":2,"$poison":1},"
 
 // made are ids and times, which are others each time.
 var made = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]{4}-[^"]*Z`)
+
+// A sharedStore is one that several nodes use.
+type sharedStore struct{ *mem.Store }
+
+func (sharedStore) Shared() bool { return true }
+
+// Of several nodes one gives up what need not be kept; when it is gone, another
+// does. Views whose partitions they share drop the documents.
+func TestNodesKeepCommands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sharedStore{mem.New()}
+		nodes, stops, logs := map[string]*deed.Runtime{}, map[string]func(){}, map[string]*diary{}
+		for _, name := range []string{"a", "b"} {
+			logs[name] = &diary{}
+			rt, stop := runWith(t, s, deed.Config{
+				Domains: []deed.Domain{{Name: "d", Parts: []deed.Part{vaults}}}, KeepCommands: 24 * time.Hour,
+				Node: name, Lease: time.Hour, Poll: time.Hour, Logger: slog.New(slog.NewTextHandler(logs[name], nil)),
+			})
+			nodes[name], stops[name] = rt, sync.OnceFunc(stop)
+			defer stops[name]()
+		}
+		// who stores commands by way of a node, and returns which node gives them up.
+		who := func(by string, from int) (names string) {
+			for i := range 30 {
+				ctx := deed.With(t.Context(), deed.Call{ID: fmt.Sprint("k", from+i)})
+				if _, err := vaults.Submit(ctx, nodes[by], "a", laterDrop{1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := map[string]int{"a": logs["a"].count("compacted"), "b": logs["b"].count("compacted")}
+			time.Sleep(27 * time.Hour)
+			for rec := range s.ReadAll(t.Context(), store.Start, store.Filter{Categories: []string{"$command"}}) {
+				t.Errorf("%s is still there", rec.Stream)
+			}
+			if docs, err := nodes[by].Commands().Find(t.Context(), store.Query{}); err != nil || len(docs) > 0 {
+				t.Errorf("%d documents, %v", len(docs), err)
+			}
+			for _, name := range []string{"a", "b"} {
+				if logs[name].count("ERROR")+logs[name].count("left to another") > 0 {
+					t.Errorf("%s: %s", name, logs[name])
+				}
+				if logs[name].count("compacted") > before[name] {
+					names += name
+				}
+			}
+			return names
+		}
+		first, second := who("a", 0), map[string]string{"a": "b", "b": "a"}
+		if second[first] == "" {
+			t.Fatalf("they were given up by %q", first)
+		}
+		stops[first]()
+		if next := who(second[first], 100); next != second[first] {
+			t.Errorf("then they were given up by %q", next)
+		}
+	})
+}
+
+// A diary is a log that can be read while it is written.
+type diary struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (d *diary) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.text.Write(b)
+}
+
+func (d *diary) String() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.text.String()
+}
+
+func (d *diary) count(what string) int { return strings.Count(d.String(), what) }
