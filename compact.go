@@ -61,8 +61,8 @@ func (rt *Runtime) Compact(ctx context.Context, c Compaction) (Compacted, error)
 	x := &compaction{Compaction: c, rt: rt, call: callOf(ctx), over: map[string]bool{}}
 	x.out = Compacted{Before: rt.cfg.Now().Add(-c.OlderThan).UTC(), Streams: map[string]uint64{}}
 	err := x.run(ctx)
-	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
-		err = nil // it was asked to stop
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		err = nil // it was asked to stop, and did so while it looked
 	}
 	return x.out, err
 }
