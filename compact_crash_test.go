@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -196,21 +195,26 @@ func afterCompaction(t *testing.T, path string, many int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
+	empty := func() {
+		t.Helper()
 		if err := rt.WaitFor(t.Context(), deed.Receipt{Position: string(head)}); err != nil {
 			t.Fatal(err)
 		}
 		for _, view := range []string{"commands", "command-errors"} {
-			rows, err := rt.Documents(t.Context(), rt, view, store.Query{})
-			if err != nil || len(rows) > 0 {
+			if rows, err := rt.Documents(t.Context(), rt, view, store.Query{}); err != nil || len(rows) > 0 {
 				t.Errorf("%s: %s has %d documents, %v", filepath.Base(path), view, len(rows), err)
 			}
-			if err := rt.Followers().Rebuild(t.Context(), view); err != nil {
-				t.Fatal(err)
-			}
 		}
-		for slices.ContainsFunc([]string{"commands", "command-errors"}, func(view string) bool { return generation(t, rt, view) }) {
+	}
+	empty()
+	for _, view := range []string{"commands", "command-errors"} {
+		was := generation(t, rt, view)
+		if err := rt.Followers().Rebuild(t.Context(), view); err != nil {
+			t.Fatal(err)
+		}
+		for generation(t, rt, view) == was {
 			time.Sleep(time.Millisecond)
 		}
 	}
+	empty()
 }

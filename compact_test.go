@@ -150,26 +150,27 @@ func (p *attic) documents(view string) []string {
 func (p *attic) sameAnew() {
 	p.Helper()
 	for _, view := range []string{"commands", "command-errors", "poison"} {
-		before := fmt.Sprint(p.rawDocuments(view))
+		before, was := fmt.Sprint(p.rawDocuments(view)), generation(p.T, p.rt, view)
 		if err := p.rt.Followers().Rebuild(p.Context(), view); err != nil {
 			p.Fatal(err)
 		}
-		for generation(p.T, p.rt, view) {
+		for generation(p.T, p.rt, view) == was {
 			time.Sleep(10 * time.Millisecond)
 		}
 		p.want("view "+view+" folded anew", p.rawDocuments(view), before)
 	}
 }
 
-// generation reports whether a view is being built.
-func generation(t *testing.T, rt *deed.Runtime, view string) bool {
+// generation is that of the documents that readers of a view see.
+func generation(t *testing.T, rt *deed.Runtime, view string) uint64 {
+	t.Helper()
 	for _, f := range rt.Followers().List() {
 		if f.Name == view {
-			return f.State != "running" || f.Rebuild != nil
+			return f.Generation
 		}
 	}
 	t.Fatalf("there is no follower %s", view)
-	return false
+	return 0
 }
 
 func (p *attic) rawDocuments(view string) (out []string) {
@@ -572,19 +573,14 @@ $audit/compaction compacted {"before":"?","streams":{"$command":2,"$poison":1},"
 // made are ids and times, which are others each time.
 var made = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]{4}-[^"]*Z`)
 
-// A sharedStore is one that several nodes use.
-type sharedStore struct{ *mem.Store }
-
-func (sharedStore) Shared() bool { return true }
-
 // Of several nodes one gives up what need not be kept; when it is gone, another
 // does. Views whose partitions they share drop the documents.
 func TestNodesKeepCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sharedStore{mem.New()}
-		nodes, stops, logs := map[string]*deed.Runtime{}, map[string]func(){}, map[string]*diary{}
+		s := shared{mem.New()}
+		nodes, stops, logs := map[string]*deed.Runtime{}, map[string]func(){}, map[string]*logbook{}
 		for _, name := range []string{"a", "b"} {
-			logs[name] = &diary{}
+			logs[name] = &logbook{}
 			rt, stop := runWith(t, s, deed.Config{
 				Domains: []deed.Domain{{Name: "d", Parts: []deed.Part{vaults}}}, KeepCommands: 24 * time.Hour,
 				Node: name, Lease: time.Hour, Poll: time.Hour, Logger: slog.New(slog.NewTextHandler(logs[name], nil)),
@@ -629,22 +625,22 @@ func TestNodesKeepCommands(t *testing.T) {
 	})
 }
 
-// A diary is a log that can be read while it is written.
-type diary struct {
+// A logbook is a log that can be read while it is written.
+type logbook struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (d *diary) Write(b []byte) (int, error) {
+func (d *logbook) Write(b []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.text.Write(b)
 }
 
-func (d *diary) String() string {
+func (d *logbook) String() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.text.String()
 }
 
-func (d *diary) count(what string) int { return strings.Count(d.String(), what) }
+func (d *logbook) count(what string) int { return strings.Count(d.String(), what) }
