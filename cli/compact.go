@@ -39,6 +39,7 @@ command goes on where it was. deed serve --keep-commands does the same every hou
 			if age <= 0 {
 				return usageError{errors.New("say how old records have to be: --older-than 720h")}
 			}
+			a.shows = everyView // followers that are behind stand in the way
 			return a.with(cmd.Context(), func(c *client.Client) error {
 				out, err := a.compactAll(cmd.Context(), c, age, dry)
 				if err != nil {
