@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/cli"
 	"github.com/deed-dev/deed/examples/league"
 	"github.com/deed-dev/deed/examples/orders"
@@ -37,10 +39,36 @@ func agedLog(t *testing.T, s store.Store, many int) {
 		record(fmt.Sprintf("$command/d%d", i), 1, "accepted", outcome)
 		record(fmt.Sprintf("$command/s%d", i), 2, "rejected", outcome)
 	}
-	err := errors.Join(store.Import(t.Context(), s, recs),
-		s.Write(t.Context(), store.Change{Coll: "$cursor", Key: "old-mails/1/0-of-1", Data: []byte(`{"cursor":"7"}`)}), s.Close())
+	if err := store.Import(t.Context(), s, recs); err != nil {
+		t.Fatal(err)
+	}
+	haveServed(t, s)
+	err := errors.Join(s.Write(t.Context(), store.Change{Coll: "$cursor", Key: "old-mails/1/0-of-1", Data: []byte(`{"cursor":"7"}`)}), s.Close())
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// haveServed has all that is recorded handled, by a program that serves.
+func haveServed(t *testing.T, s store.Store) {
+	t.Helper()
+	head, err := s.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, err := deed.New(s, deed.Config{Domains: []deed.Domain{orders.Domain, league.Domain}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- rt.Run(ctx) }()
+	if err := rt.WaitFor(ctx, deed.Receipt{Position: string(head)}); err != nil {
+		t.Error(err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 
