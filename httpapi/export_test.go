@@ -1,6 +1,18 @@
 package httpapi
 
-import "github.com/deed-dev/deed"
+import (
+	"net/http"
+
+	"github.com/deed-dev/deed"
+)
+
+// NewWithMost is New with another bound of how many instances are asked
+// something at once.
+func NewWithMost(rt *deed.Runtime, most int) http.Handler {
+	a := newAPI(rt, Options{})
+	a.most = most
+	return a.handler()
+}
 
 // Patterns are the patterns of all routes there are, and whether the table
 // says for whom each is.

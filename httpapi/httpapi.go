@@ -44,12 +44,21 @@ type api struct {
 
 	viewRoles map[string][]string // who may read which view; none = readers
 	machines  bool                // there are processes or sagas
+	most      int                 // instances that are asked something at once
 }
 
 // New returns the handler of a runtime's HTTP API.
-func New(rt *deed.Runtime, opts Options) http.Handler {
+func New(rt *deed.Runtime, opts Options) http.Handler { return newAPI(rt, opts).handler() }
+
+func newAPI(rt *deed.Runtime, opts Options) *api {
 	opts.MaxBody = cmp.Or(opts.MaxBody, 1<<20)
-	a := &api{rt: rt, log: cmp.Or(opts.Logger, slog.Default()), opts: opts, metrics: newMetrics(rt), viewRoles: viewRoles(rt), machines: len(rt.Describe().Machines) > 0}
+	return &api{
+		rt: rt, log: cmp.Or(opts.Logger, slog.Default()), opts: opts, metrics: newMetrics(rt),
+		viewRoles: viewRoles(rt), machines: len(rt.Describe().Machines) > 0, most: maxMany,
+	}
+}
+
+func (a *api) handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range a.routes() {
 		mux.Handle(r.pattern, a.guarded(r))

@@ -304,10 +304,13 @@ func TestInstanceListsOverHTTP(t *testing.T) {
 	}
 }
 
-// Many are asked at once, a thousand at most, and a preview says of which.
+// Many are asked at once, up to a bound, and a preview says of which.
 func TestRepairManyOverHTTP(t *testing.T) {
 	o := newOffice(t)
-	const n = 1050
+	srv := httptest.NewServer(httpapi.NewWithMost(o.rt, 120))
+	t.Cleanup(srv.Close)
+	o.base = srv.URL
+	const n = 170
 	for k := range n {
 		if _, err := o.rt.Instances().Start(t.Context(), "vigil", fmt.Sprintf("v-%04d", k), nil); err != nil {
 			t.Fatal(err)
@@ -319,11 +322,11 @@ func TestRepairManyOverHTTP(t *testing.T) {
 		return m
 	}
 	m := preview("cancel?state=running&name=vigil")
-	if !m.DryRun || m.Count != 1000 || m.ByName["vigil"] != 1000 || m.ByState["running"] != 1000 || len(m.Instances) != 100 || m.Instances[0] != "vigil/v-0000" || !m.More {
+	if !m.DryRun || m.Count != 120 || m.ByName["vigil"] != 120 || m.ByState["running"] != 120 || len(m.Instances) != 100 || m.Instances[0] != "vigil/v-0000" || !m.More {
 		t.Errorf("preview: %+v", m)
 	}
 	m = preview("cancel?state=running&name=vigil&after=" + m.Next)
-	if m.Count != 50 || m.More || m.Next != "" || m.Instances[0] != "vigil/v-1000" {
+	if m.Count != 50 || m.More || m.Next != "" || m.Instances[0] != "vigil/v-0120" {
 		t.Errorf("the rest: %+v", m)
 	}
 	completed := func(id string) {
@@ -336,29 +339,29 @@ func TestRepairManyOverHTTP(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for k := 1000; k < n; k++ {
+	for k := 120; k < n; k++ {
 		completed(fmt.Sprintf("v-%04d", k))
 	}
-	for running := 1000; running >= 999; running-- { // the thousand ends between two states, and within one
+	for running := 120; running >= 119; running-- { // the bound is between two states, and within one
 		m = preview("undo?all=true")
-		if m.Count != 1000 || m.ByState["running"] != running || m.ByState["completed"] != 1000-running || !m.More {
+		if m.Count != 120 || m.ByState["running"] != running || m.ByState["completed"] != 120-running || !m.More {
 			t.Errorf("preview of two states: %+v", m)
 		}
 		if m = preview("undo?all=true&after=" + m.Next); m.Count != 50 || m.ByState["completed"] != 50 || m.More {
 			t.Errorf("the rest of two states: %+v", m)
 		}
-		if running == 1000 {
-			completed("v-0999")
+		if running == 120 {
+			completed("v-0119")
 		}
 	}
-	for _, want := range []int{999, 0} {
+	for _, want := range []int{119, 0} {
 		m = httpapi.Many{}
 		o.want(200, "POST", "/v1/sagas/cancel?all=true", `{"reason":"a mistake"}`, &m, "X-Actor", "olga")
 		if m.DryRun || m.Count != want || m.Refused != 0 || m.More {
 			t.Errorf("cancelled: %+v", m)
 		}
 	}
-	i, err := o.rt.Instances().Get(t.Context(), "saga", "vigil", "v-0777")
+	i, err := o.rt.Instances().Get(t.Context(), "saga", "vigil", "v-0077")
 	if err != nil || i.State != deed.InstanceUndone || i.Reason != "a mistake" {
 		t.Errorf("%+v, %v", i, err)
 	}

@@ -142,7 +142,7 @@ func (a *api) many(w http.ResponseWriter, r *http.Request, kind, verb string, q 
 		states, after = states[n:], mark
 	}
 	for _, state := range states {
-		room := maxMany - len(all)
+		room := a.most - len(all)
 		of := url.Values{"where": {"kind=" + kind, "state=" + string(state)}, "limit": {strconv.Itoa(max(room, 1))}, "after": {after}}
 		of.Set("min-position", string(head)) // as things stand now
 		of.Set("wait", "10s")
