@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"os"
 	"regexp"
 	"testing"
 	"time"
@@ -102,6 +103,7 @@ func TestScriptsOverHTTP(t *testing.T) {
 		Dir: "testdata/served",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DEED_SERVER", deedtest.Serve(t, mem.New(), shipping))
+			e.Setenv("GORACE", os.Getenv("GORACE")) // see the Makefile
 			e.Setenv("USER", "ann")
 			return nil
 		},
