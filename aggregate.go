@@ -73,6 +73,17 @@ func (a Aggregate[S]) Load(ctx context.Context, r Reader, id string) (state S, v
 	return f.state, f.version, err
 }
 
+// States is the projection whose documents are the states of the entities: what
+// a [Classifier] of states looks at, or a view to find entities by. Its name is
+// that of the aggregate and "-states".
+func (a Aggregate[S]) States(indexes ...string) Projection[S] {
+	p := Projection[S]{Name: a.Name + "-states", Doc: a.Doc, Indexes: indexes}
+	for _, name := range names(a.Events) {
+		p.On = append(p.On, Handler[S]{event: reflect.TypeOf(a.Events[name]), apply: func(s *S, _ Meta, e any) { e.(Event[S]).Apply(s) }})
+	}
+	return p
+}
+
 func (a Aggregate[S]) kind(rt *Runtime) (*kind[S], error) {
 	k, ok := rt.kinds[a.Name].(*kind[S])
 	if !ok {

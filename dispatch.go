@@ -230,6 +230,10 @@ func (rt *Runtime) Documents(ctx context.Context, r Reader, viewName string, q s
 	if !ok {
 		return nil, rt.unknownView(viewName)
 	}
+	return documents(ctx, v, r, q)
+}
+
+func documents(ctx context.Context, v *view, r Reader, q store.Query) ([]Row[json.RawMessage], error) {
 	out := []Row[json.RawMessage]{}
 	for d, err := range v.find(ctx, r, q) {
 		if err != nil {
@@ -278,7 +282,12 @@ func (rt *Runtime) ViewField(viewName, field string) string {
 	if !ok {
 		return ""
 	}
-	t, ok := wire.FieldType(v.typ, field)
+	return fieldKind(v.typ, field)
+}
+
+// fieldKind is what ViewField says of a field of a type.
+func fieldKind(t reflect.Type, field string) string {
+	t, ok := wire.FieldType(t, field)
 	if !ok {
 		return ""
 	}

@@ -92,7 +92,7 @@ func (f Followers) Forget(ctx context.Context, name, reason string) error {
 	if reason == "" {
 		return Invalid{Field: "reason", Detail: "is missing: say why nobody needs it any more"}
 	}
-	letters, err := f.rt.engine.Forget(ctx, name, func(gen uint64) []string { return []string{(&view{name: name}).coll(gen)} })
+	letters, err := f.rt.engine.Forget(ctx, name, func(gen uint64) []string { return []string{(&view{name: name}).coll(gen), watchColl + name} })
 	if letters > 0 {
 		reason = fmt.Sprintf("%s (it had %d dead letters)", reason, letters)
 	}

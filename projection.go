@@ -111,9 +111,10 @@ func (p Projection[V]) Fold(events ...any) (v V) {
 
 func (p Projection[V]) order() int { return 2 }
 
-func (p Projection[V]) register(rt *Runtime) error {
+// at is the projection at work in a runtime, which need not keep its documents.
+func (p Projection[V]) at(rt *Runtime) (*projection[V], error) {
 	if len(p.On) == 0 {
-		return fmt.Errorf("projection %s handles no events", p.Name)
+		return nil, fmt.Errorf("projection %s handles no events", p.Name)
 	}
 	w := &projection[V]{rt: rt, handlers: map[wire.Name][]Handler[V]{}, keyOf: p.keyOf, named: p.keyOf != nil}
 	if !w.named {
@@ -122,7 +123,7 @@ func (p Projection[V]) register(rt *Runtime) error {
 	for _, h := range p.On {
 		names := rt.codec.NamesOf(h.event)
 		if len(names) == 0 {
-			return fmt.Errorf("projection %s handles %v, which no aggregate declares", p.Name, h.event)
+			return nil, fmt.Errorf("projection %s handles %v, which no aggregate declares", p.Name, h.event)
 		}
 		if h.key != nil {
 			w.derived = true
@@ -132,9 +133,17 @@ func (p Projection[V]) register(rt *Runtime) error {
 		}
 	}
 	if p.Partitions > 1 && w.derived {
-		return fmt.Errorf("projection %s cannot have partitions: it derives keys from events, so a document may take in events of streams in different partitions", p.Name)
+		return nil, fmt.Errorf("projection %s cannot have partitions: it derives keys from events, so a document may take in events of streams in different partitions", p.Name)
 	}
-	w.view = &view{name: p.Name, doc: p.Doc, indexes: p.Indexes, roles: p.Roles, typ: reflect.TypeFor[V](), follower: p.Name, past: w.past}
+	w.view = &view{name: p.Name, doc: p.Doc, indexes: p.Indexes, roles: p.Roles, typ: reflect.TypeFor[V](), follower: p.Name, past: w.past, filter: w.filter(), touched: w.touched, derived: w.derived}
+	return w, nil
+}
+
+func (p Projection[V]) register(rt *Runtime) error {
+	w, err := p.at(rt)
+	if err != nil {
+		return err
+	}
 	if err := rt.addView(w.view); err != nil {
 		return err
 	}
@@ -216,6 +225,16 @@ func (p *projection[V]) touches(rec store.Record, into []touch[V]) ([]touch[V], 
 		into = append(into, touch[V]{h, key})
 	}
 	return into, m, e, nil
+}
+
+// touched are the keys of the documents that a record concerns.
+func (p *projection[V]) touched(rec store.Record) ([]string, error) {
+	touches, _, _, err := p.touches(rec, nil)
+	keys := make([]string, len(touches))
+	for i, t := range touches {
+		keys[i] = t.key
+	}
+	return keys, err
 }
 
 // past folds the documents as a reader of the past sees them.

@@ -51,6 +51,7 @@ type Runtime struct {
 	codec     *wire.Codec
 	kinds     map[string]any // aggregate name -> *kind[S]
 	views     map[string]*view
+	groups    map[string]*group
 	stepwise  map[string]*stepwise // by "noun.verb"
 	followers []engine.Follower
 	engine    *engine.Engine
@@ -86,7 +87,7 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
 	rt := &Runtime{
 		store: s, cfg: cfg, codec: wire.NewCodec(),
-		kinds: map[string]any{}, views: map[string]*view{}, stepwise: map[string]*stepwise{}, slots: make(chan struct{}, 4), waiters: newWaiters(),
+		kinds: map[string]any{}, views: map[string]*view{}, groups: map[string]*group{}, stepwise: map[string]*stepwise{}, slots: make(chan struct{}, 4), waiters: newWaiters(),
 		machines: map[string]*definitions{}, instances: newCells[Instance](cfg.CachedStates),
 	}
 	if err := rt.registerAll(); err != nil {

@@ -123,9 +123,16 @@ type view struct {
 	roles    []string // who may read it; none = readers
 	typ      reflect.Type
 	follower string // the projection that writes it; "" = event handlers do
+	folded   bool   // nobody keeps the documents: they are folded for whoever asks
 	// past yields the documents as a reader of the past sees them, if the
 	// view can tell. A key other than "" asks for one document only.
 	past func(ctx context.Context, r Reader, key string) (iter.Seq2[store.Doc, error], error)
+
+	// What tells of the changes of a projection's documents, see [ViewTail].
+	filter  store.Filter                                      // of the records that may change some
+	touched func(rec store.Record) (keys []string, err error) // which ones a record may change
+	derived bool                                              // that is not told by the stream's name
+	gist    func(doc []byte) []byte                           // what has to change; nil = anything
 }
 
 func (rt *Runtime) addView(v *view) error {
@@ -162,7 +169,7 @@ func (v *view) current(ctx context.Context, rt *Runtime) (string, error) {
 }
 
 func (v *view) get(ctx context.Context, r Reader, key string) ([]byte, error) {
-	if !r.limit().none() {
+	if v.folded || !r.limit().none() {
 		docs, err := v.then(ctx, r, key)
 		if err != nil {
 			return nil, err
@@ -207,7 +214,7 @@ func (v *view) docs(ctx context.Context, r Reader, q store.Query) (iter.Seq2[sto
 	if err != nil {
 		return nil, err
 	}
-	if !r.limit().none() {
+	if v.folded || !r.limit().none() {
 		docs, err := v.then(ctx, r, "")
 		if err != nil {
 			return nil, err

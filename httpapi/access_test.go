@@ -47,6 +47,8 @@ func jars() deed.Domain {
 		},
 		deed.Projection[jar]{Name: "open", On: on},
 		deed.Projection[jar]{Name: "books", On: on, Roles: []string{"clerk"}},
+		deed.Classifier[jar]{Name: "full", Of: deed.Projection[jar]{On: on}, Verdict: full},
+		deed.Classifier[jar]{Name: "rich", Of: deed.Projection[jar]{On: on}, Verdict: full, Roles: []string{"clerk"}},
 		deed.View[jar]{Name: "vault", Roles: []string{"clerk", "saver"}},
 		deed.Saga[struct{}]{
 			Name: "count", Roles: []string{"saver"},
@@ -59,6 +61,13 @@ func jars() deed.Domain {
 			On: []deed.ProcessReaction[struct{}]{deed.Start(func(*struct{}, paid) []deed.Action { return []deed.Action{deed.After("tired", time.Hour)} })},
 		},
 	}}
+}
+
+func full(j jar) deed.Verdict {
+	if j.Coins > 10 {
+		return deed.Include
+	}
+	return deed.Exclude
 }
 
 // A gate is a server that checks access with keys, and somebody at its door.
@@ -172,6 +181,10 @@ var samples = map[string][]sample{
 	"GET /v1/views/{view}/{key}": {
 		{"/v1/views/open/a", "", reading}, {"/v1/views/books/a", "", []string{"clerk"}}, {"/v1/views/books/a?version=1", "", []string{"clerk"}}, {"/v1/views/vault/a", "", []string{"clerk", "saver"}},
 	},
+	"GET /v1/changes/{view}":                {{"/v1/changes/open", "", reading}, {"/v1/changes/books", "", []string{"clerk"}}, {"/v1/changes/rich?key=a", "", []string{"clerk"}}},
+	"GET /v1/groups":                        {{"/v1/groups", "", reading}},
+	"GET /v1/groups/{group}":                {{"/v1/groups/full", "", reading}, {"/v1/groups/rich", "", []string{"clerk"}}, {"/v1/groups/none", "", reading}},
+	"GET /v1/groups/{group}/{key}":          {{"/v1/groups/full/a", "", reading}, {"/v1/groups/rich/a?version=1", "", []string{"clerk"}}, {"/v1/groups/rich/none", "", []string{"clerk"}}},
 	"POST /v1/sagas/{name}":                 {{"/v1/sagas/count", "", []string{"saver"}}, {"/v1/sagas/none", "", known}},
 	"POST /v1/sagas/{name}/{id}":            {{"/v1/sagas/count/s-1", "{}", []string{"saver"}}},
 	"GET /v1/sagas":                         {{"/v1/sagas?state=running", "", reading}},

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func (a *api) takes(r *http.Request, rt route) []string {
 	case readers, operators:
 		return []string{string(rt.access)}
 	case viewers:
-		if roles := a.viewRoles[r.PathValue("view")]; len(roles) > 0 {
+		if roles := a.viewRoles[cmp.Or(r.PathValue("view"), r.PathValue("group"))]; len(roles) > 0 {
 			return roles
 		}
 		return []string{auth.RoleReader}
@@ -86,11 +87,14 @@ func (a *api) takes(r *http.Request, rt route) []string {
 	return []string{auth.RoleAdmin}
 }
 
-// viewRoles returns who may read which view.
+// viewRoles returns who may read which view or group.
 func viewRoles(rt *deed.Runtime) map[string][]string {
 	all := map[string][]string{}
 	for _, v := range rt.Describe().Views {
 		all[v.Name] = v.Roles
+	}
+	for _, g := range rt.Groups() {
+		all[g.Name] = g.Roles
 	}
 	return all
 }

@@ -78,6 +78,11 @@ func (a *api) routes() []route {
 
 		{pattern: "GET /v1/views/{view}", access: viewers, serve: a.documents},
 		{pattern: "GET /v1/views/{view}/{key}", access: viewers, serve: a.document},
+		{pattern: "GET /v1/changes/{view}", access: viewers, serve: a.liveView, endless: true},
+
+		{pattern: "GET /v1/groups", access: readers, serve: a.groups},
+		{pattern: "GET /v1/groups/{group}", access: viewers, serve: a.members},
+		{pattern: "GET /v1/groups/{group}/{key}", access: viewers, serve: a.member},
 
 		{pattern: "GET /v1/nodes", access: operators, serve: a.nodes},
 		{pattern: "GET /v1/followers", access: operators, serve: a.followers},

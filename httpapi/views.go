@@ -96,6 +96,12 @@ func markAt(view string, q url.Values, last deed.Row[json.RawMessage]) string {
 }
 
 func (a *api) viewQuery(view string, q url.Values) (store.Query, error) {
+	return a.documentQuery(view, view, q)
+}
+
+// documentQuery is what a request asks of the documents of a view; query is the
+// name by which its pages know each other.
+func (a *api) documentQuery(view, query string, q url.Values) (store.Query, error) {
 	limit, err := limitParam(q)
 	if err != nil {
 		return store.Query{}, err
@@ -107,7 +113,7 @@ func (a *api) viewQuery(view string, q url.Values) (store.Query, error) {
 	if sq.Where, err = a.conditions(view, q["where"]); err != nil {
 		return sq, err
 	}
-	sq.After, err = decodeMark(fingerprint(view, q), q.Get("after"))
+	sq.After, err = decodeMark(fingerprint(query, q), q.Get("after"))
 	return sq, err
 }
 

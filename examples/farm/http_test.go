@@ -21,6 +21,7 @@ func TestOverHTTP(t *testing.T) {
 		t.Run("a group", s.group)
 		t.Run("a loan", s.loan)
 		t.Run("service history", s.services)
+		t.Run("groups", s.groups)
 		t.Run("malformed", s.malformed)
 	})
 }
@@ -77,6 +78,45 @@ func (s site) inAndOut(t *testing.T) {
 	httptry.Want(t, "nowhere", look("whereabouts", a).Status, 404)
 	p := s.do(t, 422, "cow/IE-123-0042/relocate", `{"to":"field/hill"}`)
 	httptry.Want(t, "relocate what is gone", p.Get("reason"), "not_on_farm")
+}
+
+// Scenario F1.
+func (s site) groups(t *testing.T) {
+	const cow = "IE-55-0042"
+	changes := httptry.Tail(t, s.base+"/v1/changes/on-farm?key="+cow)
+	bought := s.do(t, 200, "cow/"+cow+"/buy", `{"from":"mart","price":{"amount":1,"currency":"EUR"},"place":"field/far"}`)
+	httptry.Want(t, "one came", changes(), []any{"changed", cow, true})
+	s.do(t, 200, "cow/"+cow+"/ai-visit", `{"date":"2026-02-03","technician":"t","sire":"s"}`)
+	sold := s.do(t, 200, "cow/"+cow+"/sell", `{"to":"x","price":{"amount":1,"currency":"EUR"}}`)
+	httptry.Want(t, "it left, and nothing in between", changes(), []any{"changed", cow, false})
+
+	at := func(path string, a httptry.Answer) httptry.Answer {
+		return s.ask(t, "GET", fmt.Sprintf("groups/%s&position=%v", path, a.Get("position")), "")
+	}
+	keys := func(a httptry.Answer) (keys []any) {
+		all, _ := a.Get("members").([]any)
+		for _, m := range all {
+			keys = append(keys, m.(map[string]any)["key"])
+		}
+		return keys
+	}
+	httptry.Want(t, "members then", keys(at("on-farm?where=of.place=field/far", bought)), []any{cow})
+	httptry.Want(t, "members now", keys(at("on-farm?where=of.place=field/far", sold)), []any(nil))
+	httptry.Want(t, "kept there then", keys(at("kept?place=field/far", bought)), []any{cow})
+	httptry.Want(t, "kept there now", keys(at("kept?place=field/far", sold)), []any(nil))
+	httptry.Want(t, "kept nowhere", s.ask(t, "GET", "groups/kept", "").Status, 400)
+
+	one := s.ask(t, "GET", fmt.Sprintf("groups/on-farm/%s?min-position=%v&wait=10s", cow, sold.Get("position")), "")
+	httptry.Want(t, "what is known", []any{one.Get("in"), one.Get("ever_in"), one.Get("of", "known")}, []any{false, true, true})
+	var history []any
+	for _, h := range one.Get("history").([]any) {
+		history = append(history, h.(map[string]any)["in"], h.(map[string]any)["type"])
+	}
+	httptry.Want(t, "history", history, []any{true, "bought", false, "sold"})
+
+	s.ask(t, "GET", fmt.Sprintf("views/register?min-position=%v&wait=10s", sold.Get("position")), "")
+	lines := s.ask(t, "GET", "views/register?where=animal="+cow+"&sort=at", "").Get("documents").([]any)
+	httptry.Want(t, "lines of the register", len(lines), 2)
 }
 
 // Scenario F2.

@@ -1,6 +1,7 @@
 package farm
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -28,6 +29,83 @@ var Animals = deed.Projection[Animal]{
 		}),
 		deed.On(func(a *Animal, e deed.Recorded[Sold]) { a.OnFarm, a.Since, a.How = false, e.Time, "sold" }),
 		deed.On(func(a *Animal, e deed.Recorded[Transferred]) { a.OnFarm, a.Since, a.How = false, e.Time, "transferred" }),
+	},
+}
+
+// OnFarm is the group of the animals that are on the farm.
+var OnFarm = deed.Classifier[Cow]{
+	Name: "on-farm",
+	Doc:  "The animals that are on the farm, and those that ever were.",
+	Of:   Cows.States("place"),
+	Verdict: func(c Cow) deed.Verdict {
+		if c.OnFarm {
+			return deed.Include
+		}
+		return deed.Exclude
+	},
+}
+
+// UnderRestriction is the group of the animals on the farm that may not leave
+// it: the last TB inspection was not clear, or they secure a loan.
+var UnderRestriction = deed.Classifier[Cow]{
+	Name:   "under-restriction",
+	Doc:    "The animals on the farm that may not leave it.",
+	Of:     OnFarm.Of,
+	Within: &OnFarm,
+	Verdict: func(c Cow) deed.Verdict {
+		if c.mayLeave() != nil {
+			return deed.Include
+		}
+		return deed.Exclude
+	},
+}
+
+// Kept are the animals that are kept in a place.
+var Kept = deed.Classifiers[KeptIn, Cow]{
+	Name: "kept",
+	Doc:  "The animals in a field or barn.",
+	With: func(k KeptIn) deed.Classifier[Cow] {
+		return deed.Classifier[Cow]{Name: "kept", Of: OnFarm.Of, Verdict: func(c Cow) deed.Verdict {
+			if c.OnFarm && c.Place == k.Place {
+				return deed.Include
+			}
+			return deed.Exclude
+		}}
+	},
+}
+
+// KeptIn says in which place.
+type KeptIn struct {
+	Place string `json:"place"`
+}
+
+// Validate wants a place.
+func (k KeptIn) Validate() error { return checkPlace("place", k.Place) }
+
+// Notice is a line of the farm's register of animals: one came, or left.
+type Notice struct {
+	Animal string    `json:"animal"`
+	Came   bool      `json:"came"` // else it left
+	At     time.Time `json:"at"`
+	By     string    `json:"by,omitempty"`
+}
+
+// Notices is the register.
+var Notices = deed.View[Notice]{
+	Name:    "register",
+	Doc:     "Each animal that came or left, in the order in which that was recorded.",
+	Indexes: []string{"animal", "at"},
+}
+
+// KeepRegister writes the register: one line when an animal becomes a member of
+// the group or ceases to be one, none for whatever else happens to it.
+var KeepRegister = deed.Watcher[deed.Member[Cow]]{
+	Name: "keep-register",
+	Doc:  "Notes in the register which animals come and leave.",
+	Of:   OnFarm.Projection(),
+	Changed: func(_ context.Context, tx *deed.Tx, c deed.Change[deed.Member[Cow]]) error {
+		line := Notice{Animal: c.Key, Came: c.Now.In, At: c.Time, By: c.Actor}
+		return Notices.Put(tx, fmt.Sprintf("%s-%d", c.Key, c.Version), line)
 	},
 }
 
@@ -99,6 +177,7 @@ var Domain = deed.Domain{
 		Cows, Fields, Barns, Tractors, Loans,
 		InspectHerd, MoveHerd, CollateraliseLoan, RepayLoan,
 		Animals, WhereAnimalsAre, Services, LoanBook,
+		OnFarm, UnderRestriction, Kept, Notices, KeepRegister,
 	},
 	Scenarios: []deed.Scenario{herd, machinery},
 }

@@ -215,6 +215,14 @@ func FieldType(t reflect.Type, path string) (reflect.Type, bool) {
 	return t, true
 }
 
+// Fields are the names of the JSON fields of a struct, in its order.
+func Fields(t reflect.Type) (names []string) {
+	for f := range fields(t) {
+		names = append(names, f.name)
+	}
+	return names
+}
+
 func member(t reflect.Type, name string) (reflect.Type, bool) {
 	for f := range fields(t) {
 		if f.name == name {
