@@ -31,6 +31,7 @@ type untyped interface {
 	allRules() iter.Seq2[string, Rules]
 	handle(ctx context.Context, rt *Runtime, id, command string, body []byte, a *asked) (Receipt, error)
 	stateOf(ctx context.Context, r Reader, id string) (json.RawMessage, uint64, error)
+	each(ctx context.Context, r Reader, id string, f func(store.Record, json.RawMessage) error) error
 	sending(id, command string, body []byte) (Sending, error)
 	describe(rt *Runtime) AggregateInfo
 }

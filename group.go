@@ -70,7 +70,7 @@ func (c Classifiers[P, V]) register(rt *Runtime) error {
 }
 
 // groupParams are parameters that the HTTP API has for any group.
-var groupParams = []string{"at", "position", "min-position", "wait", "where", "sort", "limit", "after"}
+var groupParams = []string{"at", "position", "effective", "min-position", "wait", "where", "sort", "limit", "after"}
 
 // group is a classifier at work in a runtime, for those who know it only by
 // its name.

@@ -2,6 +2,7 @@ package deed
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"time"
 
@@ -9,7 +10,7 @@ import (
 )
 
 // A Reader sees the log, now or as it was: a [Runtime], or what its AsOf,
-// AtPosition and AtVersion return. Whatever takes a Reader can read the past.
+// AtPosition, AtVersion and EffectiveAt return. Whatever takes a Reader can read the past.
 type Reader interface {
 	runtime() *Runtime
 	limit() limit
@@ -20,6 +21,8 @@ type limit struct {
 	time     time.Time // only what was recorded up to here
 	position store.Cursor
 	version  uint64 // only so many events of each stream
+
+	effective time.Time // only what takes effect up to here, whenever it was recorded
 }
 
 func (l limit) none() bool { return l == limit{} }
@@ -31,6 +34,19 @@ func (l limit) sees(rec store.Record) bool {
 	return (l.version == 0 || rec.Version <= l.version) &&
 		(l.time.IsZero() || !rec.Time.After(l.time)) &&
 		(l.position == "" || l.position.Covers(rec.Position))
+}
+
+// skips reports whether a reader passes over a record that is within the limit,
+// for what takes effect later.
+func (l limit) skips(rec store.Record) (bool, error) {
+	if l.effective.IsZero() {
+		return false, nil
+	}
+	m, err := metaOf(rec)
+	if err != nil {
+		return false, fmt.Errorf("deed: meta of %s@%d: %w", rec.Stream, rec.Version, err)
+	}
+	return m.Effective.After(l.effective), nil
 }
 
 type bounded struct {
@@ -55,12 +71,23 @@ func (rt *Runtime) AtPosition(c store.Cursor) Reader { return bounded{rt, limit{
 // stream.
 func (rt *Runtime) AtVersion(version uint64) Reader { return bounded{rt, limit{version: version}} }
 
+// EffectiveAt returns a Reader that sees only what takes effect up to t, in the
+// order in which it was recorded: what was true at t as far as is known now,
+// where [Runtime.AsOf] tells what was known at t. An event takes effect when
+// it says so, see [Event], or else when it is recorded.
+func (rt *Runtime) EffectiveAt(t time.Time) Reader { return bounded{rt, limit{effective: t}} }
+
 // readStream yields the records of a stream that r sees, after a version.
 func readStream(ctx context.Context, r Reader, stream string, after uint64) iter.Seq2[store.Record, error] {
 	to := r.limit()
 	return func(yield func(store.Record, error) bool) {
 		for rec, err := range r.runtime().store.Read(ctx, stream, store.Range{From: after + 1}) {
-			if err == nil && !to.sees(rec) || !yield(rec, err) || err != nil {
+			if err == nil && !to.sees(rec) {
+				return
+			}
+			if skip, bad := skipped(to, rec, err); skip {
+				continue
+			} else if !yield(rec, bad) || bad != nil {
 				return
 			}
 		}
@@ -78,9 +105,19 @@ func readLog(ctx context.Context, r Reader, f store.Filter) iter.Seq2[store.Reco
 			if err == nil && !to.sees(rec) {
 				continue
 			}
-			if !yield(rec, err) || err != nil {
+			if skip, bad := skipped(to, rec, err); skip {
+				continue
+			} else if !yield(rec, bad) || bad != nil {
 				return
 			}
 		}
 	}
+}
+
+// skipped is limit.skips of a record that may not have been read.
+func skipped(to limit, rec store.Record, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	return to.skips(rec)
 }

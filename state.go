@@ -104,6 +104,11 @@ func (k *kind[S]) load(ctx context.Context, r Reader, id string) (folded[S], err
 
 // fold applies the events after f.version.
 func (k *kind[S]) fold(ctx context.Context, r Reader, id string, f *folded[S]) error {
+	return k.foldEach(ctx, r, id, f, nil)
+}
+
+// foldEach is fold with something to do after each event, if it is not nil.
+func (k *kind[S]) foldEach(ctx context.Context, r Reader, id string, f *folded[S], after func(store.Record) error) error {
 	rt := r.runtime()
 	for rec, err := range readStream(ctx, r, k.stream(id), f.version) {
 		if err != nil {
@@ -119,6 +124,12 @@ func (k *kind[S]) fold(ctx context.Context, r Reader, id string, f *folded[S]) e
 		}
 		event.Apply(&f.state)
 		f.version = rec.Version
+		if after == nil {
+			continue
+		}
+		if err := after(rec); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -136,7 +147,7 @@ func (k *kind[S]) snapshotColl() string { return "$snapshot/" + k.Name }
 // see, else the zero state. A snapshot that cannot be read is as good as none.
 func (k *kind[S]) snapshot(ctx context.Context, r Reader, id string) (folded[S], error) {
 	to := r.limit()
-	if k.Snapshot.Every == 0 || !to.time.IsZero() || to.position != "" {
+	if k.Snapshot.Every == 0 || !to.time.IsZero() || to.position != "" || !to.effective.IsZero() {
 		return folded[S]{}, nil
 	}
 	d, err := r.runtime().store.Get(ctx, k.snapshotColl(), id)

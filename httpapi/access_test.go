@@ -165,6 +165,7 @@ var samples = map[string][]sample{
 	"POST /v1/{aggregate}/{id}/{command}": {{"/v1/jar/a/drop", `{"N":1}`, []string{"saver"}}, {"/v1/jar/a/shake", "", nobody}},
 	"POST /v1/{aggregate}/{command}":      {{"/v1/jar/drop", `{"N":1}`, []string{"saver"}}, {"/v1/jar/shake", "", nobody}},
 	"GET /v1/{aggregate}/{id}":            {{"/v1/jar/a", "", reading}, {"/v1/jar/a?version=1", "", reading}, {"/v1/none/a", "", reading}},
+	"GET /v1/blame/{aggregate}/{id}":      {{"/v1/blame/jar/a", "", reading}, {"/v1/blame/none/a", "", reading}},
 	"GET /v1/commands":                    {{"/v1/commands", "", reading}},
 	"GET /v1/commands/{id}":               {{"/v1/commands/c-1", "", reading}, {"/v1/commands/none", "", reading}, {"/v1/commands/c-2", "", append(reading, "saver")}},
 	"GET /v1/commands/{id}/live":          {{"/v1/commands/c-1/live", "", reading}, {"/v1/commands/c-2/live", "", append(reading, "saver")}},

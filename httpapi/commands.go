@@ -114,7 +114,7 @@ type Entity struct {
 
 // state answers an entity's state, now or in the past.
 func (a *api) state(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, "version", "at", "position")
+	q, err := query(r, "version", "at", "position", "effective")
 	if err != nil {
 		return err
 	}

@@ -126,21 +126,21 @@ func listParam(q url.Values, name string) []string {
 // at, position or version.
 func (a *api) reader(q url.Values) (deed.Reader, error) {
 	given := 0
-	for _, name := range []string{"at", "position", "version"} {
+	for _, name := range []string{"at", "position", "version", "effective"} {
 		if q.Get(name) != "" {
 			given++
 		}
 	}
 	if given > 1 {
-		return nil, deed.Invalid{Detail: "give one of at, position and version"}
+		return nil, deed.Invalid{Detail: "give one of at, position, version and effective"}
 	}
 	switch {
 	case q.Get("at") != "":
-		t, err := time.Parse(time.RFC3339Nano, q.Get("at"))
-		if err != nil {
-			return nil, deed.Invalid{Field: "at", Detail: "must be a time like 2026-02-03T04:05:06Z"}
-		}
-		return a.rt.AsOf(t), nil
+		t, err := timeParam(q, "at")
+		return a.rt.AsOf(t), err
+	case q.Get("effective") != "":
+		t, err := timeParam(q, "effective")
+		return a.rt.EffectiveAt(t), err
 	case q.Get("position") != "":
 		c, err := cursorParam(q, "position")
 		return a.rt.AtPosition(c), err
@@ -152,6 +152,14 @@ func (a *api) reader(q url.Values) (deed.Reader, error) {
 		return a.rt.AtVersion(v), err
 	}
 	return a.rt, nil
+}
+
+func timeParam(q url.Values, name string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, q.Get(name))
+	if err != nil {
+		return t, deed.Invalid{Field: name, Detail: "must be a time like 2026-02-03T04:05:06Z"}
+	}
+	return t, nil
 }
 
 // conditions reads where parameters: a field, an operator and a value, as in

@@ -32,6 +32,8 @@ func (a *api) routes() []route {
 		{pattern: "POST /v1/{aggregate}/{command}", access: ruled, serve: a.command},
 		{pattern: "GET /v1/{aggregate}/{id}", access: readers, serve: a.state},
 
+		{pattern: "GET /v1/blame/{aggregate}/{id}", access: readers, serve: a.blame},
+
 		{pattern: "GET /v1/commands", access: readers, serve: a.commands},
 		{pattern: "GET /v1/commands/{id}", access: readers, own: a.askedBy, serve: a.commandStatus},
 		{pattern: "GET /v1/commands/{id}/live", access: readers, own: a.askedBy, serve: a.liveCommand, endless: true},

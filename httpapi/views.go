@@ -26,7 +26,7 @@ type DocumentPage struct {
 	Next      string     `json:"next,omitempty"` // pass as after to go on; missing = there are no more
 }
 
-var viewParams = []string{"at", "position", "min-position", "wait"}
+var viewParams = []string{"at", "position", "effective", "min-position", "wait"}
 
 // document answers one document of a view.
 func (a *api) document(w http.ResponseWriter, r *http.Request) error {
