@@ -15,15 +15,13 @@ func TestLargeIsReadOnce(t *testing.T) {
 	const n, size = 16, 2 << 20
 	s, p := disturbed(t, server.Schema(), postgres.Options{})
 	data := append(append([]byte(`"`), bytes.Repeat([]byte("x"), size-2)...), '"')
-	var changes []store.Change
 	for i := range n {
 		e := event("")
 		e.Data = data
 		must[[]store.Written](t)(s.Append(t.Context(), write("a/1", store.Exactly(uint64(i)), e)))
-		changes = append(changes, store.Change{Coll: "c", Key: fmt.Sprintf("%02d", i), Data: data})
-	}
-	if err := s.Write(t.Context(), changes...); err != nil {
-		t.Fatal(err)
+		if err := s.Write(t.Context(), store.Change{Coll: "c", Key: fmt.Sprintf("%02d", i), Data: data}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.EnsureIndexes(t.Context(), "c", []string{"f"}); err != nil {
 		t.Fatal(err)
