@@ -48,7 +48,7 @@ func TestFindMeansWhatScanDoes(t *testing.T) {
 	pick := func() string { return all[rnd.IntN(len(all))] }
 	for n := 0; n < 1500; n += 300 { // more than a chunk
 		if n == 900 { // those there are get their values, others later
-			if err := s.EnsureIndexes(t.Context(), "c", []string{"a", "b.c"}); err != nil {
+			if err := patiently(func() error { return s.EnsureIndexes(t.Context(), "c", []string{"a", "b.c"}) }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -56,7 +56,7 @@ func TestFindMeansWhatScanDoes(t *testing.T) {
 		for i := range 300 {
 			cs = append(cs, store.Change{Coll: "c", Key: fmt.Sprintf("%x-%d", rnd.IntN(1<<16), n+i), Data: fmt.Appendf(nil, `{"a":%s,"b":{"c":%s}}`, pick(), pick())})
 		}
-		if err := s.Write(t.Context(), cs...); err != nil {
+		if err := patiently(func() error { return s.Write(t.Context(), cs...) }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -77,6 +77,17 @@ func write(stream string, expect store.Expect, es ...store.Event) store.Write {
 	return store.Write{Stream: stream, Expect: expect, Events: es}
 }
 
+// patiently does again what the machine was too busy for: the server ends a
+// transaction that stands still for two seconds, and nothing is written.
+func patiently(f func() error) (err error) {
+	for range 10 {
+		if err = f(); !errors.Is(err, store.ErrUnavailable) {
+			break
+		}
+	}
+	return err
+}
+
 // must fails the test if there is an error.
 func must[T any](t testing.TB) func(T, error) T {
 	t.Helper()
