@@ -220,7 +220,8 @@ type Docs interface {
 
 	// List yields the documents of a collection whose key is greater than
 	// after and starts with prefix, in byte order of their keys. A document
-	// that changes during the listing is yielded at most once.
+	// that changes during the listing is yielded at most once. The sequence may
+	// be ranged over more than once; each time reads anew.
 	List(ctx context.Context, coll, prefix, after string) iter.Seq2[Doc, error]
 }
 

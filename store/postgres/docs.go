@@ -35,6 +35,7 @@ func (s *Store) Get(ctx context.Context, coll, key string) (store.Doc, error) {
 // List implements [store.Docs].
 func (s *Store) List(ctx context.Context, coll, prefix, after string) iter.Seq2[store.Doc, error] {
 	return func(yield func(store.Doc, error) bool) {
+		after := after // each range begins there
 		for {
 			docs, more, err := s.listChunk(ctx, coll, prefix, after)
 			for _, d := range docs {

@@ -71,7 +71,7 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 			yield(store.Doc{}, err)
 			return
 		}
-		left := q.Limit
+		q, left := q, q.Limit // each range begins there
 		for {
 			n := chunk
 			if q.Limit > 0 {

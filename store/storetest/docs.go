@@ -151,7 +151,11 @@ var docClauses = []Clause{
 			changes = append(changes, store.Change{Coll: "v", Key: key, Data: []byte(`{}`)})
 		}
 		check(s.Write(ctx, changes...), "write")
-		equalSlices(keys(collect(s.List(ctx, "v", "k", ""), "list")), want, "list")
+		list, find := s.List(ctx, "v", "k", ""), store.Find(ctx, s, "v", store.Query{})
+		for range 2 { // each time reads anew
+			equalSlices(keys(collect(list, "list")), want, "list")
+			equalSlices(keys(collect(find, "find")), want, "find")
+		}
 	}),
 	clause("docs/list-while-writing", "a reader of a view must not stand in the way of its writer", func(ctx context.Context, s store.Store) {
 		for i := range 50 {
