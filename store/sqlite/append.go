@@ -74,11 +74,9 @@ func (w *writer) find(name string) (streamHead, error) {
 	if h, ok := w.streams.Get(name); ok {
 		return h, nil
 	}
-	var h streamHead
 	w.st.head.BindText(1, name)
-	ok, err := w.st.head.Step()
-	if ok && err == nil {
-		h = streamHead{w.st.head.ColumnInt64(0), uint64(w.st.head.ColumnInt64(1))}
+	h, err := w.s.streamHead(w.st.head, &w.summer, name)
+	if h.id > 0 && err == nil {
 		w.streams.Add(name, h)
 	}
 	if e := w.st.head.Reset(); err == nil {
@@ -97,6 +95,7 @@ func (w *writer) create(name string, version uint64) (streamHead, error) {
 	w.st.newStream.BindInt64(1, w.stream+1)
 	w.st.newStream.BindText(2, name)
 	w.st.newStream.BindInt64(3, int64(version))
+	w.st.newStream.BindInt64(4, w.summer.stream(name, w.stream+1, version))
 	if err := run(w.st.newStream); err != nil {
 		return streamHead{}, err
 	}
@@ -134,7 +133,8 @@ func (w *writer) record(wr store.Write, h streamHead, now int64) error {
 	case h.version > 0:
 		h.version += uint64(len(wr.Events))
 		w.st.version.BindInt64(1, int64(h.version))
-		w.st.version.BindInt64(2, h.id)
+		w.st.version.BindInt64(2, w.summer.stream(wr.Stream, h.id, h.version))
+		w.st.version.BindInt64(3, h.id)
 		if err := run(w.st.version); err != nil {
 			return err
 		}

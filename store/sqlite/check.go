@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -53,9 +54,8 @@ func (r *Report) add(p Problem) {
 }
 
 // Check reads a whole database, also one that is in use, and reports whatever
-// is damaged: pages, checksums of events, gaps in streams, events that are
-// missing and were not given up. Progress, if not
-// nil, is told now and then how many events are checked out of how many. The
+// is damaged: pages, checksums of events, streams and documents, gaps in streams,
+// events that are missing and were not given up. Progress, if not nil, is told now and then how many events are checked out of how many. The
 // error is for a check that could not be made; damage is in the report.
 func Check(ctx context.Context, path string, progress func(done, total uint64)) (Report, error) {
 	r := Report{Path: path, Problems: []Problem{}}
@@ -77,7 +77,7 @@ func Check(ctx context.Context, path string, progress func(done, total uint64)) 
 	for _, step := range []struct {
 		name string
 		run  func() error
-	}{{"schema", k.schema}, {"pages", k.pages}, {"counts", k.counts}, {"gaps", k.gaps}, {"events", k.events}, {"streams", k.streams}} {
+	}{{"schema", k.schema}, {"pages", k.pages}, {"counts", k.counts}, {"gaps", k.gaps}, {"events", k.events}, {"streams", k.streams}, {"checksums", k.sums}} {
 		if err := step.run(); err != nil {
 			if ctx.Err() != nil {
 				return r, ctx.Err()
@@ -93,6 +93,7 @@ type checker struct {
 	report   *Report
 	progress func(done, total uint64)
 	gone     store.Gaps
+	version  int64 // of the schema
 }
 
 func (k *checker) each(query string, f func(*lib.Stmt) error) error {
@@ -103,6 +104,9 @@ func (k *checker) schema() error {
 	id, err := pragma(k.conn, "application_id")
 	if err == nil && id != applicationID {
 		k.report.add(Problem{Detail: "this is not a database of deed"})
+	}
+	if err == nil {
+		k.version, err = pragma(k.conn, "user_version")
 	}
 	return err
 }
@@ -213,4 +217,30 @@ func (k *checker) streams() error {
 				st.ColumnText(0), st.ColumnInt64(1), st.ColumnInt64(2), st.ColumnInt64(4), st.ColumnInt64(3))})
 			return nil
 		})
+}
+
+// sums verifies the checksums of rows that are no events.
+func (k *checker) sums() error {
+	if k.version < withSums {
+		return nil
+	}
+	var sums summer
+	verify := func(what, query string, sum func(*lib.Stmt) int64) error {
+		return k.each(query, func(st *lib.Stmt) error {
+			if sum(st) != st.ColumnInt64(0) {
+				k.report.add(Problem{Detail: what + st.ColumnText(1) + " does not match its checksum"})
+			}
+			return nil
+		})
+	}
+	return errors.Join(
+		verify("the end of the log", "SELECT sum, '', pos, stream, time FROM head", func(st *lib.Stmt) int64 {
+			return sums.head(uint64(st.ColumnInt64(2)), st.ColumnInt64(3), st.ColumnInt64(4))
+		}),
+		verify("the end of stream ", "SELECT sum, name, id, version FROM streams", func(st *lib.Stmt) int64 {
+			return sums.stream(st.ColumnText(1), st.ColumnInt64(2), uint64(st.ColumnInt64(3)))
+		}),
+		verify("document ", "SELECT d.sum, coalesce(c.name, '?') || '/' || d.key, c.name, d.key, d.data, d.rev FROM docs d LEFT JOIN colls c ON c.id = d.coll", func(st *lib.Stmt) int64 {
+			return sums.doc(st.ColumnText(2), st.ColumnText(3), bytesOf(st, 4)) + st.ColumnInt64(5)
+		}))
 }

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"fmt"
 
 	lib "zombiezen.com/go/sqlite"
 
@@ -51,8 +50,7 @@ func (w *writer) compact(streams []store.Whole) (removed []uint64, damaged, err 
 			return nil, nil, err
 		}
 		if uint64(len(r.positions)) != h.version {
-			return nil, fmt.Errorf("%w: sqlite: %s: stream %s is at version %d but has %d events: run deed check, restore a backup",
-				store.ErrCorrupt, w.s.path, whole.Stream, h.version, len(r.positions)), nil
+			return nil, w.s.damaged("stream %s is at version %d but has %d events", whole.Stream, h.version, len(r.positions)), nil
 		}
 		if r.positions[h.version-1] == whole.Last.Seq {
 			all = append(all, r)

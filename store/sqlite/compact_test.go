@@ -36,7 +36,7 @@ func TestCheckAfterCompaction(t *testing.T) {
 		"a gap is beyond the head":      {"INSERT INTO gone VALUES (77, x'80')", "do not come to the head", true},
 		"events come back":              {"INSERT INTO events SELECT 201, 99, 1, kind, id, time, data, meta, sum FROM events WHERE pos = 1", "position 201", false},
 		"an event fails its checksum":   {"UPDATE events SET data = x'7b7d' WHERE pos = 8", "does not match its checksum", false},
-		"the end of the log is missing": {"UPDATE head SET pos = pos + 5", "5 events are missing from here", true},
+		"the end of the log is missing": {"UPDATE head SET pos = pos + 5", "5 events are missing from here", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "deed.db")
@@ -59,11 +59,31 @@ func TestCheckAfterCompaction(t *testing.T) {
 			if c.want == "" && (report.GivenUp != 80 || report.Events != 240 || report.Head != head.Seq(0)) {
 				t.Errorf("%+v", report)
 			}
-			_, err = collect(open(t, path).ReadAll(t.Context(), store.Start, store.Filter{}))
-			if c.reads != (err == nil) && name != "the end of the log is missing" || err != nil && !errors.Is(err, store.ErrCorrupt) {
+			if s, err = sqlite.Open(path, nil); err == nil {
+				_, err = collect(s.ReadAll(t.Context(), store.Start, store.Filter{}))
+				s.Close()
+			}
+			if c.reads != (err == nil) || err != nil && !errors.Is(err, store.ErrCorrupt) {
 				t.Errorf("reading the log: %v", err)
 			}
 		})
+	}
+}
+
+// thin writes streams beside others, and gives them up.
+func thin(t *testing.T, s *sqlite.Store, category string, streams int) {
+	t.Helper()
+	var gone []store.Whole
+	for i := range streams {
+		w, err := s.Append(t.Context(), store.Write{Stream: fmt.Sprintf("$c/%d", i), Expect: store.None, Events: []store.Event{randomEvent(), randomEvent()}},
+			store.Write{Stream: fmt.Sprintf("%s/%d", category, i), Expect: store.Any, Events: []store.Event{randomEvent()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone = append(gone, store.Whole{Stream: fmt.Sprintf("$c/%d", i), Last: w[0].Position})
+	}
+	if n, err := s.Compact(t.Context(), gone...); err != nil || n[0] != 2 {
+		t.Fatal(n, err)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 // Get implements [store.Docs].
 func (s *Store) Get(ctx context.Context, coll, key string) (store.Doc, error) {
-	d, found := store.Doc{Key: key}, false
+	d := store.Doc{Key: key}
 	id, ok := s.names.coll(coll)
 	if !ok {
 		if err := s.usable(ctx); err != nil {
@@ -23,22 +23,34 @@ func (s *Store) Get(ctx context.Context, coll, key string) (store.Doc, error) {
 		return d, fmt.Errorf("%w: %s/%s", store.ErrNotFound, coll, key)
 	}
 	err := s.reading(ctx, func(r *reader) error {
-		st, err := r.conn.Prepare("SELECT rev, data FROM docs WHERE coll = +? AND key = ?")
+		st, err := r.conn.Prepare("SELECT rev, sum, data FROM docs WHERE coll = +? AND key = ?")
 		if err != nil {
 			return err
 		}
 		defer st.Reset()
 		st.BindInt64(1, id)
 		st.BindText(2, key)
-		if found, err = st.Step(); found {
-			d.Rev, d.Data = uint64(st.ColumnInt64(0)), bytesOf(st, 1)
+		ok, err := st.Step()
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			return fmt.Errorf("%w: %s/%s", store.ErrNotFound, coll, key)
 		}
-		return err
+		return s.document(r, st, 0, coll, &d)
 	})
-	if err == nil && !found {
-		err = fmt.Errorf("%w: %s/%s", store.ErrNotFound, coll, key)
-	}
 	return d, err
+}
+
+// document reads the rest of a document of which the key is known: revision,
+// sum and data are in columns from first. Its checksum is verified.
+func (s *Store) document(r *reader, st *lib.Stmt, first int, coll string, d *store.Doc) error {
+	rev := st.ColumnInt64(first)
+	d.Rev, d.Data = uint64(rev), bytesOf(st, first+2)
+	if r.summer.doc(coll, d.Key, d.Data)+rev != st.ColumnInt64(first+1) {
+		return s.damaged("document %s/%s fails its checksum", coll, d.Key)
+	}
+	return nil
 }
 
 func bytesOf(st *lib.Stmt, col int) []byte {
@@ -81,6 +93,7 @@ func (w *writer) change(changes []store.Change) (conflict, err error) {
 		if c.Data != nil {
 			st = w.st.upsert
 			st.BindText(3, string(c.Data))
+			st.BindInt64(4, w.summer.doc(c.Coll, c.Key, c.Data))
 		}
 		st.BindInt64(1, coll)
 		st.BindText(2, c.Key)
@@ -146,7 +159,7 @@ func (s *Store) listChunk(ctx context.Context, coll, prefix, after string) (docs
 		return nil, false, s.usable(ctx)
 	}
 	err = s.reading(ctx, func(r *reader) error {
-		st, err := r.conn.Prepare("SELECT key, rev, data FROM docs WHERE coll = +? AND key > ? AND key >= ? ORDER BY key")
+		st, err := r.conn.Prepare("SELECT key, rev, sum, data FROM docs WHERE coll = +? AND key > ? AND key >= ? ORDER BY key")
 		if err != nil {
 			return err
 		}
@@ -154,17 +167,26 @@ func (s *Store) listChunk(ctx context.Context, coll, prefix, after string) (docs
 		st.BindInt64(1, id)
 		st.BindText(2, after)
 		st.BindText(3, prefix)
+		last := after
 		for size := 0; len(docs) < chunk && size < chunkBytes; {
 			ok, err := st.Step()
 			if err != nil || !ok {
 				return err
 			}
 			key := st.ColumnText(0)
+			if last != "" && key <= last {
+				return s.damaged("document %s/%s is in a wrong place", coll, key)
+			}
+			last = key
 			if !strings.HasPrefix(key, prefix) { // keys are in byte order: there are no more
 				return nil
 			}
-			docs = append(docs, store.Doc{Key: key, Rev: uint64(st.ColumnInt64(1)), Data: bytesOf(st, 2)})
-			size += st.ColumnLen(2)
+			d := store.Doc{Key: key}
+			if err := s.document(r, st, 1, coll, &d); err != nil {
+				return err
+			}
+			docs = append(docs, d)
+			size += len(d.Data)
 		}
 		more = true
 		return nil

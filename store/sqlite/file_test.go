@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,7 +106,7 @@ func TestSchemaIsForEver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "deed.db")
 	open(t, path).Close()
 	got := schemaOf(t, path)
-	golden := filepath.Join("testdata", "schema-2.sql")
+	golden := filepath.Join("testdata", "schema-3.sql")
 	if *update {
 		os.MkdirAll("testdata", 0o755)
 		os.WriteFile(golden, []byte(got), 0o644)
@@ -146,28 +145,28 @@ func schemaOf(t *testing.T, path string) string {
 // What a release has written must open for ever.
 func TestOldFilesOpen(t *testing.T) {
 	if *update {
-		writeGolden(t, filepath.Join("testdata", "version-2.db"))
+		writeGolden(t, filepath.Join("testdata", "version-3.db"))
 	}
-	for version, gaps := range map[string]bool{"1": false, "2": true} {
+	for version, gaps := range map[string]bool{"1": false, "2": true, "3": true} {
 		t.Run(version, func(t *testing.T) {
-			data, err := os.ReadFile(filepath.Join("testdata", "version-"+version+".db"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			path := filepath.Join(t.TempDir(), "deed.db")
-			if err := os.WriteFile(path, data, 0o644); err != nil {
-				t.Fatal(err)
-			}
+			path := copied(t, "version-"+version+".db")
 			wantSchema(t, path, filepath.Join("testdata", "schema-"+version+".sql"))
 			wantSound(t, path) // as it is
 			s := open(t, path)
-			wantSchema(t, path, filepath.Join("testdata", "schema-2.sql"))
+			wantSchema(t, path, filepath.Join("testdata", "schema-3.sql"))
 			recs, err := collect(s.ReadAll(t.Context(), store.Start, store.Filter{}))
 			if err != nil || len(recs) != 3 || recs[0].Type != "created" || string(recs[0].Data) != `{"customer":"c"}` || string(recs[0].Meta) != `{"actor":"ann"}` || recs[1].ID != (store.ID{2}) {
 				t.Errorf("read %+v, %v", recs, err)
 			}
 			if d, err := s.Get(t.Context(), "view/v/1", "o-1"); err != nil || string(d.Data) != `{"n":1}` || d.Rev != 1 {
 				t.Errorf("document %+v, %v", d, err)
+			}
+			if recs, err := collect(s.Read(t.Context(), "order/o-1", store.Range{Backward: true})); err != nil || len(recs) != 2 {
+				t.Errorf("read %+v, %v", recs, err)
+			}
+			_, err = s.Append(t.Context(), store.Write{Stream: "order/o-1", Expect: store.Exactly(2), Events: []store.Event{randomEvent()}})
+			if err := errors.Join(err, s.Write(t.Context(), store.Change{Coll: "view/v/1", Key: "o-1", Rev: 1, Data: []byte(`{"n":2}`)})); err != nil {
+				t.Error(err)
 			}
 			if last := recs[2].Position.Seq; last != 3 && !gaps || last != 5 && gaps {
 				t.Errorf("the last event is at %d", last)
@@ -181,6 +180,20 @@ func TestOldFilesOpen(t *testing.T) {
 			wantSound(t, path)
 		})
 	}
+}
+
+// copied returns a copy of a file in testdata.
+func copied(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name))
+	path := filepath.Join(t.TempDir(), "deed.db")
+	if err == nil {
+		err = os.WriteFile(path, data, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // writeGolden writes a file of the present version. Those of earlier ones are
@@ -297,112 +310,6 @@ func TestBackupWhileWriting(t *testing.T) {
 	if err := sqlite.Backup(t.Context(), filepath.Join(dir, "none.db"), copied+"2", nil); err == nil {
 		t.Error("a backup of nothing succeeded")
 	}
-}
-
-// A damaged byte shows as an error or not at all, never as a different event,
-// nor as one that was given up.
-func TestDamageIsNeverSilent(t *testing.T) {
-	t.Run("whole", func(t *testing.T) { damageIsNeverSilent(t, 200, func(s *sqlite.Store) { fill(t, s, 40, 5) }) })
-	t.Run("compacted", func(t *testing.T) {
-		damageIsNeverSilent(t, 200, func(s *sqlite.Store) { fill(t, s, 40, 5); thin(t, s, "order", 40) })
-	})
-}
-
-// thin writes streams beside others, and gives them up.
-func thin(t *testing.T, s *sqlite.Store, category string, streams int) {
-	t.Helper()
-	var gone []store.Whole
-	for i := range streams {
-		w, err := s.Append(t.Context(), store.Write{Stream: fmt.Sprintf("$c/%d", i), Expect: store.None, Events: []store.Event{randomEvent(), randomEvent()}},
-			store.Write{Stream: fmt.Sprintf("%s/%d", category, i), Expect: store.Any, Events: []store.Event{randomEvent()}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		gone = append(gone, store.Whole{Stream: fmt.Sprintf("$c/%d", i), Last: w[0].Position})
-	}
-	if n, err := s.Compact(t.Context(), gone...); err != nil || n[0] != 2 {
-		t.Fatal(n, err)
-	}
-}
-
-// damageIsNeverSilent damages a byte of a file of 40 streams, so many times.
-func damageIsNeverSilent(t *testing.T, files int, fill func(*sqlite.Store)) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "deed.db")
-	s := open(t, path)
-	fill(s)
-	want, err := collect(s.ReadAll(t.Context(), store.Start, store.Filter{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	each := len(want) / 40 // events of a stream
-	seed := uint64(time.Now().UnixNano())
-	r := rand.New(rand.NewPCG(seed, 0))
-	found, named := 0, 0
-	for range files {
-		at := r.IntN(len(whole))
-		damaged := append([]byte(nil), whole...)
-		damaged[at] ^= 1 << r.IntN(8)
-		file := filepath.Join(dir, "damaged.db")
-		if err := os.WriteFile(file, damaged, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		report, err := sqlite.Check(t.Context(), file, nil)
-		if err != nil || len(report.Problems) > 0 {
-			found++
-		}
-		for _, p := range report.Problems {
-			if p.Position > 0 {
-				named++
-				break
-			}
-		}
-		d, err := sqlite.Open(file, nil)
-		if err != nil {
-			continue
-		}
-		got, err := collect(d.ReadAll(t.Context(), store.Start, store.Filter{}))
-		if err == nil && len(got) != len(want) {
-			t.Errorf("seed %d, byte %d: the log has %d events instead of %d, without an error", seed, at, len(got), len(want))
-		}
-		for i := range 40 {
-			stream := fmt.Sprintf("order/%d", i)
-			recs, err := collect(d.Read(t.Context(), stream, store.Range{}))
-			if len(recs) == 0 && len(report.Problems) > 0 {
-				continue // its name may be damaged: then nobody knows that there is such a stream but the check
-			}
-			if err == nil && len(recs) != each {
-				t.Errorf("seed %d, byte %d: %s has %d events instead of %d, without an error", seed, at, stream, len(recs), each)
-			}
-			got = append(got, recs...)
-		}
-		for i, rec := range got {
-			if w := find(want, rec.ID); w == nil || string(w.Data) != string(rec.Data) || w.Stream != rec.Stream || w.Version != rec.Version || !w.Time.Equal(rec.Time) || w.Type != rec.Type {
-				t.Errorf("seed %d, byte %d: event %d was silently altered: %+v", seed, at, i, rec)
-			}
-		}
-		d.Close()
-	}
-	if found < files/4 || named == 0 {
-		t.Errorf("the check found damage in %d of %d files, and named a position in %d", found, files, named)
-	}
-	t.Logf("damage found in %d of %d files, with the event's position in %d", found, files, named)
-}
-
-func find(recs []store.Record, id store.ID) *store.Record {
-	for i := range recs {
-		if recs[i].ID == id {
-			return &recs[i]
-		}
-	}
-	return nil
 }
 
 func TestCheckSurvivesAnything(t *testing.T) {

@@ -111,11 +111,14 @@ func (s *Store) findChunk(ctx context.Context, coll string, q store.Query, n int
 		r.conn.SetInterrupt(ctx.Done())
 		defer r.conn.SetInterrupt(nil)
 		err := sqlitex.ExecuteTransient(r.conn, query, &sqlitex.ExecOptions{Args: args, ResultFunc: func(st *lib.Stmt) error {
-			d := store.Doc{Key: st.ColumnText(0), Rev: uint64(st.ColumnInt64(1)), Data: bytesOf(st, 2)}
+			d := store.Doc{Key: st.ColumnText(0)}
+			if err := s.document(r, st, 1, coll, &d); err != nil {
+				return err
+			}
 			docs = append(docs, d)
 			mark = store.Mark{Key: d.Key}
 			if q.Sort != "" {
-				mark.Value = scalar(st, 3)
+				mark.Value = scalar(st, 4)
 			}
 			if size += len(d.Data); len(docs) == n || size >= chunkBytes {
 				return errEnough
@@ -152,7 +155,7 @@ func findQuery(coll int64, q store.Query, n int) (string, []any) {
 	if q.Desc {
 		dir, beyond = " DESC", "<"
 	}
-	b.WriteString("SELECT key, rev, data")
+	b.WriteString("SELECT key, rev, sum, data")
 	if q.Sort != "" {
 		sort = expression(q.Sort)
 		b.WriteString(", " + sort)

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	lib "zombiezen.com/go/sqlite"
+
 	"github.com/deed-dev/deed/store"
 )
 
@@ -27,7 +29,7 @@ const (
 
 // missing is the error for an event that ought to be there.
 func (s *Store) missing(what string) error {
-	return fmt.Errorf("%w: sqlite: %s: the event %s is missing: run deed check, restore a backup", store.ErrCorrupt, s.path, what)
+	return s.damaged("the event %s is missing", what)
 }
 
 // Read implements [store.Log].
@@ -75,10 +77,23 @@ func yieldUpTo(recs []store.Record, err error, yield func(store.Record, error) b
 }
 
 const (
-	readHead    = "SELECT id, version FROM streams WHERE name = ?"
+	headQuery   = "SELECT id, version, sum FROM streams WHERE name = ?"
 	readForward = "SELECT " + columns + " FROM events e WHERE e.stream = +? AND e.version >= ? ORDER BY e.version"
 	readBack    = "SELECT " + columns + " FROM events e WHERE e.stream = +? AND e.version <= ? ORDER BY e.version DESC"
 )
+
+// streamHead reads the row of a stream; its id is 0 if there is none. Where a
+// stream ends is only said here, so a wrong row must not pass for the right one.
+func (s *Store) streamHead(st *lib.Stmt, sums *summer, name string) (h streamHead, err error) {
+	if ok, err := st.Step(); err != nil || !ok {
+		return h, err
+	}
+	h = streamHead{st.ColumnInt64(0), uint64(st.ColumnInt64(1))}
+	if sums.stream(name, h.id, h.version) != st.ColumnInt64(2) {
+		return h, s.damaged("the end of stream %s fails its checksum", name)
+	}
+	return h, nil
+}
 
 // readChunk reads up to n records, and reports whether it stopped before the
 // last one. Versions have no gaps: a damaged index that hides an event shows.
@@ -86,23 +101,23 @@ const (
 // up meanwhile.
 func (s *Store) readChunk(ctx context.Context, stream string, id *int64, from uint64, n int, backward bool, recs []store.Record) (_ []store.Record, more bool, err error) {
 	err = s.reading(ctx, func(r *reader) error {
-		head, err := r.conn.Prepare(readHead)
+		head, err := r.conn.Prepare(headQuery)
 		if err != nil {
 			return err
 		}
 		defer head.Reset() // not before the events are read: both are of one moment
 		head.BindText(1, stream)
-		ok, err := head.Step()
+		h, err := s.streamHead(head, &r.summer, stream)
 		switch {
 		case err != nil:
 			return err
-		case *id != 0 && (!ok || head.ColumnInt64(0) != *id):
+		case *id != 0 && h.id != *id:
 			return fmt.Errorf("%w: sqlite: %s: stream %s was given up while it was read: read it again", store.ErrUnavailable, s.path, stream)
-		case !ok:
+		case h.id == 0:
 			return nil
 		}
-		*id = head.ColumnInt64(0)
-		version := uint64(head.ColumnInt64(1))
+		*id = h.id
+		version := h.version
 		query, next := readForward, max(from, 1)
 		if backward {
 			query, next = readBack, min(from, version)
@@ -228,57 +243,75 @@ func (s *Store) scanQuery(f store.Filter) (string, bool) {
 	return fmt.Sprintf(scan, " AND e.kind IN ("+list.String()+")"), true
 }
 
-// scanChunk reads up to n rows, keeps those of the filter's partition, and
-// reports whether it stopped before the last one. Positions have no gaps but
-// those that were given up: a damaged page that hides events shows.
+// scanChunk reads up to n rows, and reports whether it stopped before the last
+// one.
 func (s *Store) scanChunk(ctx context.Context, sc *scan, n int, recs []store.Record) (_ []store.Record, more bool, err error) {
 	err = s.reading(ctx, func(r *reader) error {
-		r.begin(int(min(uint64(n), sc.end-sc.after)))
 		r.conn.SetInterrupt(ctx.Done())
 		defer r.conn.SetInterrupt(nil)
-		st, err := r.conn.Prepare(sc.query)
-		if err != nil {
-			return err
+		var err error
+		began := sc.after
+		recs, err = s.scanRows(r, sc, n, recs)
+		if !sc.dense {
+			if last, gap := s.complete(r, began, sc.after); gap != nil {
+				recs, err = upTo(recs, last), gap
+			}
 		}
-		defer st.Reset()
-		st.BindInt64(1, int64(sc.after))
-		st.BindInt64(2, int64(sc.end))
-		stream, gone := "", gapReader{reader: r}
-		for rows := 0; rows < n && r.arena.taken < chunkBytes; rows++ {
-			ok, err := st.Step()
-			if err != nil {
-				return err
-			}
-			next := sc.end + 1
-			if ok {
-				next = uint64(st.ColumnInt64(0))
-			}
-			if sc.dense && next > sc.after+1 {
-				if at, err := gone.missing(sc.after+1, next-1); err != nil || at > 0 {
-					return cmp.Or(err, s.missing(fmt.Sprintf("at position %d", at)))
-				}
-			}
-			if !ok {
-				return nil
-			}
-			sc.after = next
-			if name := r.text(st, 8); string(name) != stream {
-				stream = string(name)
-			}
-			if f := sc.filter; f.Partitions > 1 && store.PartitionOf(stream, f.Partitions) != f.Partition {
-				continue
-			}
-			rec, err := s.record(r, st, stream)
-			if err != nil {
-				return err
-			}
-			recs = append(recs, rec)
-		}
-		r.end(len(recs))
 		more = sc.after < sc.end
-		return nil
+		return err
 	})
 	return recs, more, err
+}
+
+// scanRows reads up to n rows and keeps those of the filter's partition.
+// Positions have no gaps but those that were given up: a damaged page that hides
+// events shows.
+func (s *Store) scanRows(r *reader, sc *scan, n int, recs []store.Record) ([]store.Record, error) {
+	r.begin(int(min(uint64(n), sc.end-sc.after)))
+	st, err := r.conn.Prepare(sc.query)
+	if err != nil {
+		return recs, err
+	}
+	defer st.Reset()
+	st.BindInt64(1, int64(sc.after))
+	st.BindInt64(2, int64(sc.end))
+	stream, gone := "", gapReader{reader: r}
+	for rows := 0; rows < n && r.arena.taken < chunkBytes && sc.after < sc.end; rows++ {
+		ok, err := st.Step()
+		if err != nil {
+			return recs, err
+		}
+		next := sc.end + 1
+		if ok {
+			next = uint64(st.ColumnInt64(0))
+		}
+		switch {
+		case next <= sc.after:
+			return recs, s.damaged("the event at position %d is in a wrong place", next)
+		case sc.dense && next > sc.after+1:
+			if at, err := gone.missing(sc.after+1, next-1); err != nil || at > 0 {
+				return recs, cmp.Or(err, s.missing(fmt.Sprintf("at position %d", at)))
+			}
+		}
+		if !ok {
+			sc.after = sc.end
+			break
+		}
+		sc.after = next
+		if name := r.text(st, 8); string(name) != stream {
+			stream = string(name)
+		}
+		if f := sc.filter; f.Partitions > 1 && store.PartitionOf(stream, f.Partitions) != f.Partition {
+			continue
+		}
+		rec, err := s.record(r, st, stream)
+		if err != nil {
+			return recs, err
+		}
+		recs = append(recs, rec)
+	}
+	r.end(len(recs))
+	return recs, nil
 }
 
 // Head implements [store.Log].

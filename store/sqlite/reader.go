@@ -15,7 +15,7 @@ import (
 // A reader is a connection that reads.
 type reader struct {
 	conn   *lib.Conn
-	summer store.Summer
+	summer summer
 	arena  arena
 	mean   int   // bytes of a record, lately
 	kindID int64 // the kind met last, and its name: most often the next one too
@@ -142,8 +142,7 @@ func (s *Store) record(r *reader, st *lib.Stmt, stream string) (store.Record, er
 	rec.Type, rec.Time = r.kind.typ, time.UnixMicro(micros).UTC()
 	sum := r.summer.Sum(&rec)
 	if !known || n != len(rec.ID) || int64(sum) != st.ColumnInt64(7) {
-		return rec, fmt.Errorf("%w: sqlite: %s: event %s@%d at position %v fails its checksum: run deed check, restore a backup",
-			store.ErrCorrupt, s.path, stream, rec.Version, rec.Position)
+		return rec, s.damaged("event %s@%d at position %v fails its checksum", stream, rec.Version, rec.Position)
 	}
 	return rec, nil
 }

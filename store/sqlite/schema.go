@@ -47,6 +47,11 @@ func migrate(c *lib.Conn, path string) error {
 		if err != nil {
 			return err
 		}
+		if n+1 == withSums {
+			if err := beforeSums(c); err != nil {
+				return fmt.Errorf("sqlite: %s: migration %s: %w", path, files[n], err)
+			}
+		}
 		script := fmt.Sprintf("%s\nPRAGMA user_version = %d;\nPRAGMA application_id = %d;", sql, n+1, applicationID)
 		if err := sqlitex.ExecuteScript(c, script, nil); err != nil { // in a savepoint: all or nothing
 			return fmt.Errorf("sqlite: %s: migration %s: %w", path, files[n], err)

@@ -51,6 +51,7 @@ type Store struct {
 	readers  chan *reader
 	names    names
 	head     atomic.Uint64
+	counted  span
 	commits  atomic.Uint64
 	writer   *writer   // belongs to its goroutine until done is closed
 	mover    *lib.Conn // belongs to its goroutine until settled is closed

@@ -44,7 +44,7 @@ type writer struct {
 	stream  int64  // highest number of a stream
 	time    int64  // of the last event, in microseconds
 	streams *simplelru.LRU[string, streamHead]
-	summer  store.Summer
+	summer  summer
 	st      statements
 	grew    bool    // this transaction appended something
 	times   []int64 // of the events that come, if they are imported
@@ -94,11 +94,11 @@ func (w *writer) prepare() error {
 		&w.st.begin:      "BEGIN IMMEDIATE",
 		&w.st.commit:     "COMMIT",
 		&w.st.rollback:   "ROLLBACK",
-		&w.st.head:       "SELECT id, version FROM streams WHERE name = ?",
-		&w.st.setHead:    "UPDATE head SET pos = ?, stream = ?, time = ?",
-		&w.st.newStream:  "INSERT INTO streams (id, name, version) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
+		&w.st.head:       headQuery,
+		&w.st.setHead:    "UPDATE head SET pos = ?, stream = ?, time = ?, sum = ?",
+		&w.st.newStream:  "INSERT INTO streams (id, name, version, sum) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
 		&w.st.dropStream: "DELETE FROM streams WHERE id = ?",
-		&w.st.version:    "UPDATE streams SET version = ? WHERE id = ?",
+		&w.st.version:    "UPDATE streams SET version = ?, sum = ? WHERE id = ?",
 		&w.st.event:      "INSERT INTO events (pos, stream, version, kind, id, time, data, meta, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		&w.st.again:      "SELECT id, pos, time FROM events WHERE stream = +? AND version > ? ORDER BY version",
 		&w.st.positions:  "SELECT pos FROM events WHERE stream = ? ORDER BY version",
@@ -108,7 +108,7 @@ func (w *writer) prepare() error {
 		&w.st.kind:       "INSERT INTO kinds (id, category, type) VALUES (?, ?, ?)",
 		&w.st.coll:       "INSERT INTO colls (id, name) VALUES (?, ?)",
 		&w.st.rev:        "SELECT rev FROM docs WHERE coll = +? AND key = ?",
-		&w.st.upsert:     "INSERT INTO docs (coll, key, rev, data) VALUES (?, ?, 1, ?) ON CONFLICT (coll, key) DO UPDATE SET rev = rev + 1, data = excluded.data",
+		&w.st.upsert:     "INSERT INTO docs (coll, key, rev, data, sum) VALUES (?, ?, 1, ?, ? + 1) ON CONFLICT (coll, key) DO UPDATE SET rev = rev + 1, data = excluded.data, sum = excluded.sum + rev",
 		&w.st.delete:     "DELETE FROM docs WHERE coll = +? AND key = ?",
 	} {
 		var err error
@@ -125,7 +125,7 @@ func (w *writer) reload() error {
 	if err := w.s.names.load(w.conn); err != nil {
 		return fmt.Errorf("sqlite: %s: %w", w.s.path, err)
 	}
-	st, err := w.conn.Prepare("SELECT pos, stream, time FROM head")
+	st, err := w.conn.Prepare("SELECT pos, stream, time, sum FROM head")
 	if err != nil {
 		return fmt.Errorf("sqlite: %s: %w", w.s.path, err)
 	}
@@ -134,6 +134,9 @@ func (w *writer) reload() error {
 		return fmt.Errorf("%w: sqlite: %s has no head (%w)", store.ErrCorrupt, w.s.path, errors.Join(err))
 	}
 	w.pos, w.stream, w.time = uint64(st.ColumnInt64(0)), st.ColumnInt64(1), st.ColumnInt64(2)
+	if w.summer.head(w.pos, w.stream, w.time) != st.ColumnInt64(3) {
+		return w.s.damaged("the end of the log fails its checksum")
+	}
 	return nil
 }
 
@@ -247,6 +250,7 @@ func (w *writer) transact(batch []*request) (err error) {
 		w.st.setHead.BindInt64(1, int64(w.pos))
 		w.st.setHead.BindInt64(2, w.stream)
 		w.st.setHead.BindInt64(3, w.time)
+		w.st.setHead.BindInt64(4, w.summer.head(w.pos, w.stream, w.time))
 		if err := run(w.st.setHead); err != nil {
 			return w.giveUp(err, false)
 		}
@@ -275,6 +279,8 @@ func (w *writer) giveUp(err error, committing bool) error {
 		if committing {
 			problem = fmt.Errorf("%w: %w", store.ErrUnknown, err)
 		}
+	case errors.Is(err, store.ErrCorrupt):
+		problem = err
 	case code.ToPrimary() == lib.ResultCorrupt || code.ToPrimary() == lib.ResultNotADB:
 		problem = fmt.Errorf("%w: sqlite: %s: %w", store.ErrCorrupt, w.s.path, err)
 	case committing && code.ToPrimary() != lib.ResultFull && code.ToPrimary() != lib.ResultBusy:

@@ -1,0 +1,522 @@
+package sqlite_test
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/sqlite"
+)
+
+var (
+	damages    = flag.Int("damages", 400, "bytes of databases to damage, one at a time")
+	damageSeed = flag.Uint64("damageseed", 0, "which bytes; 0 = others each time")
+)
+
+// A damaged byte shows as an error or not at all: never as another event, a
+// shorter stream, an event that was given up or another document. What a reader
+// cannot know is left to the check, and only that: compare names it.
+func TestDamageIsNeverSilent(t *testing.T) {
+	seed := cmp.Or(*damageSeed, uint64(time.Now().UnixNano()))
+	for _, compacted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("compacted=%v", compacted), func(t *testing.T) {
+			damageIsNeverSilent(t, newOriginal(t, compacted), *damages/2, seed)
+		})
+	}
+}
+
+func damageIsNeverSilent(t *testing.T, o *original, files int, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 0))
+	found, named, left := 0, 0, map[string]int{}
+	for range files {
+		at, bit := r.IntN(len(o.file)), r.IntN(8)
+		t.Run(fmt.Sprintf("seed=%d,byte=%d,bit=%d", seed, at, bit), func(t *testing.T) {
+			report, silent := o.damage(t, at, bit)
+			if len(report.Problems) > 0 {
+				found++
+			}
+			if slices.ContainsFunc(report.Problems, func(p sqlite.Problem) bool { return p.Position > 0 }) {
+				named++
+			}
+			for what := range silent {
+				left[what]++
+			}
+		})
+	}
+	if found < files/4 || named == 0 {
+		t.Errorf("the check found damage in %d of %d files, and named a position in %d", found, files, named)
+	}
+	t.Logf("damage found in %d of %d files, with the event's position in %d; only the check found: %v", found, files, named, left)
+}
+
+// Inner pages of the log's tree say where to go for a position: a wrong turn
+// leads past events, also for those who came by the right way before.
+func TestWrongTurnsAreNeverSilent(t *testing.T) {
+	for _, compacted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("compacted=%v", compacted), func(t *testing.T) { wrongTurns(t, newOriginal(t, compacted)) })
+	}
+}
+
+func wrongTurns(t *testing.T, o *original) {
+	const page, inner = 4096, 0x05
+	turns := 0
+	for start := page; start < len(o.file); start += page {
+		if o.file[start] != inner {
+			continue
+		}
+		for cell := range int(binary.BigEndian.Uint16(o.file[start+3:])) {
+			at := start + int(binary.BigEndian.Uint16(o.file[start+12+2*cell:])) + 4 // behind the number of a page: a position
+			turns++
+			t.Run(fmt.Sprintf("byte=%d", at), func(t *testing.T) { o.damage(t, at, 4) })
+		}
+	}
+	if turns < 5 {
+		t.Errorf("%d turns", turns)
+	}
+}
+
+// A document with another key is in a wrong place: who reads on from there is
+// led astray. So it is with a key of another type, which sorts behind all others.
+func TestAlteredKeysAreNeverSilent(t *testing.T) {
+	o := newOriginal(t, false)
+	const behind, text = 5, 13 + 2*len("o-00") // the type is so many bytes before the key
+	for _, key := range []string{"o-00", "o-18", "o-19", "o-20", "o-39"} {
+		at := bytes.Index(o.file, []byte(key+"{")) // as it stands in a row, before the data
+		if at < 0 || int(o.file[at-behind]) != text {
+			t.Fatalf("%s is not where it is looked for", key)
+		}
+		for _, d := range []struct{ at, bit int }{{at + len(key) - 1, 0}, {at + len(key) - 1, 3}, {at - behind, 0}} {
+			t.Run(fmt.Sprintf("%s,byte=%d,bit=%d", key, d.at, d.bit), func(t *testing.T) { o.damage(t, d.at, d.bit) })
+		}
+	}
+}
+
+// Each row that readers rely on says itself whether it is as it was written.
+func TestAlteredRowsAreErrors(t *testing.T) {
+	dir, o := t.TempDir(), newOriginal(t, false)
+	ctx, one := t.Context(), []store.Event{randomEvent()}
+	read := func(r store.Range) func(*sqlite.Store) error {
+		return func(s *sqlite.Store) error { _, err := collect(s.Read(ctx, "order/4", r)); return err }
+	}
+	scan := func(after store.Cursor, f store.Filter) func(*sqlite.Store) error {
+		return func(s *sqlite.Store) error { _, err := collect(s.ReadAll(ctx, after, f)); return err }
+	}
+	add := func(stream string, e store.Expect) func(*sqlite.Store) error {
+		return func(s *sqlite.Store) error {
+			_, err := s.Append(ctx, store.Write{Stream: stream, Expect: e, Events: one})
+			return err
+		}
+	}
+	const shorter, longer = "UPDATE streams SET version = 4 WHERE name = 'order/4'", "UPDATE streams SET version = 7 WHERE name = 'order/4'"
+	for _, tt := range []struct {
+		statement, want string
+		do              func(*sqlite.Store) error
+	}{
+		{shorter, "the end of stream order/4 fails its checksum", read(store.Range{})},
+		{shorter, "the end of stream order/4", read(store.Range{From: 5})},
+		{shorter, "the end of stream order/4", read(store.Range{Backward: true, Limit: 1})},
+		{shorter, "the end of stream order/4", add("order/4", store.Exactly(4))},
+		{longer, "the end of stream order/4", read(store.Range{From: 6})},
+		{longer, "the end of stream order/4", add("order/4", store.Any)},
+		{"DELETE FROM events WHERE pos = 25", "the event order/4@5 is missing", read(store.Range{})},
+		{"DELETE FROM events WHERE pos = 25", "at position 25 is missing", scan("", store.Filter{Types: []string{"done"}})},
+		{"DELETE FROM events WHERE pos = 25", "at position 25 is missing", scan("", store.Filter{})},
+		{"DELETE FROM events WHERE pos = 100", "at position 100 is missing", scan("99", store.Filter{Types: []string{"done"}})},
+		{"UPDATE head SET pos = 99", "the end of the log fails its checksum", nil},
+		{"UPDATE head SET time = time * 2", "the end of the log", nil},
+		{"UPDATE docs SET data = replace(data, 'y', 'z') WHERE key = 'o-07'", "document view/orders/1/o-07 fails its checksum", func(s *sqlite.Store) error {
+			_, err := s.Get(ctx, docsColl, "o-07")
+			return err
+		}},
+		{"UPDATE docs SET rev = 2 WHERE key = 'o-07'", "o-07 fails its checksum", func(s *sqlite.Store) error {
+			_, err := gather(s.List(ctx, docsColl, "", ""))
+			return err
+		}},
+		{"UPDATE docs SET key = 'o-77' WHERE key = 'o-07'", "o-77 fails its checksum", func(s *sqlite.Store) error {
+			_, err := gather(s.Find(ctx, docsColl, store.Query{Sort: "n"}))
+			return err
+		}},
+	} {
+		path := filepath.Join(dir, "altered.db")
+		if err := os.WriteFile(path, o.file, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		alter(t, path, tt.statement)
+		if report, err := sqlite.Check(ctx, path, nil); err != nil || len(report.Problems) == 0 {
+			t.Errorf("%s: the check finds nothing, %v", tt.statement, err)
+		}
+		s, err := sqlite.Open(path, nil)
+		if err == nil && tt.do != nil {
+			err = tt.do(s)
+		}
+		if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.statement, err, tt.want)
+		}
+		if s != nil {
+			s.Close()
+		}
+	}
+}
+
+// Event types are known by number: whoever reads a type must know of all.
+func TestAlteredNameOfATypeIsAnError(t *testing.T) {
+	dir, o := t.TempDir(), newOriginal(t, false)
+	path, places := filepath.Join(dir, "altered.db"), 0
+	for _, name := range []string{"orderpaid", docsColl} { // as they stand in a row
+		for from := 0; ; places++ {
+			at := bytes.Index(o.file[from:], []byte(name))
+			if at < 0 {
+				break
+			}
+			from += at + len(name)
+			damaged := slices.Clone(o.file)
+			damaged[from-1] ^= 1
+			if err := os.WriteFile(path, damaged, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			s, err := sqlite.Open(path, nil)
+			if !errors.Is(err, store.ErrCorrupt) {
+				t.Errorf("%s, byte %d: %v", name, from-1, err)
+			}
+			if s != nil {
+				s.Close()
+			}
+		}
+	}
+	if places < 4 {
+		t.Errorf("%d places, want two of each", places)
+	}
+}
+
+// Rows of an old file get their checksums when it is opened: not those that
+// are damaged already.
+func TestOldDamageStays(t *testing.T) {
+	path := copied(t, "version-1.db")
+	alter(t, path, "UPDATE streams SET version = 1 WHERE name = 'order/o-1'")
+	for range 2 {
+		if s, err := sqlite.Open(path, nil); err == nil || !strings.Contains(err.Error(), "stream order/o-1 is at version 1 and its last event is 2") {
+			t.Errorf("%v", err)
+			s.Close()
+		}
+	}
+	if report, err := sqlite.Check(t.Context(), path, nil); err != nil || len(report.Problems) != 1 {
+		t.Errorf("%v, %v", report.Problems, err)
+	}
+}
+
+// An original is a sound database, and what is in it.
+type original struct {
+	file    []byte
+	streams []string
+	events  map[store.ID]store.Record
+	log     []store.Record
+	docs    []store.Doc
+	head    uint64
+}
+
+const (
+	perStream = 5
+	docsColl  = "view/orders/1"
+)
+
+// newOriginal writes a database. If it is a compacted one, streams before each
+// other one and at the end were given up.
+func newOriginal(t *testing.T, compacted bool) *original {
+	path := filepath.Join(t.TempDir(), "deed.db")
+	s := open(t, path)
+	o := &original{events: map[store.ID]store.Record{}}
+	var writes []store.Write
+	var gone []store.Whole
+	giveUp := func(i, events int) {
+		if !compacted {
+			return
+		}
+		w := store.Write{Stream: fmt.Sprintf("$query/q-%d", i), Expect: store.None}
+		for range events {
+			w.Events = append(w.Events, randomEvent())
+		}
+		writes = append(writes, w)
+		gone = append(gone, store.Whole{Stream: w.Stream, Last: store.Position{Seq: uint64(len(o.streams)*perStream + i + events)}})
+	}
+	for i := range 20 {
+		giveUp(i, 1)
+		name := fmt.Sprintf("order/%d", i)
+		if i%2 == 1 { // long enough for several pages
+			name = fmt.Sprintf("$command/%s-%d", strings.Repeat("0123456789", 45), i)
+		}
+		w := store.Write{Stream: name, Expect: store.None}
+		for n := range perStream {
+			e := randomEvent()
+			e.Type = []string{"done", "paid", "sent"}[n%3]
+			w.Events = append(w.Events, e)
+		}
+		writes, o.streams = append(writes, w), append(o.streams, name)
+	}
+	giveUp(20, 3)
+	var changes []store.Change
+	for i := range 40 {
+		data := fmt.Sprintf(`{"n":%d,"text":%q}`, i%7, strings.Repeat("y", 150))
+		changes = append(changes, store.Change{Coll: docsColl, Key: fmt.Sprintf("o-%02d", i), Data: []byte(data)})
+		if i < 20 {
+			changes = append(changes, store.Change{Coll: "view/orders/0", Key: fmt.Sprintf("o-%02d", i), Data: []byte(data)})
+		}
+	}
+	ctx := t.Context()
+	for _, f := range []func() error{
+		func() error { _, err := s.Append(ctx, writes...); return err },
+		func() error { _, err := s.Compact(ctx, gone...); return err },
+		func() error { return s.EnsureIndexes(ctx, docsColl, []string{"n"}) },
+		func() error { return s.Write(ctx, changes...) },
+		func() error { return s.DropColl(ctx, "view/orders/0") },
+		func() (err error) { o.log, err = collect(s.ReadAll(ctx, store.Start, store.Filter{})); return err },
+		func() (err error) { o.docs, err = gather(s.List(ctx, docsColl, "", "")); return err },
+		func() error { head, err := s.Head(ctx); o.head = head.Seq(0); return err },
+		s.Close,
+		func() (err error) { o.file, err = os.ReadFile(path); return err },
+	} {
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := uint64(len(o.streams) * perStream)
+	if compacted {
+		want += 23
+	}
+	if len(o.log) != len(o.streams)*perStream || len(o.docs) != 40 || o.head != want {
+		t.Fatalf("%d events, %d documents, the head is %d", len(o.log), len(o.docs), o.head)
+	}
+	for _, rec := range o.log {
+		o.events[rec.ID] = rec
+	}
+	return o
+}
+
+// damage flips a bit of a copy, and returns what the check says and what a
+// reader is not told.
+func (o *original) damage(t *testing.T, at, bit int) (sqlite.Report, silence) {
+	damaged := slices.Clone(o.file)
+	damaged[at] ^= 1 << bit
+	path := filepath.Join(t.TempDir(), "damaged.db")
+	if err := os.WriteFile(path, damaged, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	report, err := sqlite.Check(t.Context(), path, nil)
+	if err != nil {
+		report.Problems = append(report.Problems, sqlite.Problem{Detail: err.Error()})
+	}
+	s, err := sqlite.Open(path, nil)
+	if err != nil {
+		return report, nil
+	}
+	defer s.Close()
+	silent := o.compare(t, s)
+	for what := range silent {
+		if len(report.Problems) == 0 {
+			t.Errorf("%s, and the check finds nothing", what)
+		}
+	}
+	return report, silent
+}
+
+// A silence is what a damaged database does not tell, by its kind.
+type silence map[string]bool
+
+// compare reads a database in every way. Whatever is read without an error and
+// is not as it was is reported, except for what only the check can find.
+func (o *original) compare(t *testing.T, s *sqlite.Store) silence {
+	out := silence{}
+	if head, err := s.Head(t.Context()); err != nil || head.Seq(0) != o.head {
+		t.Errorf("the head is %v, %v", head, err)
+	}
+	for i, name := range o.streams {
+		o.compareStream(t, s, name, o.log[i*perStream:][:perStream], out)
+	}
+	o.compareLog(t, s, out)
+	o.compareDocs(t, s, out)
+	return out
+}
+
+// compareStream reads a stream. If the index of names has lost it, there is
+// none for who asks by name.
+func (o *original) compareStream(t *testing.T, s *sqlite.Store, name string, all []store.Record, out silence) {
+	empty := 0
+	ranges := []struct {
+		r    store.Range
+		want []int
+	}{
+		{store.Range{}, []int{1, 2, 3, 4, 5}},
+		{store.Range{Backward: true}, []int{5, 4, 3, 2, 1}},
+		{store.Range{Backward: true, Limit: 1}, []int{5}},
+		{store.Range{Backward: true, From: 9}, []int{5, 4, 3, 2, 1}},
+		{store.Range{From: 3, Limit: 2}, []int{3, 4}},
+		{store.Range{From: 5}, []int{5}},
+		{store.Range{From: 6}, nil},
+	}
+	for _, tt := range ranges {
+		got, err := collect(s.Read(t.Context(), name, tt.r))
+		o.intact(t, got)
+		versions := make([]int, len(got))
+		for i, rec := range got {
+			versions[i] = int(rec.Version)
+		}
+		switch {
+		case err == nil && len(got) == 0:
+			empty++
+		case err != nil && len(got) <= len(tt.want) && slices.Equal(versions, tt.want[:len(got)]):
+		case err != nil || !slices.Equal(versions, tt.want):
+			t.Errorf("%s, %+v: versions %v instead of %v, %v", name, tt.r, versions, tt.want, err)
+		}
+	}
+	if empty == len(ranges) {
+		out["a stream is not found by its name"] = true
+	} else if empty > 1 {
+		t.Errorf("%s: %d of %d reads were empty, without an error", name, empty, len(ranges))
+	}
+}
+
+// compareLog reads the log, and all partitions of it: if the name of a stream
+// is damaged, only one of them has its events. An event of which the kind is
+// damaged is passed over by who asks for its kind.
+func (o *original) compareLog(t *testing.T, s *sqlite.Store, out silence) {
+	for _, tt := range []struct {
+		after int // events
+		f     store.Filter
+	}{
+		{0, store.Filter{}}, {71, store.Filter{}}, {50, store.Filter{Limit: 7}}, {100, store.Filter{}},
+		{0, store.Filter{Partitions: 2}}, {0, store.Filter{Partitions: 2, Types: []string{"sent"}}},
+		{0, store.Filter{Types: []string{"done"}}}, {0, store.Filter{Categories: []string{"order"}}},
+		{41, store.Filter{Types: []string{"paid"}, Categories: []string{"$command"}, Limit: 5}},
+	} {
+		after := store.Start
+		if tt.after > 0 {
+			after = store.CursorAt(o.log[tt.after-1].Position)
+		}
+		var got []store.Record
+		var err error
+		for p := range max(tt.f.Partitions, 1) {
+			f := tt.f
+			f.Partition = p
+			recs, e := collect(s.ReadAll(t.Context(), after, f))
+			got, err = append(got, recs...), errors.Join(err, e)
+		}
+		o.intact(t, got)
+		want := selected(o.log[tt.after:], tt.f)
+		switch missing := lost(want, got); {
+		case err != nil && missing == len(want)-len(got):
+		case err == nil && missing == 0 && len(got) == len(want):
+		case err == nil && missing == 1 && len(tt.f.Types)+len(tt.f.Categories) > 0:
+			out["an event is passed over by its kind"] = true
+		default:
+			t.Errorf("the log after %d, %+v: %d events instead of %d, %d of them lost, %v", tt.after, tt.f, len(got), len(want), missing, err)
+		}
+	}
+}
+
+// compareDocs reads documents. One that is lost from its collection is not
+// found; an index may lose one, or find it by a wrong value.
+func (o *original) compareDocs(t *testing.T, s *sqlite.Store, out silence) {
+	const notFound, misled = "a document is not found", "an index of documents misleads"
+	for _, want := range o.docs {
+		switch d, err := s.Get(t.Context(), docsColl, want.Key); {
+		case err == nil:
+			o.same(t, d)
+		case strings.Contains(err.Error(), store.ErrNotFound.Error()):
+			out[notFound] = true
+		}
+	}
+	for name, tt := range map[string]struct {
+		docs func(func(store.Doc, error) bool)
+		want func(n int) bool
+	}{
+		"List":        {s.List(t.Context(), docsColl, "", ""), func(int) bool { return true }},
+		"prefix":      {s.List(t.Context(), docsColl, "o-2", ""), func(n int) bool { return n/10 == 2 }},
+		"after":       {s.List(t.Context(), docsColl, "", "o-19"), func(n int) bool { return n > 19 }},
+		"Find":        {s.Find(t.Context(), docsColl, store.Query{Where: []store.Cond{{Field: "n", Op: "=", Value: int64(3)}}}), func(n int) bool { return n%7 == 3 }},
+		"Find sorted": {s.Find(t.Context(), docsColl, store.Query{Sort: "n", Desc: true}), func(int) bool { return true }},
+	} {
+		got, err := gather(tt.docs)
+		listed := map[string]bool{}
+		for i, d := range got {
+			o.same(t, d)
+			if listed[d.Key] || !strings.HasPrefix(name, "Find") && i > 0 && d.Key <= got[i-1].Key {
+				t.Errorf("%s: document %s is in a wrong place", name, d.Key)
+			}
+			listed[d.Key] = true
+		}
+		for i, d := range o.docs {
+			switch wanted := tt.want(i); {
+			case wanted == listed[d.Key], wanted && err != nil:
+			case strings.HasPrefix(name, "Find"):
+				out[misled] = true
+			case wanted:
+				out[notFound] = true
+			default:
+				t.Errorf("%s: document %s is listed", name, d.Key)
+			}
+		}
+	}
+}
+
+// intact demands that records are as they were written.
+func (o *original) intact(t *testing.T, recs []store.Record) {
+	t.Helper()
+	for _, rec := range recs {
+		w, ok := o.events[rec.ID]
+		if !ok || string(w.Data) != string(rec.Data) || string(w.Meta) != string(rec.Meta) || w.Stream != rec.Stream ||
+			w.Version != rec.Version || w.Position != rec.Position || !w.Time.Equal(rec.Time) || w.Type != rec.Type {
+			t.Errorf("an event was silently altered: %+v", rec)
+		}
+	}
+}
+
+// same demands that a document is as it was written.
+func (o *original) same(t *testing.T, d store.Doc) {
+	t.Helper()
+	i := slices.IndexFunc(o.docs, func(w store.Doc) bool { return w.Key == d.Key })
+	if i < 0 || o.docs[i].Rev != d.Rev || string(o.docs[i].Data) != string(d.Data) {
+		t.Errorf("a document was silently altered: %s, revision %d, %s", d.Key, d.Rev, d.Data)
+	}
+}
+
+// selected returns what a filter selects of records, in all partitions.
+func selected(recs []store.Record, f store.Filter) (out []store.Record) {
+	for _, rec := range recs {
+		if (len(f.Types) == 0 || slices.Contains(f.Types, rec.Type)) &&
+			(len(f.Categories) == 0 || slices.Contains(f.Categories, store.Category(rec.Stream))) &&
+			(f.Limit == 0 || len(out) < f.Limit) {
+			out = append(out, rec)
+		}
+	}
+	return out
+}
+
+// lost returns how many of want were not got.
+func lost(want, got []store.Record) (n int) {
+	for _, w := range want {
+		if !slices.ContainsFunc(got, func(g store.Record) bool { return g.ID == w.ID }) {
+			n++
+		}
+	}
+	return n
+}
+
+func gather(seq func(func(store.Doc, error) bool)) (out []store.Doc, err error) {
+	for d, err := range seq {
+		if err != nil {
+			return out, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
