@@ -225,19 +225,14 @@ func (w *writer) same(wr store.Write, stream int64, at *store.Written) (bool, er
 	st.BindInt64(1, stream)
 	st.BindInt64(2, int64(wr.Expect))
 	defer st.Reset()
+	var r reader
 	for _, e := range wr.Events {
-		ok, err := st.Step()
-		if !ok || err != nil {
+		at.Version++
+		rec, err := w.s.next(&r, st, wr.Stream, at.Version)
+		if err != nil || rec.ID != e.ID {
 			return false, err
 		}
-		var id store.ID
-		st.ColumnBytes(0, id[:])
-		if id != e.ID {
-			return false, nil
-		}
-		at.Version++
-		at.Position.Seq = uint64(st.ColumnInt64(1))
-		at.Time = time.UnixMicro(st.ColumnInt64(2)).UTC()
+		at.Position, at.Time = rec.Position, rec.Time
 	}
 	return true, nil
 }

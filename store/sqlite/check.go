@@ -55,8 +55,9 @@ func (r *Report) add(p Problem) {
 
 // Check reads a whole database, also one that is in use, and reports whatever
 // is damaged: pages, checksums of events, streams and documents, gaps in streams,
-// events that are missing and were not given up. Progress, if not nil, is told now and then how many events are checked out of how many. The
-// error is for a check that could not be made; damage is in the report.
+// events that are missing and were not given up. Progress, if not nil, is told
+// now and then how many events are checked out of how many. The error is for a
+// check that could not be made; damage is in the report.
 func Check(ctx context.Context, path string, progress func(done, total uint64)) (Report, error) {
 	r := Report{Path: path, Problems: []Problem{}}
 	if _, err := os.Stat(path); err != nil {

@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
+	"errors"
 
 	lib "zombiezen.com/go/sqlite"
 
@@ -38,21 +40,14 @@ func (w *writer) compact(streams []store.Whole) (removed []uint64, damaged, err 
 	removed = make([]uint64, len(streams))
 	var all []removal
 	for i, whole := range streams {
-		h, err := w.find(whole.Stream)
-		if err != nil {
+		r, err := w.removal(whole)
+		switch {
+		case errors.Is(err, store.ErrCorrupt):
+			return nil, err, nil
+		case err != nil:
 			return nil, nil, err
-		}
-		if h.id == 0 {
-			continue
-		}
-		r := removal{at: i, name: whole.Stream, id: h.id}
-		if r.positions, err = w.positions(h.id); err != nil {
-			return nil, nil, err
-		}
-		if uint64(len(r.positions)) != h.version {
-			return nil, w.s.damaged("stream %s is at version %d but has %d events", whole.Stream, h.version, len(r.positions)), nil
-		}
-		if r.positions[h.version-1] == whole.Last.Seq {
+		case r.id > 0:
+			r.at = i
 			all = append(all, r)
 		}
 	}
@@ -69,6 +64,20 @@ func (w *writer) compact(streams []store.Whole) (removed []uint64, damaged, err 
 	return removed, nil, w.note(gone)
 }
 
+// removal returns what there is to remove; its id is 0 if there is no such stream
+// or it has moved on.
+func (w *writer) removal(whole store.Whole) (r removal, err error) {
+	h, err := w.find(whole.Stream)
+	if err != nil || h.id == 0 {
+		return r, err
+	}
+	positions, err := w.positions(whole.Stream, h)
+	if err == nil && positions[h.version-1] == whole.Last.Seq {
+		r = removal{name: whole.Stream, id: h.id, positions: positions}
+	}
+	return r, err
+}
+
 // remove deletes a stream and its events.
 func (w *writer) remove(r removal) error {
 	w.streams.Remove(r.name)
@@ -81,18 +90,24 @@ func (w *writer) remove(r removal) error {
 	return nil
 }
 
-// positions are those of a stream's events, in their order.
-func (w *writer) positions(stream int64) (out []uint64, err error) {
+// positions are those of a stream's events, in their order. Each is verified:
+// a damaged index would have another stream's event removed.
+func (w *writer) positions(name string, h streamHead) (out []uint64, err error) {
 	st := w.st.positions
 	defer st.Reset()
-	st.BindInt64(1, stream)
-	for {
-		ok, err := st.Step()
-		if !ok || err != nil {
-			return out, err
+	st.BindInt64(1, h.id)
+	var r reader
+	for version := range h.version {
+		rec, err := w.s.next(&r, st, name, version+1)
+		if err != nil {
+			return nil, err
 		}
-		out = append(out, uint64(st.ColumnInt64(0)))
+		out = append(out, rec.Position.Seq)
 	}
+	if more, err := st.Step(); err != nil || more {
+		return nil, cmp.Or(err, w.s.damaged("stream %s has more events than the %d up to its end", name, h.version))
+	}
+	return out, nil
 }
 
 // note adds to the table of positions that were given up.

@@ -60,6 +60,22 @@ func damageIsNeverSilent(t *testing.T, o *original, files int, seed uint64) {
 	t.Logf("damage found in %d of %d files, with the event's position in %d; only the check found: %v", found, files, named, left)
 }
 
+// Where nothing is damaged nothing is said to be: what was given up is not missing.
+func TestSoundFilesAreRead(t *testing.T) {
+	for _, compacted := range []bool{false, true} {
+		o := newOriginal(t, compacted)
+		s := open(t, o.write(t, o.file))
+		for _, sc := range scans {
+			if got, want, err := o.scan(t, s, sc); err != nil || len(got) != len(want) {
+				t.Errorf("compacted=%v, the log after %d, %+v: %d events instead of %d, %v", compacted, sc.after, sc.f, len(got), len(want), err)
+			}
+		}
+		if silent := o.compare(t, s); len(silent) > 0 {
+			t.Errorf("compacted=%v: %v", compacted, silent)
+		}
+	}
+}
+
 // Inner pages of the log's tree say where to go for a position: a wrong turn
 // leads past events, also for those who came by the right way before.
 func TestWrongTurnsAreNeverSilent(t *testing.T) {
@@ -69,21 +85,65 @@ func TestWrongTurnsAreNeverSilent(t *testing.T) {
 }
 
 func wrongTurns(t *testing.T, o *original) {
+	turns := o.turns()
+	for _, at := range turns {
+		t.Run(fmt.Sprintf("byte=%d", at+4), func(t *testing.T) { o.damage(t, at+4, 4) })
+		for bit := range 4 { // to another page
+			t.Run(fmt.Sprintf("byte=%d,bit=%d", at+3, bit), func(t *testing.T) { o.damage(t, at+3, bit) })
+		}
+	}
+	if len(turns) < 5 {
+		t.Errorf("%d turns", len(turns))
+	}
+}
+
+// A page that is read in the place of another has as many events.
+func TestPageReadTwiceIsNeverSilent(t *testing.T) {
+	o := &original{}
+	path := filepath.Join(t.TempDir(), "deed.db")
+	s := open(t, path)
+	w := store.Write{Stream: "order/1", Expect: store.None}
+	for n := range 60 {
+		e := randomEvent()
+		e.Type, e.Data = fmt.Sprintf("t-%02d", n), fmt.Appendf(nil, `{"text":%q}`, strings.Repeat("x", 500))
+		w.Events = append(w.Events, e)
+	}
+	_, err := s.Append(t.Context(), w)
+	if err = errors.Join(err, s.Close()); err == nil {
+		o.file, err = os.ReadFile(path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cells := o.turns()
+	for i := range cells[1:] {
+		damaged := slices.Clone(o.file)
+		damaged[cells[i]+3] = damaged[cells[i+1]+3]
+		s := open(t, o.write(t, damaged))
+		for _, e := range w.Events {
+			if got, err := collect(s.ReadAll(t.Context(), store.Start, store.Filter{Types: []string{e.Type}})); err == nil && len(got) != 1 {
+				t.Errorf("page %d: %d events %s, without an error", i, len(got), e.Type)
+			}
+		}
+	}
+	if len(cells) < 5 {
+		t.Errorf("%d pages", len(cells))
+	}
+}
+
+// turns returns where inner pages of tables have the numbers of other pages, of
+// four bytes; the positions up to which these are follow.
+func (o *original) turns() (out []int) {
 	const page, inner = 4096, 0x05
-	turns := 0
 	for start := page; start < len(o.file); start += page {
 		if o.file[start] != inner {
 			continue
 		}
 		for cell := range int(binary.BigEndian.Uint16(o.file[start+3:])) {
-			at := start + int(binary.BigEndian.Uint16(o.file[start+12+2*cell:])) + 4 // behind the number of a page: a position
-			turns++
-			t.Run(fmt.Sprintf("byte=%d", at), func(t *testing.T) { o.damage(t, at, 4) })
+			out = append(out, start+int(binary.BigEndian.Uint16(o.file[start+12+2*cell:])))
 		}
 	}
-	if turns < 5 {
-		t.Errorf("%d turns", turns)
-	}
+	return out
 }
 
 // A document with another key is in a wrong place: who reads on from there is
@@ -118,6 +178,14 @@ func TestAlteredRowsAreErrors(t *testing.T) {
 			return err
 		}
 	}
+	again := func(s *sqlite.Store) error {
+		var events []store.Event
+		for _, rec := range o.log[20:25] {
+			events = append(events, store.Event{ID: rec.ID, Type: rec.Type, Data: rec.Data, Meta: rec.Meta})
+		}
+		_, err := s.Append(ctx, store.Write{Stream: "order/4", Expect: store.Exactly(0), Events: events})
+		return err
+	}
 	const shorter, longer = "UPDATE streams SET version = 4 WHERE name = 'order/4'", "UPDATE streams SET version = 7 WHERE name = 'order/4'"
 	for _, tt := range []struct {
 		statement, want string
@@ -129,9 +197,20 @@ func TestAlteredRowsAreErrors(t *testing.T) {
 		{shorter, "the end of stream order/4", add("order/4", store.Exactly(4))},
 		{longer, "the end of stream order/4", read(store.Range{From: 6})},
 		{longer, "the end of stream order/4", add("order/4", store.Any)},
+		{"UPDATE events SET time = time + 1 WHERE pos = 22", "event order/4@2 at position 22 fails its checksum", again},
+		{"DELETE FROM events WHERE pos = 25", "the event order/4@5 is missing", again},
 		{"DELETE FROM events WHERE pos = 25", "the event order/4@5 is missing", read(store.Range{})},
+		{"DELETE FROM events WHERE pos = 23", "the event order/4@3 is missing", read(store.Range{})},
 		{"DELETE FROM events WHERE pos = 25", "at position 25 is missing", scan("", store.Filter{Types: []string{"done"}})},
 		{"DELETE FROM events WHERE pos = 25", "at position 25 is missing", scan("", store.Filter{})},
+		{"DELETE FROM events WHERE pos = 25", "at position 25 is missing", func(s *sqlite.Store) error { // not if what is before and behind it was read
+			done := store.Filter{Types: []string{"done"}}
+			few := store.Filter{Types: done.Types, Limit: 3}
+			if err := errors.Join(scan("99", done)(s), scan("", few)(s), scan("30", done)(s), scan("", few)(s)); err != nil {
+				return err
+			}
+			return scan("", done)(s)
+		}},
 		{"DELETE FROM events WHERE pos = 100", "at position 100 is missing", scan("99", store.Filter{Types: []string{"done"}})},
 		{"UPDATE head SET pos = 99", "the end of the log fails its checksum", nil},
 		{"UPDATE head SET time = time * 2", "the end of the log", nil},
@@ -160,11 +239,40 @@ func TestAlteredRowsAreErrors(t *testing.T) {
 		if err == nil && tt.do != nil {
 			err = tt.do(s)
 		}
-		if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), tt.want) {
+		if !errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.statement, err, tt.want)
 		}
 		if s != nil {
 			s.Close()
+		}
+	}
+}
+
+// What is given up is found by an index: if that leads to another stream's event,
+// nothing goes.
+func TestMisleadingIndexRemovesNothing(t *testing.T) {
+	o := newOriginal(t, false)
+	for name, tt := range map[string]struct {
+		entry []byte // four bytes of types, then the numbers that are not 1
+		at    int
+		is    byte
+	}{
+		"an event is another one": {[]byte{4, 1, 1, 1, 5, 3, 23}, 6, 31}, // order/4 has the number 5, and its version 3 the position 23
+		"one event more":          {[]byte{4, 1, 9, 1, 6, 26}, 4, 5},     // the first event of the next stream
+	} {
+		from := bytes.Index(o.file, tt.entry)
+		if from < 0 || bytes.Count(o.file, tt.entry) > 1 {
+			t.Fatalf("%s: the entry is not where it is looked for", name)
+		}
+		damaged := slices.Clone(o.file)
+		damaged[from+tt.at] = tt.is
+		s := open(t, o.write(t, damaged))
+		if _, err := s.Compact(t.Context(), store.Whole{Stream: "order/4", Last: store.Position{Seq: 25}}); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("%s: compacting it: %v", name, err)
+		}
+		got, err := collect(s.ReadAll(t.Context(), store.Start, store.Filter{}))
+		if o.intact(t, got); err != nil || len(got) != len(o.log) {
+			t.Errorf("%s: %d events of %d are left, %v", name, len(got), len(o.log), err)
 		}
 	}
 }
@@ -302,15 +410,22 @@ func newOriginal(t *testing.T, compacted bool) *original {
 	return o
 }
 
+// write writes a file, and returns its path.
+func (o *original) write(t *testing.T, file []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "damaged.db")
+	if err := os.WriteFile(path, file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // damage flips a bit of a copy, and returns what the check says and what a
 // reader is not told.
 func (o *original) damage(t *testing.T, at, bit int) (sqlite.Report, silence) {
 	damaged := slices.Clone(o.file)
 	damaged[at] ^= 1 << bit
-	path := filepath.Join(t.TempDir(), "damaged.db")
-	if err := os.WriteFile(path, damaged, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := o.write(t, damaged)
 	report, err := sqlite.Check(t.Context(), path, nil)
 	if err != nil {
 		report.Problems = append(report.Problems, sqlite.Problem{Detail: err.Error()})
@@ -385,40 +500,48 @@ func (o *original) compareStream(t *testing.T, s *sqlite.Store, name string, all
 	}
 }
 
-// compareLog reads the log, and all partitions of it: if the name of a stream
-// is damaged, only one of them has its events. An event of which the kind is
-// damaged is passed over by who asks for its kind.
+// A scan is a part of the log that is read, in all partitions of it: if the name
+// of a stream is damaged, only one of them has its events.
+type scan struct {
+	after int // events
+	f     store.Filter
+}
+
+var scans = []scan{
+	{0, store.Filter{}}, {71, store.Filter{}}, {50, store.Filter{Limit: 7}}, {100, store.Filter{}},
+	{0, store.Filter{Partitions: 2}}, {0, store.Filter{Partitions: 2, Types: []string{"sent"}}},
+	{0, store.Filter{Types: []string{"done"}}}, {0, store.Filter{Categories: []string{"order"}}},
+	{41, store.Filter{Types: []string{"paid"}, Categories: []string{"$command"}, Limit: 5}},
+}
+
+// scan returns what is read, and what was written.
+func (o *original) scan(t *testing.T, s *sqlite.Store, sc scan) (got, want []store.Record, err error) {
+	after := store.Start
+	if sc.after > 0 {
+		after = store.CursorAt(o.log[sc.after-1].Position)
+	}
+	for p := range max(sc.f.Partitions, 1) {
+		f := sc.f
+		f.Partition = p
+		recs, e := collect(s.ReadAll(t.Context(), after, f))
+		got, err = append(got, recs...), errors.Join(err, e)
+	}
+	return got, selected(o.log[sc.after:], sc.f), err
+}
+
+// compareLog reads the log. An event of which the kind is damaged is passed over
+// by who asks for its kind.
 func (o *original) compareLog(t *testing.T, s *sqlite.Store, out silence) {
-	for _, tt := range []struct {
-		after int // events
-		f     store.Filter
-	}{
-		{0, store.Filter{}}, {71, store.Filter{}}, {50, store.Filter{Limit: 7}}, {100, store.Filter{}},
-		{0, store.Filter{Partitions: 2}}, {0, store.Filter{Partitions: 2, Types: []string{"sent"}}},
-		{0, store.Filter{Types: []string{"done"}}}, {0, store.Filter{Categories: []string{"order"}}},
-		{41, store.Filter{Types: []string{"paid"}, Categories: []string{"$command"}, Limit: 5}},
-	} {
-		after := store.Start
-		if tt.after > 0 {
-			after = store.CursorAt(o.log[tt.after-1].Position)
-		}
-		var got []store.Record
-		var err error
-		for p := range max(tt.f.Partitions, 1) {
-			f := tt.f
-			f.Partition = p
-			recs, e := collect(s.ReadAll(t.Context(), after, f))
-			got, err = append(got, recs...), errors.Join(err, e)
-		}
+	for _, sc := range scans {
+		got, want, err := o.scan(t, s, sc)
 		o.intact(t, got)
-		want := selected(o.log[tt.after:], tt.f)
 		switch missing := lost(want, got); {
 		case err != nil && missing == len(want)-len(got):
 		case err == nil && missing == 0 && len(got) == len(want):
-		case err == nil && missing == 1 && len(tt.f.Types)+len(tt.f.Categories) > 0:
+		case err == nil && missing == 1 && len(sc.f.Types)+len(sc.f.Categories) > 0:
 			out["an event is passed over by its kind"] = true
 		default:
-			t.Errorf("the log after %d, %+v: %d events instead of %d, %d of them lost, %v", tt.after, tt.f, len(got), len(want), missing, err)
+			t.Errorf("the log after %d, %+v: %d events instead of %d, %d of them lost, %v", sc.after, sc.f, len(got), len(want), missing, err)
 		}
 	}
 }

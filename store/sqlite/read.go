@@ -143,14 +143,7 @@ func (s *Store) readChunk(ctx context.Context, stream string, id *int64, from ui
 		recs = slices.Grow(recs, expected)
 		r.begin(expected)
 		for len(recs) < n && r.arena.taken < chunkBytes && 0 < next && next <= version {
-			ok, err := st.Step()
-			if err != nil {
-				return err
-			}
-			if !ok || uint64(st.ColumnInt64(1)) != next {
-				return s.missing(fmt.Sprintf("%s@%d", stream, next))
-			}
-			rec, err := s.record(r, st, stream)
+			rec, err := s.next(r, st, stream, next)
 			if err != nil {
 				return err
 			}

@@ -124,6 +124,18 @@ func (r *reader) end(records int) {
 
 const columns = "e.pos, e.version, e.kind, e.id, e.time, e.data, e.meta, e.sum"
 
+// next reads the next row, which has to be this version of a stream.
+func (s *Store) next(r *reader, st *lib.Stmt, stream string, version uint64) (rec store.Record, err error) {
+	ok, err := st.Step()
+	if err != nil {
+		return rec, err
+	}
+	if !ok || uint64(st.ColumnInt64(1)) != version {
+		return rec, s.missing(fmt.Sprintf("%s@%d", stream, version))
+	}
+	return s.record(r, st, stream)
+}
+
 // record reads the present row. The checksum of every event is verified.
 func (s *Store) record(r *reader, st *lib.Stmt, stream string) (store.Record, error) {
 	rec := store.Record{
