@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"context"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -98,12 +99,48 @@ func BenchmarkLoad100(b *testing.B) {
 	}
 }
 
+// What a runtime asks of streams all the time: all of one, its end, and
+// whether there is anything new.
+func BenchmarkRead(b *testing.B) {
+	const streams, events = 500, 20 // they fit into the cache
+	s := openBench(b)
+	storetest.Fill(b, s, streams, events)
+	for _, bb := range []struct {
+		name   string
+		stream string
+		r      store.Range
+		want   int
+	}{
+		{"all", "order/%d", store.Range{}, events},
+		{"last", "order/%d", store.Range{Backward: true, Limit: 1}, 1},
+		{"new", "order/%d", store.Range{From: events}, 1},
+		{"nothing-new", "order/%d", store.Range{From: events + 1}, 0},
+		{"no-stream", "none/%d", store.Range{}, 0},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				n++
+				if err := storetest.Count(bb.want, s.Read(context.Background(), fmt.Sprintf(bb.stream, n*7919%streams), bb.r)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkReadAll(b *testing.B) {
 	const streams, events = 1000, 100
 	s := openBench(b)
 	storetest.Fill(b, s, streams, events)
+	rare := storetest.BenchEvents(1)
+	rare[0].Type = "rare"
+	if _, err := s.Append(context.Background(), store.Write{Stream: "order/rare", Expect: store.None, Events: rare}); err != nil {
+		b.Fatal(err)
+	}
 	for name, f := range map[string]store.Filter{
-		"all": {}, "partition": {Partitions: 16, Partition: 3}, "type": {Types: []string{"done"}}, "none": {Types: []string{"never"}},
+		"all": {}, "partition": {Partitions: 16, Partition: 3}, "type": {Types: []string{"done"}}, "rare": {Types: []string{"rare"}}, "none": {Types: []string{"never"}},
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -117,6 +154,56 @@ func BenchmarkReadAll(b *testing.B) {
 			b.ReportMetric(float64(b.N*streams*events)/b.Elapsed().Seconds(), "scanned/s")
 		})
 	}
+}
+
+func BenchmarkDocs(b *testing.B) {
+	const docs = 1000
+	s := openBench(b)
+	data := storetest.BenchEvents(1)[0].Data
+	var changes []store.Change
+	for i := range docs {
+		changes = append(changes, store.Change{Coll: "view/orders/1", Key: fmt.Sprintf("o-%d", i), Data: data})
+	}
+	if err := s.Write(context.Background(), changes...); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("get", func(b *testing.B) {
+		b.ReportAllocs()
+		n := 0
+		for b.Loop() {
+			n++
+			if _, err := s.Get(context.Background(), "view/orders/1", changes[n*7919%docs].Key); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	ctx := context.Background()
+	for name, docs := range map[string]iter.Seq2[store.Doc, error]{
+		"list": s.List(ctx, "view/orders/1", "", ""), "find": s.Find(ctx, "view/orders/1", store.Query{}),
+		"page": s.Find(ctx, "view/orders/1", store.Query{Limit: 50}),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, err := range docs {
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+	b.Run("write", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := range changes {
+			changes[i].Rev = store.AnyRev
+		}
+		for b.Loop() {
+			if err := s.Write(context.Background(), changes[:100]...); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 func openBench(b *testing.B) *sqlite.Store {

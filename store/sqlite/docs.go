@@ -54,8 +54,9 @@ func (s *Store) document(r *reader, st *lib.Stmt, first int, coll string, d *sto
 }
 
 func bytesOf(st *lib.Stmt, col int) []byte {
-	b := make([]byte, st.ColumnLen(col))
-	st.ColumnBytes(col, b)
+	value := st.ColumnReader(col)
+	b := make([]byte, value.Len())
+	value.Read(b)
 	return b
 }
 
@@ -133,8 +134,11 @@ func (w *writer) coll(name string) (int64, error) {
 func (s *Store) List(ctx context.Context, coll, prefix, after string) iter.Seq2[store.Doc, error] {
 	return func(yield func(store.Doc, error) bool) {
 		after := after // each range begins there
+		var docs []store.Doc
 		for {
-			docs, more, err := s.listChunk(ctx, coll, prefix, after)
+			var more bool
+			var err error
+			docs, more, err = s.listChunk(ctx, coll, prefix, after, docs[:0])
 			for _, d := range docs {
 				if !yield(d, nil) {
 					return
@@ -152,21 +156,29 @@ func (s *Store) List(ctx context.Context, coll, prefix, after string) iter.Seq2[
 	}
 }
 
+const (
+	listBehind = "SELECT key, rev, sum, data FROM docs WHERE coll = +? AND key > ? ORDER BY key"
+	listFrom   = "SELECT key, rev, sum, data FROM docs WHERE coll = +? AND key >= ? ORDER BY key"
+)
+
 // listChunk reads some documents, and reports whether there may be more.
-func (s *Store) listChunk(ctx context.Context, coll, prefix, after string) (docs []store.Doc, more bool, err error) {
+func (s *Store) listChunk(ctx context.Context, coll, prefix, after string, docs []store.Doc) (_ []store.Doc, more bool, err error) {
 	id, ok := s.names.coll(coll)
 	if !ok {
-		return nil, false, s.usable(ctx)
+		return docs, false, s.usable(ctx)
 	}
 	err = s.reading(ctx, func(r *reader) error {
-		st, err := r.conn.Prepare("SELECT key, rev, sum, data FROM docs WHERE coll = +? AND key > ? AND key >= ? ORDER BY key")
+		query, from := listBehind, after
+		if prefix > after {
+			query, from = listFrom, prefix
+		}
+		st, err := r.conn.Prepare(query)
 		if err != nil {
 			return err
 		}
 		defer st.Reset()
 		st.BindInt64(1, id)
-		st.BindText(2, after)
-		st.BindText(3, prefix)
+		st.BindText(2, from)
 		last := after
 		for size := 0; len(docs) < chunk && size < chunkBytes; {
 			ok, err := st.Step()

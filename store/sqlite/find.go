@@ -72,12 +72,16 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 			return
 		}
 		q, left := q, q.Limit // each range begins there
+		var docs []store.Doc
 		for {
 			n := chunk
 			if q.Limit > 0 {
 				n = min(n, left)
 			}
-			docs, mark, more, err := s.findChunk(ctx, coll, q, n)
+			var mark store.Mark
+			var more bool
+			var err error
+			docs, mark, more, err = s.findChunk(ctx, coll, q, n, docs[:0])
 			for _, d := range docs {
 				if !yield(d, nil) {
 					return
@@ -98,32 +102,32 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 
 var errEnough = errors.New("sqlite: the chunk is full")
 
-// findChunk finds up to n documents. It returns where the last one is in the
-// order asked for, and whether there may be more.
-func (s *Store) findChunk(ctx context.Context, coll string, q store.Query, n int) (docs []store.Doc, mark store.Mark, more bool, err error) {
+// findChunk finds up to n documents, and reports whether there may be more: if
+// so, it returns where the last one is in the order asked for.
+func (s *Store) findChunk(ctx context.Context, coll string, q store.Query, n int, docs []store.Doc) (_ []store.Doc, mark store.Mark, more bool, err error) {
 	id, ok := s.names.coll(coll)
 	if !ok {
-		return nil, mark, false, s.usable(ctx)
+		return docs, mark, false, s.usable(ctx)
 	}
 	query, args := findQuery(id, q, n)
-	size := 0
 	err = s.reading(ctx, func(r *reader) error {
 		r.conn.SetInterrupt(ctx.Done())
 		defer r.conn.SetInterrupt(nil)
+		size := 0
 		err := sqlitex.ExecuteTransient(r.conn, query, &sqlitex.ExecOptions{Args: args, ResultFunc: func(st *lib.Stmt) error {
 			d := store.Doc{Key: st.ColumnText(0)}
 			if err := s.document(r, st, 1, coll, &d); err != nil {
 				return err
 			}
 			docs = append(docs, d)
-			mark = store.Mark{Key: d.Key}
+			if size += len(d.Data); len(docs) < n && size < chunkBytes {
+				return nil
+			}
+			mark.Key = d.Key
 			if q.Sort != "" {
 				mark.Value = scalar(st, 4)
 			}
-			if size += len(d.Data); len(docs) == n || size >= chunkBytes {
-				return errEnough
-			}
-			return nil
+			return errEnough
 		}})
 		if more = errors.Is(err, errEnough); more {
 			return nil

@@ -25,8 +25,9 @@ type reader struct {
 
 // text returns the text of a column; it is valid until the next call.
 func (r *reader) text(st *lib.Stmt, col int) []byte {
-	r.name = slices.Grow(r.name[:0], st.ColumnLen(col))[:st.ColumnLen(col)]
-	st.ColumnBytes(col, r.name)
+	value := st.ColumnReader(col)
+	r.name = slices.Grow(r.name[:0], value.Len())[:value.Len()]
+	value.Read(r.name)
 	return r.name
 }
 
@@ -92,7 +93,8 @@ type arena struct {
 const minBlock, maxBlock = 1 << 10, 1 << 16
 
 func (a *arena) copy(st *lib.Stmt, col int) []byte {
-	n := st.ColumnLen(col)
+	value := st.ColumnReader(col) // asks SQLite once for where it is and how long
+	n := value.Len()
 	if n == 0 {
 		return nil
 	}
@@ -104,7 +106,7 @@ func (a *arena) copy(st *lib.Stmt, col int) []byte {
 	at := len(a.block)
 	a.block = a.block[:at+n]
 	b := a.block[at : at+n : at+n]
-	st.ColumnBytes(col, b)
+	value.Read(b)
 	return b
 }
 
