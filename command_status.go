@@ -53,7 +53,7 @@ type CommandStatus struct {
 	Steps        []StepStatus    `json:"steps,omitempty"`
 	Findings     []Finding       `json:"findings,omitempty"`     // what is wrong with an invalid one, and warnings: the first hundred
 	FindingCount int             `json:"finding_count,omitzero"` // how many there are
-	Attempts     int             `json:"attempts,omitzero"`      // of the step it is at
+	Attempts     int             `json:"attempts,omitzero"`      // of the step it is at; of a command without steps, if it took several
 	Code         string          `json:"code,omitempty"`         // why a rejected or failed one is
 	Reason       string          `json:"reason,omitempty"`       // the same in a sentence; of a cancelled one, what was said
 	Cancelling   bool            `json:"cancelling,omitzero"`    // somebody wants it called off
@@ -118,6 +118,7 @@ func (s *CommandStatus) take(m Meta, e any) {
 		s.finish(m, CommandFailed)
 		s.Code, s.Reason = typeFailed, e.Reason
 	case commandCompleted:
+		s.lastAttempt()
 		s.finish(m, CommandCompleted)
 		s.Code, s.Reason = "", ""
 		s.settle(e.outcome)
@@ -125,9 +126,18 @@ func (s *CommandStatus) take(m Meta, e any) {
 		s.finish(m, CommandCompleted)
 		s.settle(e.outcome)
 	case commandRejected:
+		s.lastAttempt()
 		s.finish(m, CommandRejected)
 		s.settle(e.outcome)
 		s.Code, s.Reason = e.Code, e.Reason
+	}
+}
+
+// lastAttempt counts the one that came to an end, if others failed before. A
+// command without steps is not said to begin.
+func (s *CommandStatus) lastAttempt() {
+	if len(s.Steps) == 0 && s.Attempts > 0 {
+		s.Attempts++
 	}
 }
 
