@@ -43,12 +43,18 @@ func (m Money) Check(field string, min, max int64) error {
 	if m.Amount < min || m.Amount > max {
 		return deed.Invalid{Field: field + ".amount", Detail: fmt.Sprintf("must be from %d to %d minor units", min, max)}
 	}
+	return m.CheckCurrency(field + ".currency")
+}
+
+// CheckCurrency returns an error that names field unless the currency is three
+// capital letters.
+func (m Money) CheckCurrency(field string) error {
 	ok := len(m.Currency) == 3
 	for _, r := range m.Currency {
 		ok = ok && 'A' <= r && r <= 'Z'
 	}
 	if !ok {
-		return deed.Invalid{Field: field + ".currency", Detail: "must be three capital letters, for example EUR"}
+		return deed.Invalid{Field: field, Detail: "must be three capital letters, for example EUR"}
 	}
 	return nil
 }
