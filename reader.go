@@ -61,7 +61,16 @@ func (rt *Runtime) runtime() *Runtime { return rt }
 func (rt *Runtime) limit() limit      { return limit{} }
 
 // AsOf returns a Reader that sees only what was recorded up to t.
-func (rt *Runtime) AsOf(t time.Time) Reader { return bounded{rt, limit{time: t}} }
+func (rt *Runtime) AsOf(t time.Time) Reader { return AsOf(rt, t) }
+
+// AsOf returns a Reader that sees of what r sees only what was recorded up to t.
+func AsOf(r Reader, t time.Time) Reader {
+	to := r.limit()
+	if to.time.IsZero() || t.Before(to.time) {
+		to.time = t
+	}
+	return bounded{r.runtime(), to}
+}
 
 // AtPosition returns a Reader that sees only what is at or before a cursor of
 // the log, such as the position of a [Receipt].
