@@ -73,6 +73,8 @@ func TestImports(t *testing.T) {
 		"examples/money":          {"examples/..."},
 		"examples/orders":         {"cmd/deed"},
 		"examples/conference":     {"cmd/deed"},
+		"examples/bank":           {"cmd/deed"},
+		"examples/credits":        {"cmd/deed"},
 		"examples/farm":           {"cmd/deed"},
 		"examples/league":         {"cmd/deed"},
 		"cmd/deed":                {},

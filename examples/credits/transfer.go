@@ -15,8 +15,8 @@ type Status string
 const (
 	Requested         Status = "Requested"         // nobody has looked at it
 	PendingValidation Status = "PendingValidation" // the credits are held, and somebody has to decide
-	Succeeded         Status = "Succeeded"
-	Failed            Status = "Failed"
+	Succeeded         Status = "Succeeded"         // they are on the other account
+	Failed            Status = "Failed"            // both accounts are as they were
 )
 
 // Transfer is what a decision about a transfer depends on.

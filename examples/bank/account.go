@@ -1,0 +1,262 @@
+package bank
+
+import (
+	"fmt"
+
+	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/examples/money"
+)
+
+// Account is what a decision about an account depends on.
+type Account struct {
+	Customer  string      `json:"customer"` // "" = there is no such account
+	Balance   money.Money `json:"balance"`
+	Overdraft int64       `json:"overdraft"`            // how far below zero it may go, in minor units
+	Blocked   string      `json:"blocked,omitempty"`    // why nothing may move
+	Day       string      `json:"accrued_to,omitempty"` // the last day for which interest has accrued
+	Interest  int64       `json:"interest"`             // accrued so far, in millionths of a minor unit
+}
+
+// What can happen to an account.
+type (
+	AccountOpened struct {
+		Customer string `json:"customer"`
+		Currency string `json:"currency"`
+	}
+	MoneyDeposited struct {
+		Amount     money.Money `json:"amount"`
+		Commentary string      `json:"commentary,omitempty"`
+	}
+	MoneyWithdrawn struct {
+		Amount     money.Money `json:"amount"`
+		Commentary string      `json:"commentary,omitempty"`
+	}
+	// SentOff is money that has left for another account.
+	SentOff struct {
+		Transfer string      `json:"transfer"`
+		To       string      `json:"to"`
+		Amount   money.Money `json:"amount"`
+	}
+	// TakenIn is money that has come from another account.
+	TakenIn struct {
+		Transfer string      `json:"transfer"`
+		From     string      `json:"from"`
+		Amount   money.Money `json:"amount"`
+	}
+	// Refunded is money that could not be delivered.
+	Refunded struct {
+		Transfer string      `json:"transfer"`
+		Amount   money.Money `json:"amount"`
+	}
+	OverdraftLimitSet struct {
+		Limit int64 `json:"limit"` // minor units
+	}
+	AccountBlocked struct {
+		Reason string `json:"reason"`
+	}
+	AccountUnblocked struct{}
+	InterestAccrued  struct {
+		Day     string      `json:"day"`     // 2006-01-02
+		Balance money.Money `json:"balance"` // as the day began
+		Rate    int64       `json:"rate"`    // hundredths of a percent a year
+		Amount  int64       `json:"amount"`  // millionths of a minor unit; below zero: the customer owes it
+	}
+)
+
+func (e AccountOpened) Apply(a *Account)     { a.Customer, a.Balance.Currency = e.Customer, e.Currency }
+func (e MoneyDeposited) Apply(a *Account)    { a.Balance = a.Balance.Plus(e.Amount) }
+func (e MoneyWithdrawn) Apply(a *Account)    { a.Balance = a.Balance.Minus(e.Amount) }
+func (e SentOff) Apply(a *Account)           { a.Balance = a.Balance.Minus(e.Amount) }
+func (e TakenIn) Apply(a *Account)           { a.Balance = a.Balance.Plus(e.Amount) }
+func (e Refunded) Apply(a *Account)          { a.Balance = a.Balance.Plus(e.Amount) }
+func (e OverdraftLimitSet) Apply(a *Account) { a.Overdraft = e.Limit }
+func (e AccountBlocked) Apply(a *Account)    { a.Blocked = e.Reason }
+func (e AccountUnblocked) Apply(a *Account)  { a.Blocked = "" }
+func (e InterestAccrued) Apply(a *Account)   { a.Day = e.Day; a.Interest += e.Amount }
+
+// What can be asked of an account.
+type (
+	Deposit           MoneyDeposited
+	Withdraw          MoneyWithdrawn
+	SetOverdraftLimit OverdraftLimitSet
+	// Block keeps all money where it is.
+	Block   AccountBlocked
+	Unblock struct{}
+)
+
+// What only transfers, interest and the opening of an account ask of it.
+type (
+	create  NewAccount
+	sendOff SentOff
+	takeIn  TakenIn
+	refund  Refunded
+	// accrue adds the interest of a day.
+	accrue InterestAccrued
+)
+
+// Why an account may say no.
+var (
+	ErrInsufficient = deed.Reason{Code: "insufficient_funds", Text: "There is not enough money on the account"}
+	ErrCurrency     = deed.Reason{Code: "currency_mismatch", Text: "The account is in another currency"}
+	ErrBlocked      = deed.Reason{Code: "account_blocked", Text: "The account is blocked"}
+	ErrOverdrawn    = deed.Reason{Code: "overdrawn", Text: "The account is overdrawn by more than that"}
+	ErrAccrued      = deed.Reason{Code: "already_accrued", Text: "Interest of this day has accrued already"}
+)
+
+// What can be moved at once, and owed, in minor units: far from overflow.
+const (
+	leastAmount = 1
+	maxAmount   = 1_000_000_000_000
+)
+
+func (c Deposit) Validate() error  { return c.Amount.Check("amount", leastAmount, maxAmount) }
+func (c Withdraw) Validate() error { return c.Amount.Check("amount", leastAmount, maxAmount) }
+func (c Block) Validate() error    { return deed.Required("reason", c.Reason) }
+func (c SetOverdraftLimit) Validate() error {
+	if c.Limit < 0 || c.Limit > maxAmount {
+		return deed.Invalid{Field: "limit", Detail: fmt.Sprintf("must be from 0 to %d minor units", maxAmount)}
+	}
+	return nil
+}
+
+func (c create) Decide(a Account) ([]deed.Event[Account], error) {
+	if a.Customer != "" {
+		return nil, deed.ErrExists
+	}
+	return []deed.Event[Account]{AccountOpened(c)}, nil
+}
+
+func (c Deposit) Decide(a Account) ([]deed.Event[Account], error) {
+	if err := a.takes(c.Amount); err != nil {
+		return nil, err
+	}
+	return []deed.Event[Account]{MoneyDeposited(c)}, nil
+}
+
+func (c Withdraw) Decide(a Account) ([]deed.Event[Account], error) {
+	if err := a.gives(c.Amount); err != nil {
+		return nil, err
+	}
+	return []deed.Event[Account]{MoneyWithdrawn(c)}, nil
+}
+
+func (c sendOff) Decide(a Account) ([]deed.Event[Account], error) {
+	if err := a.gives(c.Amount); err != nil {
+		return nil, err
+	}
+	return []deed.Event[Account]{SentOff(c)}, nil
+}
+
+func (c takeIn) Decide(a Account) ([]deed.Event[Account], error) {
+	if err := a.takes(c.Amount); err != nil {
+		return nil, err
+	}
+	return []deed.Event[Account]{TakenIn(c)}, nil
+}
+
+func (c refund) Decide(a Account) ([]deed.Event[Account], error) {
+	if err := a.takes(c.Amount); err != nil {
+		return nil, err
+	}
+	return []deed.Event[Account]{Refunded(c)}, nil
+}
+
+func (c SetOverdraftLimit) Decide(a Account) ([]deed.Event[Account], error) {
+	switch {
+	case a.Customer == "":
+		return nil, deed.ErrNotFound
+	case a.Balance.Amount < -c.Limit:
+		return nil, ErrOverdrawn
+	case a.Overdraft == c.Limit:
+		return nil, nil
+	}
+	return []deed.Event[Account]{OverdraftLimitSet(c)}, nil
+}
+
+func (c Block) Decide(a Account) ([]deed.Event[Account], error) {
+	switch {
+	case a.Customer == "":
+		return nil, deed.ErrNotFound
+	case a.Blocked == c.Reason:
+		return nil, nil
+	}
+	return []deed.Event[Account]{AccountBlocked(c)}, nil
+}
+
+func (c Unblock) Decide(a Account) ([]deed.Event[Account], error) {
+	switch {
+	case a.Customer == "":
+		return nil, deed.ErrNotFound
+	case a.Blocked == "":
+		return nil, nil
+	}
+	return []deed.Event[Account]{AccountUnblocked(c)}, nil
+}
+
+// Decide also refuses the days before the last one.
+func (c accrue) Decide(a Account) ([]deed.Event[Account], error) {
+	switch {
+	case a.Customer == "":
+		return nil, deed.ErrNotFound
+	case a.Day >= c.Day:
+		return nil, fmt.Errorf("%w: up to %s", ErrAccrued, a.Day)
+	}
+	return []deed.Event[Account]{InterestAccrued(c)}, nil
+}
+
+// takes says why an account cannot take an amount in.
+func (a Account) takes(m money.Money) error {
+	switch {
+	case a.Customer == "":
+		return deed.ErrNotFound
+	case a.Blocked != "":
+		return fmt.Errorf("%w: %s", ErrBlocked, a.Blocked)
+	case a.Balance.Currency != m.Currency:
+		return fmt.Errorf("%w: %s", ErrCurrency, a.Balance.Currency)
+	}
+	return nil
+}
+
+// gives says why an account cannot give an amount.
+func (a Account) gives(m money.Money) error {
+	if err := a.takes(m); err != nil {
+		return err
+	}
+	if a.Balance.Amount+a.Overdraft < m.Amount {
+		return ErrInsufficient
+	}
+	return nil
+}
+
+// Accounts is the vocabulary of accounts.
+var Accounts = deed.Aggregate[Account]{
+	Name: "account",
+	Doc:  "An account of a customer.",
+	Events: map[string]deed.Event[Account]{
+		"opened":              AccountOpened{},
+		"money-deposited":     MoneyDeposited{},
+		"money-withdrawn":     MoneyWithdrawn{},
+		"sent-off":            SentOff{},
+		"taken-in":            TakenIn{},
+		"refunded":            Refunded{},
+		"overdraft-limit-set": OverdraftLimitSet{},
+		"blocked":             AccountBlocked{},
+		"unblocked":           AccountUnblocked{},
+		"interest-accrued":    InterestAccrued{},
+	},
+	Commands: map[string]deed.Command[Account]{
+		"deposit":             Deposit{},
+		"withdraw":            Withdraw{},
+		"set-overdraft-limit": SetOverdraftLimit{},
+		"block":               Block{},
+		"unblock":             Unblock{},
+	},
+	Internal: map[string]deed.Command[Account]{
+		"create":   create{},
+		"send-off": sendOff{},
+		"take-in":  takeIn{},
+		"refund":   refund{},
+		"accrue":   accrue{},
+	},
+	Snapshot: deed.Snapshot{Every: 200, Version: 1},
+}

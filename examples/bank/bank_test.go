@@ -1,0 +1,387 @@
+package bank
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/deedtest"
+	"github.com/deed-dev/deed/examples/money"
+	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/mem"
+)
+
+func TestCustomer(t *testing.T) {
+	type given = []deed.Event[Customer]
+	ann := given{CustomerCreated{"Ann", "Lee", "ann@example.com"}}
+	deedtest.Run(t, []deedtest.Case[Customer]{
+		{Name: "create", When: CreateCustomer{"Ann", "Lee", " ann@example.com "}, Then: ann},
+		{Name: "create twice", Given: ann, When: CreateCustomer{"Ann", "Lee", "ann@example.com"}, Err: deed.ErrExists},
+		{Name: "create nobody", When: CreateCustomer{" ", "Lee", "ann@example.com"}, Err: deedtest.ErrInvalid},
+		{Name: "create without an address", When: CreateCustomer{"Ann", "Lee", "nope"}, Err: deedtest.ErrInvalid},
+		{Name: "account", Given: ann, When: addAccount{"a"}, Then: given{AccountAdded{"a"}}},
+		{Name: "account twice", Given: append(ann[:1:1], AccountAdded{"a"}), When: addAccount{"a"}},
+		{Name: "account of nobody", When: addAccount{"a"}, Err: deed.ErrNotFound},
+	})
+}
+
+func TestAccount(t *testing.T) {
+	type given = []deed.Event[Account]
+	open := given{AccountOpened{"ann", "CAD"}}
+	full := append(open[:1:1], MoneyDeposited{Amount: cad(71_00)})
+	over := append(full[:2:2], OverdraftLimitSet{10_00})
+	blocked := append(full[:2:2], AccountBlocked{"lost card"})
+	accrued := append(full[:2:2], InterestAccrued{"2026-02-03", cad(71_00), 1_00, 194_520})
+	eur := money.Money{Amount: 1, Currency: "EUR"}
+	deedtest.Run(t, []deedtest.Case[Account]{
+		{Name: "open", When: create{"ann", "CAD"}, Then: open},
+		{Name: "open twice", Given: open, When: create{"ann", "CAD"}, Err: deed.ErrExists},
+		{Name: "deposit", Given: open, When: Deposit{Amount: cad(71_00)}, Then: full[1:]},
+		{Name: "deposit less than nothing", Given: open, When: Deposit{Amount: cad(-1)}, Err: deedtest.ErrInvalid},
+		{Name: "deposit other money", Given: open, When: Deposit{Amount: eur}, Err: ErrCurrency},
+		{Name: "deposit nowhere", When: Deposit{Amount: cad(1)}, Err: deed.ErrNotFound},
+		{Name: "deposit when blocked", Given: blocked, When: Deposit{Amount: cad(1)}, Err: ErrBlocked},
+		{Name: "withdraw", Given: full, When: Withdraw{Amount: cad(71_00)}, Then: given{MoneyWithdrawn{Amount: cad(71_00)}}},
+		{Name: "withdraw too much", Given: full, When: Withdraw{Amount: cad(71_01)}, Err: ErrInsufficient},
+		{Name: "withdraw as far as it may go", Given: over, When: Withdraw{Amount: cad(81_00)}, Then: given{MoneyWithdrawn{Amount: cad(81_00)}}},
+		{Name: "withdraw more", Given: over, When: Withdraw{Amount: cad(81_01)}, Err: ErrInsufficient},
+		{Name: "overdraft", Given: full, When: SetOverdraftLimit{10_00}, Then: over[2:]},
+		{Name: "overdraft below zero", Given: full, When: SetOverdraftLimit{-1}, Err: deedtest.ErrInvalid},
+		{Name: "overdraft that is used", Given: append(over[:3:3], MoneyWithdrawn{Amount: cad(76_00)}), When: SetOverdraftLimit{4_99}, Err: ErrOverdrawn},
+		{Name: "overdraft of nothing", When: SetOverdraftLimit{1}, Err: deed.ErrNotFound},
+		{Name: "block", Given: full, When: Block{"lost card"}, Then: blocked[2:]},
+		{Name: "block again", Given: blocked, When: Block{"lost card"}},
+		{Name: "block for nothing", Given: full, When: Block{}, Err: deedtest.ErrInvalid},
+		{Name: "unblock", Given: blocked, When: Unblock{}, Then: given{AccountUnblocked{}}},
+		{Name: "unblock what is not", Given: full, When: Unblock{}},
+		{Name: "send off", Given: full, When: sendOff{"t", "b", cad(71_00)}, Then: given{SentOff{"t", "b", cad(71_00)}}},
+		{Name: "send off too much", Given: full, When: sendOff{"t", "b", cad(71_01)}, Err: ErrInsufficient},
+		{Name: "take in", Given: full, When: takeIn{"t", "b", cad(1)}, Then: given{TakenIn{"t", "b", cad(1)}}},
+		{Name: "take in when blocked", Given: blocked, When: takeIn{"t", "b", cad(1)}, Err: ErrBlocked},
+		{Name: "refund", Given: full, When: refund{"t", cad(1)}, Then: given{Refunded{"t", cad(1)}}},
+		{Name: "refund when blocked", Given: blocked, When: refund{"t", cad(1)}, Err: ErrBlocked},
+		{Name: "accrue", Given: full, When: accrue{"2026-02-03", cad(71_00), 1_00, 194_520}, Then: accrued[2:]},
+		{Name: "accrue twice", Given: accrued, When: accrue{"2026-02-03", cad(71_00), 1_00, 194_520}, Err: ErrAccrued},
+		{Name: "accrue for the day before", Given: accrued, When: accrue{Day: "2026-02-02"}, Err: ErrAccrued},
+		{Name: "accrue for the next day", Given: accrued, When: accrue{Day: "2026-02-04"}, Then: given{InterestAccrued{Day: "2026-02-04"}}},
+		{Name: "accrue for nothing", When: accrue{Day: "2026-02-04"}, Err: deed.ErrNotFound},
+	})
+	all := []any{open[0], full[1], MoneyWithdrawn{Amount: cad(1_00)}, SentOff{"t", "b", cad(10_00)}, Refunded{"t", cad(10_00)}, TakenIn{"u", "b", cad(5_00)}, accrued[2], AccountBlocked{"x"}, AccountUnblocked{}}
+	if a := AccountDetails.Fold(all...); a != (AccountDetail{"ann", cad(75_00), 194_520, ""}) {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestTransfer(t *testing.T) {
+	type given = []deed.Event[Transfer]
+	ask := Initiate{From: "a", To: "b", Amount: cad(30_00)}
+	initiated := given{TransferInitiated(ask)}
+	funded := append(initiated[:1:1], SourceFundsWithdrawn{})
+	done := append(funded[:2:2], TargetFundsDeposited{})
+	cancelling := append(funded[:2:2], CancellationRequested{"wrong account"})
+	refunding := append(funded[:2:2], RefundInitiated{"blocked"})
+	why := deed.Stamp{Why: deed.Reason{Code: "account_blocked", Text: "blocked"}}
+	failed := given{TransferFailed{"account_blocked", "blocked"}}
+	deedtest.Run(t, []deedtest.Case[Transfer]{
+		{Name: "initiate", When: ask, Then: initiated},
+		{Name: "initiate twice", Given: initiated, When: ask, Err: deed.ErrExists},
+		{Name: "initiate nothing", When: Initiate{From: "a", To: "b", Amount: cad(0)}, Err: deedtest.ErrInvalid},
+		{Name: "initiate without a target", When: Initiate{From: "a", Amount: cad(1)}, Err: deedtest.ErrInvalid},
+		{Name: "initiate to oneself", When: Initiate{From: "a", To: "a", Amount: cad(1)}, Err: deedtest.ErrInvalid},
+		{Name: "take up", Given: initiated, When: takeUp{}},
+		{Name: "take up twice", Given: funded, When: takeUp{}, Err: ErrOver},
+		{Name: "fund", Given: initiated, When: fund{}, Then: funded[1:]},
+		{Name: "clear", Given: funded, When: clear{}},
+		{Name: "clear what is cancelled", Given: cancelling, When: clear{}, Err: ErrCancelled},
+		{Name: "complete", Given: funded, When: complete{}, Then: done[2:]},
+		{Name: "complete twice", Given: done, When: complete{}, Err: ErrOver},
+		{Name: "cancel", Given: funded, When: Cancel{"wrong account"}, Then: cancelling[2:]},
+		{Name: "cancel twice", Given: cancelling, When: Cancel{"really"}},
+		{Name: "cancel too late", Given: done, When: Cancel{"wrong account"}, Err: ErrOver},
+		{Name: "cancel nothing", When: Cancel{"wrong account"}, Err: deed.ErrNotFound},
+		{Name: "cancel for nothing", Given: funded, When: Cancel{}, Err: deedtest.ErrInvalid},
+		{Name: "start the refund", Given: funded, When: startRefund{}, By: why, Then: refunding[2:]},
+		{Name: "refund what has arrived", Given: done, When: startRefund{}, By: why, Err: ErrOver},
+		{Name: "fail after the refund", Given: refunding, When: fail{}, By: why, Then: failed},
+		{Name: "fail at once", Given: initiated, When: fail{}, By: why, Then: failed},
+		{Name: "fail after all", Given: done, When: fail{}, By: why, Err: ErrOver},
+	})
+}
+
+func TestRates(t *testing.T) {
+	for balance, want := range map[int64][2]int64{
+		365_000_00: {1_00, 1_000 * millionths}, -365_00: {12_00, -12 * millionths}, 0: {1_00, 0}, 1: {1_00, 27}, -1: {12_00, -328},
+		maxAmount: {1_00, 27_397_260_273_972},
+	} {
+		if rate, amount := (Bank{}).interest(cad(balance)); rate != want[0] || amount != want[1] {
+			t.Errorf("a day of %d at %d comes to %d, wanted %d at %d", balance, rate, amount, want[1], want[0])
+		}
+	}
+	if rate, amount := (Bank{CreditRate: 3_65}).interest(cad(100_00)); rate != 3_65 || amount != 1*millionths {
+		t.Errorf("a day of 100.00 at %d comes to %d", rate, amount)
+	}
+}
+
+func TestDomain(t *testing.T) { deedtest.Check(t, Domain) }
+
+// A branch is a runtime with accounts a, b and c of one customer, of which a has
+// 100.00.
+type branch struct {
+	*testing.T
+	bank  Bank
+	store *faulty
+	rt    *deed.Runtime
+	stop  func()
+}
+
+func openBranch(t *testing.T, bank Bank) *branch {
+	b := &branch{T: t, bank: bank, store: &faulty{Store: mem.New()}}
+	b.open()
+	t.Cleanup(func() { b.stop() })
+	_, err := Customers.Execute(t.Context(), b.rt, "ann", CreateCustomer{"Ann", "Lee", "ann@example.com"})
+	b.ok(err)
+	for _, id := range []string{"a", "b", "c"} {
+		b.ok(b.await(OpenAccount.Submit(t.Context(), b.rt, id, NewAccount{"ann", "CAD"})))
+	}
+	b.do("a", Deposit{Amount: cad(100_00)})
+	return b
+}
+
+func (b *branch) open() {
+	rt, err := deed.New(b.store, deed.Config{Domains: []deed.Domain{b.bank.Domain()}, Poll: time.Hour}) // days pass
+	b.ok(err)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- rt.Run(ctx) }()
+	b.rt, b.stop = rt, func() { stop(); b.ok(<-ended); b.stop = func() {} }
+}
+
+func (b *branch) ok(err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// await waits for a stored command, and returns why it is not completed.
+func (b *branch) await(r deed.Receipt, err error) error {
+	b.Helper()
+	b.ok(err)
+	s, err := b.rt.Commands().Wait(b.Context(), r.Command)
+	b.ok(err)
+	if s.State != deed.CommandCompleted {
+		return deed.Reason{Code: s.Code, Text: s.Reason}
+	}
+	return nil
+}
+
+func (b *branch) do(account string, c deed.Command[Account]) {
+	b.Helper()
+	_, err := Accounts.Execute(b.Context(), b.rt, account, c)
+	b.ok(err)
+}
+
+// send initiates a transfer from a and returns when the process has dealt with
+// it as far as it can.
+func (b *branch) send(id, to string, amount int64) {
+	b.Helper()
+	_, err := Transfers.Execute(b.Context(), b.rt, id, Initiate{From: "a", To: to, Amount: cad(amount)})
+	b.ok(err)
+	time.Sleep(time.Second)
+}
+
+// want compares what a and b have, and what became of a transfer and of its
+// process.
+func (b *branch) want(id, want string) {
+	b.Helper()
+	from, _, err1 := Accounts.Load(b.Context(), b.rt, "a")
+	to, _, err2 := Accounts.Load(b.Context(), b.rt, "b")
+	d, err3 := TransferDetails.Get(b.Context(), b.rt, id)
+	i, err4 := b.rt.Instances().Get(b.Context(), "process", "money-transfer", id)
+	b.ok(errors.Join(err1, err2, err3, err4))
+	got := strings.TrimSpace(fmt.Sprintf("%d, %d, %s, %s %s", from.Balance.Amount, to.Balance.Amount, i.State, d.Status, d.Reason))
+	if got != want {
+		b.Errorf("transfer %s: %s, wanted %s", id, got, want)
+	}
+}
+
+// A transfer that fails puts both accounts back as they were. If that cannot be,
+// somebody has to see to it.
+func TestTransfers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := openBranch(t, Bank{Clearing: time.Hour})
+		b.send("good", "b", 30_00)
+		b.want("good", "7000, 0, running, Funded")
+		b.stop() // the timer outlives it
+		b.open()
+		time.Sleep(2 * time.Hour)
+		b.want("good", "7000, 3000, completed, Transferred")
+		if _, err := Transfers.Execute(t.Context(), b.rt, "good", Cancel{"too late"}); !errors.Is(err, ErrOver) {
+			t.Errorf("cancelled after the end: %v", err)
+		}
+
+		b.send("much", "b", 70_01)
+		b.want("much", "7000, 3000, undone, Failed account/a: There is not enough money on the account")
+		b.send("nobody", "nobody", 10_00)
+		b.want("nobody", "6000, 3000, running, Funded")
+		time.Sleep(time.Hour)
+		b.want("nobody", "7000, 3000, undone, Failed there is no account/nobody")
+
+		b.send("cancelled", "b", 10_00)
+		_, err := Transfers.Execute(t.Context(), b.rt, "cancelled", Cancel{"wrong account"})
+		b.ok(err)
+		time.Sleep(time.Second)
+		b.want("cancelled", "7000, 3000, undone, Failed wrong account")
+
+		b.send("refused", "b", 10_00)
+		b.do("b", Block{"lost card"})
+		time.Sleep(time.Hour)
+		b.want("refused", "7000, 3000, undone, Failed account/b: The account is blocked: lost card")
+
+		b.send("stuck", "b", 10_00)
+		b.do("a", Block{"a court says so"})
+		time.Sleep(time.Hour)
+		b.want("stuck", "6000, 3000, stuck, Refunding account/b: The account is blocked: lost card")
+		b.stop()
+		b.open()
+		i, err := b.rt.Instances().Retry(t.Context(), "process", "money-transfer", "stuck", "perhaps by now")
+		if err != nil || i.State != deed.InstanceStuck || !strings.Contains(i.Reason, "a court says so") {
+			t.Errorf("%s %s, %v", i.State, i.Reason, err)
+		}
+		b.do("a", Unblock{})
+		_, err = b.rt.Instances().Retry(t.Context(), "process", "money-transfer", "stuck", "the court has changed its mind")
+		b.ok(err)
+		time.Sleep(time.Second)
+		b.want("stuck", "7000, 3000, undone, Failed account/b: The account is blocked: lost card")
+
+		b.send("by hand", "b", 10_00)
+		b.do("a", Block{"a court says so"})
+		time.Sleep(time.Hour)
+		_, err = b.rt.Instances().Skip(t.Context(), "process", "money-transfer", "by hand", "", "paid in cash")
+		b.ok(err)
+		time.Sleep(time.Second)
+		b.want("by hand", "6000, 3000, undone, Failed account/b: The account is blocked: lost card")
+	})
+}
+
+// accrued is how much interest has accrued on an account, and to which day.
+func (b *branch) accrued(account string) string {
+	b.Helper()
+	a, _, err := Accounts.Load(b.Context(), b.rt, account)
+	b.ok(err)
+	return fmt.Sprintf("%d to %s", a.Interest, a.Day)
+}
+
+// night is what became of the interest of a day.
+func (b *branch) night(day string) string {
+	b.Helper()
+	i, err := b.rt.Instances().Get(b.Context(), "saga", "interest", day)
+	b.ok(err)
+	return fmt.Sprintf("%s %s", i.State, i.Data)
+}
+
+// Every night at 01:30 interest accrues for all accounts, by the balance of
+// midnight, once for each day, whatever happens.
+func TestDailyInterest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := func(got, want string) {
+			t.Helper()
+			if got != want {
+				t.Errorf("%s, wanted %s", got, want)
+			}
+		}
+		b := openBranch(t, Bank{}) // it is 2000-01-01 00:00
+		b.do("a", Deposit{Amount: cad(364_900_00)})
+		b.do("b", SetOverdraftLimit{365_00})
+		b.do("b", Withdraw{Amount: cad(365_00)})
+		time.Sleep(89 * time.Minute)
+		b.do("a", Withdraw{Amount: cad(365_000_00)}) // after midnight, so it does not count
+		is(b.accrued("a"), "0 to ")
+		time.Sleep(2 * time.Minute)
+		is(b.accrued("a"), "1000000000 to 2000-01-01")
+		is(b.accrued("b"), "-12000000 to 2000-01-01")
+		is(b.accrued("c"), "0 to 2000-01-01")
+		is(b.night("2000-01-01"), `completed {"day":"2000-01-01","accrued":3,"before":0}`)
+
+		// Scenario X1.
+		accrue := b.bank.AccrueInterest()
+		err := b.await(accrue.Submit(t.Context(), b.rt, "a", Day{"2000-01-01"}))
+		if !errors.Is(err, ErrAccrued) {
+			t.Errorf("accrued twice: %v", err)
+		}
+		if err := b.await(accrue.Submit(t.Context(), b.rt, "a", Day{"2000-01-03"})); err == nil {
+			t.Error("interest of a day to come has accrued")
+		}
+
+		// One account fails at first, and one for good.
+		time.Sleep(21 * time.Hour)
+		b.do("a", Deposit{Amount: cad(365_00)})
+		time.Sleep(2 * time.Hour) // after midnight
+		b.ok(b.await(accrue.Submit(t.Context(), b.rt, "c", Day{"2000-01-02"})))
+		b.store.fail("account/a", 1)
+		time.Sleep(2 * time.Hour)
+		is(b.accrued("a"), "1001000000 to 2000-01-02")
+		is(b.night("2000-01-02"), `completed {"day":"2000-01-02","accrued":2,"before":1}`)
+		time.Sleep(21 * time.Hour)
+		b.store.fail("account/b", 1_000_000)
+		time.Sleep(2 * time.Hour)
+		is(b.accrued("a"), "1002000000 to 2000-01-03")
+		is(b.accrued("b"), "-24000000 to 2000-01-02")
+		is(b.night("2000-01-03"), `running {"day":"2000-01-03","accrued":2,"before":0,"failed":["b"]}`)
+		b.store.fail("", 0)
+		b.ok(b.await(accrue.Submit(t.Context(), b.rt, "b", Day{"2000-01-03"})))
+		i, err := b.rt.Instances().Get(t.Context(), "saga", "interest", "2000-01-03")
+		b.ok(err)
+		_, err = b.rt.Tasks().Decide(t.Context(), i.Tasks["see-to-it"], "seen-to", "done by hand", nil)
+		b.ok(err)
+		is(b.accrued("b"), "-36000000 to 2000-01-03")
+
+		// Nobody was there for three nights.
+		b.stop()
+		time.Sleep(72 * time.Hour)
+		b.open()
+		time.Sleep(time.Minute)
+		is(b.accrued("a"), "1005000000 to 2000-01-06")
+		is(b.accrued("b"), "-72000000 to 2000-01-06")
+		_, version, err := Accounts.Load(t.Context(), b.rt, "c")
+		if err != nil || version != 1+6 {
+			t.Errorf("c has %d events, %v", version, err)
+		}
+	})
+}
+
+// faulty is a store that does not take what would be written to a stream, so
+// many times.
+type faulty struct {
+	store.Store
+	stream atomic.Value
+	times  atomic.Int64
+}
+
+func (f *faulty) fail(stream string, times int64) {
+	f.stream.Store(stream)
+	f.times.Store(times)
+}
+
+func (f *faulty) Append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
+	for _, w := range writes {
+		if w.Stream == f.stream.Load() && f.times.Add(-1) >= 0 {
+			return nil, fmt.Errorf("the disk of %s is full", w.Stream)
+		}
+	}
+	return f.Store.Append(ctx, writes...)
+}
+
+// Wait makes what wraps a store as quick as the store.
+func (f *faulty) Wait(ctx context.Context, after store.Cursor) error {
+	return store.Wait(ctx, f.Store, after, time.Second)
+}
+
+// Shared makes it one of as many partitions.
+func (f *faulty) Shared() bool { return store.IsShared(f.Store) }
