@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,7 +12,7 @@ import (
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/examples/money"
-	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/internal/faulty"
 	"github.com/deed-dev/deed/store/mem"
 )
 
@@ -135,13 +134,13 @@ func TestDomain(t *testing.T) { deedtest.Check(t, Domain) }
 type branch struct {
 	*testing.T
 	bank  Bank
-	store *faulty
+	store *faulty.Store
 	rt    *deed.Runtime
 	stop  func()
 }
 
 func openBranch(t *testing.T, bank Bank) *branch {
-	b := &branch{T: t, bank: bank, store: &faulty{Store: mem.New()}}
+	b := &branch{T: t, bank: bank, store: faulty.New(mem.New())}
 	b.open()
 	t.Cleanup(func() { b.stop() })
 	_, err := Customers.Execute(t.Context(), b.rt, "ann", CreateCustomer{"Ann", "Lee", "ann@example.com"})
@@ -324,17 +323,17 @@ func TestDailyInterest(t *testing.T) {
 		b.do("a", Deposit{Amount: cad(365_00)})
 		time.Sleep(2 * time.Hour) // after midnight
 		b.ok(b.await(accrue.Submit(t.Context(), b.rt, "c", Day{"2000-01-02"})))
-		b.store.fail("account/a", 1)
+		b.store.Fail("account/a", 1)
 		time.Sleep(2 * time.Hour)
 		is(b.accrued("a"), "1001000000 to 2000-01-02")
 		is(b.night("2000-01-02"), `completed {"day":"2000-01-02","accrued":2,"before":1}`)
 		time.Sleep(21 * time.Hour)
-		b.store.fail("account/b", 1_000_000)
+		b.store.Fail("account/b", 1_000_000)
 		time.Sleep(2 * time.Hour)
 		is(b.accrued("a"), "1002000000 to 2000-01-03")
 		is(b.accrued("b"), "-24000000 to 2000-01-02")
 		is(b.night("2000-01-03"), `running {"day":"2000-01-03","accrued":2,"before":0,"failed":["b"]}`)
-		b.store.fail("", 0)
+		b.store.Fail("", 0)
 		b.ok(b.await(accrue.Submit(t.Context(), b.rt, "b", Day{"2000-01-03"})))
 		i, err := b.rt.Instances().Get(t.Context(), "saga", "interest", "2000-01-03")
 		b.ok(err)
@@ -355,33 +354,3 @@ func TestDailyInterest(t *testing.T) {
 		}
 	})
 }
-
-// faulty is a store that does not take what would be written to a stream, so
-// many times.
-type faulty struct {
-	store.Store
-	stream atomic.Value
-	times  atomic.Int64
-}
-
-func (f *faulty) fail(stream string, times int64) {
-	f.stream.Store(stream)
-	f.times.Store(times)
-}
-
-func (f *faulty) Append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
-	for _, w := range writes {
-		if w.Stream == f.stream.Load() && f.times.Add(-1) >= 0 {
-			return nil, fmt.Errorf("the disk of %s is full", w.Stream)
-		}
-	}
-	return f.Store.Append(ctx, writes...)
-}
-
-// Wait makes what wraps a store as quick as the store.
-func (f *faulty) Wait(ctx context.Context, after store.Cursor) error {
-	return store.Wait(ctx, f.Store, after, time.Second)
-}
-
-// Shared makes it one of as many partitions.
-func (f *faulty) Shared() bool { return store.IsShared(f.Store) }

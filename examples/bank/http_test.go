@@ -2,6 +2,7 @@ package bank
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,11 +87,7 @@ func (s *site) interest(t *testing.T) {
 	httptry.Want(t, "no date", s.ask(t, "POST", "account/a/accrue-interest", `{"day":"today"}`).Status, 400)
 
 	id := time.Now().UTC().Format(time.DateOnly)
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) { // all accounts are known
-		if s.ask(t, "GET", "views/account-details/d", "").Status == 200 {
-			break
-		}
-	}
+	httptry.Until(t, "all accounts are known", func() bool { return s.ask(t, "GET", "views/account-details/d", "").Status == 200 })
 	night := s.ask(t, "POST", "sagas/interest/"+id, today, "Prefer", "wait=30")
 	httptry.Want(t, "for all", []any{night.Get("state"), night.Get("data", "accrued"), night.Get("data", "before")}, []any{"completed", 3, 1})
 	httptry.Want(t, "once", strings.Count(s.types(t, "a")+s.types(t, "b"), "interest-accrued"), 2)
@@ -111,16 +108,11 @@ func (s *site) transfer(t *testing.T, id, from, to string, n int64) {
 func (s *site) becomes(t *testing.T, id string, status ...Status) string {
 	t.Helper()
 	var is string
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	httptry.Until(t, fmt.Sprintf("transfer %s is one of %v", id, status), func() bool {
 		is = fmt.Sprint(s.ask(t, "GET", "money-transfer/"+id, "").Get("state", "status"))
-		for _, st := range status {
-			if is == string(st) {
-				return is
-			}
-		}
-	}
-	t.Fatalf("transfer %s is %s, wanted %v", id, is, status)
-	return ""
+		return slices.Contains(status, Status(is))
+	})
+	return is
 }
 
 // Money that is under way can be called back.
@@ -144,11 +136,10 @@ func (s *site) stuck(t *testing.T) {
 }
 
 func (s *site) repair(t *testing.T) {
-	var list []any
-	for end := time.Now().Add(30 * time.Second); len(list) != 1 && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		list, _ = s.ask(t, "GET", "processes?state=stuck", "").Get("instances").([]any)
-	}
-	httptry.Want(t, "listed", len(list), 1)
+	httptry.Until(t, "it is listed", func() bool {
+		list, _ := s.ask(t, "GET", "processes?state=stuck", "").Get("instances").([]any)
+		return len(list) == 1
+	})
 	retry := func() httptry.Answer {
 		return s.ask(t, "POST", "processes/money-transfer/t-2/retry", `{"reason":"let us see"}`, "X-Actor", "tim")
 	}
@@ -175,9 +166,10 @@ func (s *site) transfers(t *testing.T) {
 	s.becomes(t, "t-6", Failed)
 	httptry.Want(t, "as they were", []any{s.balance(t, "a"), s.balance(t, "b"), s.balance(t, "c")}, []any{70_00, 30_00, 0})
 	var d httptry.Answer
-	for end := time.Now().Add(30 * time.Second); d.Get("value", "status") != string(Failed) && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	httptry.Until(t, "the view knows", func() bool {
 		d = s.ask(t, "GET", "views/money-transfers/t-4", "")
-	}
+		return d.Get("value", "status") == string(Failed)
+	})
 	httptry.Want(t, "why", []any{d.Get("value", "code"), d.Get("value", "reason")}, []any{"account_blocked", "account/c: The account is blocked: lost card"})
 	httptry.Want(t, "too late", s.ask(t, "POST", "money-transfer/t-3/cancel", `{"reason":"wrong account"}`).Status, 422)
 }

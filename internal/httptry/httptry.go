@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // An Answer is what came back. Body is nil if there was none.
@@ -62,5 +63,16 @@ func Want(t testing.TB, what string, got, want any) {
 	t.Helper()
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+// Until tries again and again until try says that it is so. If that takes half a
+// minute, the test ends.
+func Until(t testing.TB, what string, try func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !try(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: it does not come to that", what)
+		}
 	}
 }
