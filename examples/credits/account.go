@@ -107,6 +107,10 @@ type (
 		Transfer string
 		Amount   money.Money
 	}
+	// keep changes nothing. What undoes it gives the credits back.
+	keep struct {
+		Transfer string
+	}
 	giveBack struct {
 		Transfer string `json:"transfer"`
 	}
@@ -152,6 +156,13 @@ func (c hold) Decide(a Account) ([]deed.Event[Account], error) {
 		return nil, err
 	}
 	return []deed.Event[Account]{Held(c)}, nil
+}
+
+func (c keep) Decide(a Account) ([]deed.Event[Account], error) {
+	if _, held := a.Holds[c.Transfer]; !held {
+		return nil, ErrNotHeld
+	}
+	return nil, nil
 }
 
 // Decide has nothing to do if nothing is held.
@@ -235,6 +246,7 @@ var Accounts = deed.Aggregate[Account]{
 	Internal: map[string]deed.Command[Account]{
 		"expect":    expect{},
 		"hold":      hold{},
+		"keep":      keep{},
 		"give-back": giveBack{},
 		"settle":    settle{},
 		"receive":   receive{},

@@ -1,7 +1,8 @@
 // Package credits is an example domain: prepaid accounts whose owners send each
-// other credits and spend them in shops. It shows commands that are handled in
-// the background, a process that moves money and asks a person about large
-// amounts, with a deadline, and a group command.
+// other credits and spend them in shops. It shows commands that are stored first
+// and then asked of several entities at once, a process that moves money and asks
+// a person about large amounts, with a deadline, and how people are told what
+// became of what they asked for.
 package credits
 
 import (
@@ -27,9 +28,12 @@ func (c Credits) deadline() time.Duration { return cmp.Or(c.Deadline, 24*time.Ho
 // Domain is all of it.
 func (c Credits) Domain() deed.Domain {
 	return deed.Domain{
-		Name:      "credits",
-		Doc:       "Prepaid credits: load them, send them, spend them.",
-		Parts:     []deed.Part{Accounts, c.Transfers(), Merchants, c.Process(), Sell, Balances, History, Earnings, Notices, Notifier},
+		Name: "credits",
+		Doc:  "Prepaid credits: load them, send them, spend them.",
+		Parts: []deed.Part{
+			Accounts, Transfers, Merchants, c.RequestTransfer(), c.Process(), Sell,
+			Balances, History, Earnings, Notices, Notifier,
+		},
 		Scenarios: []deed.Scenario{share, shop},
 	}
 }

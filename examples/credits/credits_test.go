@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/examples/money"
+	"github.com/deed-dev/deed/internal/faulty"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/mem"
 )
@@ -40,6 +40,8 @@ func TestAccount(t *testing.T) {
 		{Name: "hold all", Given: loaded, When: hold{"t-1", usd(100_00)}, Then: given{Held{"t-1", usd(100_00)}}},
 		{Name: "hold too much", Given: loaded, When: hold{"t-1", usd(100_01)}, Err: ErrInsufficient},
 		{Name: "hold what is held", Given: held, When: hold{"t-2", usd(70_01)}, Err: ErrInsufficient},
+		{Name: "keep", Given: held, When: keep{"t-1"}},
+		{Name: "keep nothing", Given: loaded, When: keep{"t-1"}, Err: ErrNotHeld},
 		{Name: "give back", Given: held, When: giveBack{"t-1"}, Then: given{Returned{"t-1", usd(30_00)}}},
 		{Name: "give back nothing", Given: loaded, When: giveBack{"t-1"}},
 		{Name: "settle", Given: held, When: settle{"t-1", "b"}, Then: sent[3:]},
@@ -58,27 +60,44 @@ func TestAccount(t *testing.T) {
 
 func TestTransfer(t *testing.T) {
 	type given = []deed.Event[Transfer]
-	ask := Request{"a", "b", usd(30_00)}
-	requested := given{TransferRequested(ask)}
-	pending := append(requested[:1:1], ValidationRequired{})
+	small, significant := TransferRequested{"a", "b", usd(30_00), false}, TransferRequested{"a", "b", usd(30_00), true}
+	requested, pending := given{small}, given{significant}
 	done := append(requested[:1:1], TransferSucceeded{})
-	failed := append(requested[:1:1], TransferFailed{"insufficient_balance", "insufficient balance"})
+	failed := append(requested[:1:1], TransferFailed{"validation_overdue", "too late"})
+	why := deed.Stamp{Why: deed.Reason{Code: "validation_overdue", Text: "too late"}}
 	deedtest.Run(t, []deedtest.Case[Transfer]{
-		{Name: "request", When: ask, Then: requested},
-		{Name: "request twice", Given: requested, When: ask, Err: deed.ErrExists},
-		{Name: "request less than nothing", When: Request{"a", "b", usd(-5)}, Err: deedtest.ErrInvalid},
-		{Name: "request for nobody", When: Request{"a", "", usd(5)}, Err: deedtest.ErrInvalid},
-		{Name: "request for oneself", When: Request{"a", "a", usd(5)}, Err: deedtest.ErrInvalid},
-		{Name: "examine a small one", Given: requested, When: examine{30_01}},
-		{Name: "examine a significant one", Given: requested, When: examine{30_00}, Then: pending[1:]},
-		{Name: "examine twice", Given: pending, When: examine{30_00}, Err: ErrOver},
+		{Name: "request", When: request(small), Then: requested},
+		{Name: "request twice", Given: requested, When: request(small), Err: deed.ErrExists},
+		{Name: "take up", Given: requested, When: takeUp{}},
+		{Name: "take up a significant one", Given: pending, When: takeUp{}},
+		{Name: "take up what is done", Given: done, When: takeUp{}, Err: ErrOver},
 		{Name: "approve", Given: pending, When: approve{"ann", "ok"}, Then: given{TransferApproved{"ann", "ok"}}},
 		{Name: "approve what has failed", Given: failed, When: approve{"ann", "ok"}, Err: ErrOver},
 		{Name: "succeed", Given: requested, When: succeed{}, Then: done[1:]},
 		{Name: "succeed twice", Given: done, When: succeed{}, Err: ErrOver},
-		{Name: "fail", Given: pending, When: fail{}, By: deed.Stamp{Why: ErrInsufficient}, Then: failed[1:]},
+		{Name: "fail", Given: pending, When: fail{}, By: why, Then: failed[1:]},
 		{Name: "fail after all", Given: done, When: fail{}, Err: ErrOver},
 	})
+}
+
+func TestRequest(t *testing.T) {
+	for what, tt := range map[string]struct {
+		r     Request
+		field string
+	}{
+		"good":              {Request{"a", "b", usd(1)}, ""},
+		"less than nothing": {Request{"a", "b", usd(-5)}, "amount.amount"},
+		"too much to count": {Request{"a", "b", usd(maxAmount + 1)}, "amount.amount"},
+		"in no currency":    {Request{"a", "b", money.Money{Amount: 1}}, "amount.currency"},
+		"from nobody":       {Request{"", "b", usd(5)}, "from"},
+		"for nobody":        {Request{"a", "", usd(5)}, "to"},
+		"for oneself":       {Request{"a", "a", usd(5)}, "to"},
+	} {
+		err := tt.r.Validate()
+		if inv, _ := errors.AsType[deed.Invalid](err); inv.Field != tt.field || (err == nil) != (tt.field == "") {
+			t.Errorf("%s: %v, wanted something about %q", what, err, tt.field)
+		}
+	}
 }
 
 func TestMerchant(t *testing.T) {
@@ -144,20 +163,29 @@ func openOffice(t *testing.T, s store.Store) *office {
 	return o
 }
 
-// send asks for a transfer and returns when the process has dealt with it as far
-// as it can.
+// send asks for a transfer from a to b and returns when the process has dealt
+// with it as far as it can.
 func (o *office) send(id string, amount int64) deed.Instance {
 	o.Helper()
-	o.request(id, Request{"a", "b", usd(amount)})
+	if s := o.request(id, Request{"a", "b", usd(amount)}); s.State != deed.CommandCompleted {
+		o.Fatalf("%+v", s)
+	}
 	time.Sleep(time.Second)
 	return o.process(id)
 }
 
-func (o *office) request(id string, r Request) {
+// request asks for a transfer and returns what became of that.
+func (o *office) request(id string, r Request) deed.CommandStatus {
 	o.Helper()
-	if _, err := (Credits{}).Transfers().Execute(o.Context(), o.rt, id, r); err != nil {
+	receipt, err := Credits{}.RequestTransfer().Submit(o.Context(), o.rt, id, r)
+	if err != nil {
 		o.Fatal(err)
 	}
+	s, err := o.rt.Commands().Wait(o.Context(), receipt.Command)
+	if err != nil {
+		o.Fatal(err)
+	}
+	return s
 }
 
 func (o *office) process(id string) deed.Instance {
@@ -241,24 +269,32 @@ func TestValidation(t *testing.T) {
 func TestTransferFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := openOffice(t, mem.New())
-		o.request("much", Request{"a", "b", usd(5_000_01)})
-		o.request("nobody", Request{"a", "z", usd(1)})
-		o.request("from nobody", Request{"z", "b", usd(1)})
-		o.request("euros", Request{"a", "b", money.Money{Amount: 1, Currency: "EUR"}})
-		time.Sleep(time.Second)
-		o.want("much", "500000/500000, 0, Failed credit-account/a: insufficient balance")
-		for id, code := range map[string]string{"much": "insufficient_balance", "nobody": "not_found", "from nobody": "not_found", "euros": "currency_mismatch"} {
-			e, err := History.Get(t.Context(), o.rt, id)
-			if err != nil || e.Status != Failed || e.Code != code {
-				t.Errorf("%s: %+v, %v", id, e, err)
+		for code, r := range map[string]Request{
+			"insufficient_balance": {"a", "b", usd(5_000_01)},
+			"not_found":            {"a", "z", usd(1)},
+			"currency_mismatch":    {"a", "b", money.Money{Amount: 1, Currency: "EUR"}},
+		} {
+			s := o.request(code, r)
+			if s.State != deed.CommandRejected || s.Code != code {
+				t.Errorf("%s: %+v", code, s)
 			}
-			if n, err := Notices.Get(t.Context(), o.rt, id); err != nil || !strings.Contains(n.Text, "could not be sent") {
-				t.Errorf("%s: %+v, %v", id, n, err)
+			time.Sleep(time.Second)
+			n, err := Notices.Get(t.Context(), o.rt, s.ID)
+			if want := fmt.Sprintf("%v to %s could not be sent: ", r.Amount, r.To); err != nil || n.Account != "a" || !strings.HasPrefix(n.Text, want) {
+				t.Errorf("%s: %+v, %v", code, n, err)
+			}
+			if _, err := History.Get(t.Context(), o.rt, code); !errors.Is(err, deed.ErrNotFound) {
+				t.Errorf("there is a transfer: %v", err)
 			}
 		}
 		if _, version, err := Accounts.Load(t.Context(), o.rt, "a"); err != nil || version != 2 {
 			t.Errorf("a has %d events, %v", version, err)
 		}
+		o.send("once", 10_00)
+		if s := o.request("once", Request{"a", "b", usd(10_00)}); s.State != deed.CommandRejected || s.Code != "exists" {
+			t.Errorf("a second transfer of that id: %+v", s)
+		}
+		o.want("once", "499000/499000, 1000, Succeeded")
 	})
 }
 
@@ -267,23 +303,23 @@ func TestTransferFails(t *testing.T) {
 // others go on. Either way one debit comes of it.
 func TestRetryAndRedrive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &faulty{Store: mem.New()}
+		s := faulty.New(mem.New())
 		o := openOffice(t, s)
-		s.fail("$process/credit-transfer/twice", 2)
+		s.Fail("$process/credit-transfer/twice", 2)
 		o.send("twice", 10_00)
 		o.want("twice", "499000/499000, 1000, Succeeded")
 
-		s.fail("$process/credit-transfer/always", 1_000_000)
+		s.Fail("$process/credit-transfer/always", 1_000_000)
 		o.request("always", Request{"a", "b", usd(10_00)})
 		time.Sleep(time.Hour)
-		o.want("always", "499000/499000, 1000, Requested")
+		o.want("always", "498000/499000, 1000, Requested")
 		letters, _, err := o.rt.Followers().DeadLetters(t.Context(), "process-credit-transfer", "", 10)
 		if err != nil || len(letters) != 1 || !strings.Contains(letters[0].Reason, "disk") {
 			t.Fatalf("dead letters: %+v, %v", letters, err)
 		}
 		o.send("another", 10_00)
-		o.want("another", "498000/498000, 2000, Succeeded")
-		s.fail("", 0)
+		o.want("another", "497000/498000, 2000, Succeeded")
+		s.Fail("", 0)
 		if _, err := o.rt.Followers().Redrive(t.Context(), letters[0].ID); err != nil {
 			t.Fatal(err)
 		}
@@ -291,33 +327,3 @@ func TestRetryAndRedrive(t *testing.T) {
 		o.want("always", "497000/497000, 3000, Succeeded")
 	})
 }
-
-// faulty is a store that does not take what would be written to a stream, so
-// many times.
-type faulty struct {
-	store.Store
-	stream atomic.Value
-	times  atomic.Int64
-}
-
-func (f *faulty) fail(stream string, times int64) {
-	f.stream.Store(stream)
-	f.times.Store(times)
-}
-
-func (f *faulty) Append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
-	for _, w := range writes {
-		if w.Stream == f.stream.Load() && f.times.Add(-1) >= 0 {
-			return nil, fmt.Errorf("the disk of %s is full", w.Stream)
-		}
-	}
-	return f.Store.Append(ctx, writes...)
-}
-
-// Wait makes what wraps a store as quick as the store.
-func (f *faulty) Wait(ctx context.Context, after store.Cursor) error {
-	return store.Wait(ctx, f.Store, after, time.Second)
-}
-
-// Shared makes it one of as many partitions.
-func (f *faulty) Shared() bool { return store.IsShared(f.Store) }

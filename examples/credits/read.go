@@ -63,10 +63,9 @@ var History = deed.Projection[TransferEntry]{
 			r := e.Event
 			*t = TransferEntry{
 				From: r.From, To: r.To, Amount: r.Amount, Fee: money.Money{Currency: r.Amount.Currency},
-				Status: Requested, Requested: e.Time, RequestedBy: e.Actor,
+				Status: r.status(), Requested: e.Time, RequestedBy: e.Actor,
 			}
 		}),
-		deed.On(func(t *TransferEntry, _ ValidationRequired) { t.Status = PendingValidation }),
 		deed.On(func(t *TransferEntry, e TransferApproved) { t.ApprovedBy = e.By }),
 		deed.On(func(t *TransferEntry, e deed.Recorded[TransferSucceeded]) { t.Status, t.Finished = Succeeded, e.Time }),
 		deed.On(func(t *TransferEntry, e deed.Recorded[TransferFailed]) {

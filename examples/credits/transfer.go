@@ -1,7 +1,6 @@
 package credits
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/deed-dev/deed"
@@ -29,13 +28,14 @@ type Transfer struct {
 
 // What can happen to a transfer.
 type (
+	// TransferRequested comes with the hold on the credits.
 	TransferRequested struct {
-		From   string      `json:"from"`
-		To     string      `json:"to"`
-		Amount money.Money `json:"amount"`
+		From        string      `json:"from"`
+		To          string      `json:"to"`
+		Amount      money.Money `json:"amount"`
+		Significant bool        `json:"significant,omitzero"` // somebody has to validate it
 	}
-	ValidationRequired struct{}
-	TransferApproved   struct {
+	TransferApproved struct {
 		By     string `json:"by"`
 		Reason string `json:"reason"`
 	}
@@ -46,23 +46,25 @@ type (
 	}
 )
 
-func (e TransferRequested) Apply(t *Transfer) { *t = Transfer{Requested, e.From, e.To, e.Amount} }
-func (ValidationRequired) Apply(t *Transfer)  { t.Status = PendingValidation }
-func (TransferApproved) Apply(*Transfer)      {}
-func (TransferSucceeded) Apply(t *Transfer)   { t.Status = Succeeded }
-func (TransferFailed) Apply(t *Transfer)      { t.Status = Failed }
+func (e TransferRequested) Apply(t *Transfer) {
+	*t = Transfer{e.status(), e.From, e.To, e.Amount}
+}
+func (TransferApproved) Apply(*Transfer)    {}
+func (TransferSucceeded) Apply(t *Transfer) { t.Status = Succeeded }
+func (TransferFailed) Apply(t *Transfer)    { t.Status = Failed }
 
-// Request asks for a transfer. It is stored and looked at later.
-type Request struct {
-	From   string      `json:"from"`
-	To     string      `json:"to"`
-	Amount money.Money `json:"amount"`
+func (e TransferRequested) status() Status {
+	if e.Significant {
+		return PendingValidation
+	}
+	return Requested
 }
 
-// What only the process asks of a transfer.
+// What is asked of a transfer by [Credits.RequestTransfer] and by the process.
 type (
-	// examine finds out whether a transfer has to be validated.
-	examine struct{ Significant int64 }
+	request TransferRequested
+	// takeUp changes nothing. What undoes it says why the transfer has failed.
+	takeUp  struct{}
 	approve TransferApproved
 	succeed struct{}
 	// fail records why the process turned back.
@@ -72,30 +74,14 @@ type (
 // ErrOver is why a transfer may say no.
 var ErrOver = deed.Reason{Code: "transfer_over", Text: "The transfer has succeeded or failed already"}
 
-func (c Request) Validate() error {
-	errs := []error{deed.Required("from", c.From), deed.Required("to", c.To), c.Amount.Check("amount", leastAmount, maxAmount)}
-	if c.From != "" && c.From == c.To {
-		errs = append(errs, deed.Invalid{Field: "to", Detail: "must be another account"})
-	}
-	return errors.Join(errs...)
-}
-
-func (c Request) Decide(t Transfer) ([]deed.Event[Transfer], error) {
+func (c request) Decide(t Transfer) ([]deed.Event[Transfer], error) {
 	if t.Status != "" {
 		return nil, deed.ErrExists
 	}
 	return []deed.Event[Transfer]{TransferRequested(c)}, nil
 }
 
-func (c examine) Decide(t Transfer) ([]deed.Event[Transfer], error) {
-	switch {
-	case t.Status != Requested:
-		return nil, ErrOver
-	case t.Amount.Amount < c.Significant:
-		return nil, nil
-	}
-	return []deed.Event[Transfer]{ValidationRequired{}}, nil
-}
+func (takeUp) Decide(t Transfer) ([]deed.Event[Transfer], error) { return nil, t.mustGoOn() }
 
 func (c approve) Decide(t Transfer) ([]deed.Event[Transfer], error) {
 	if err := t.mustGoOn(); err != nil {
@@ -129,25 +115,20 @@ func (t Transfer) mustGoOn() error {
 }
 
 // Transfers is the vocabulary of transfers.
-func (c Credits) Transfers() deed.Aggregate[Transfer] {
-	return deed.Aggregate[Transfer]{
-		Name: "credit-transfer",
-		Doc:  "Credits on their way from one account to another.",
-		Events: map[string]deed.Event[Transfer]{
-			"requested":           TransferRequested{},
-			"validation-required": ValidationRequired{},
-			"approved":            TransferApproved{},
-			"succeeded":           TransferSucceeded{},
-			"failed":              TransferFailed{},
-		},
-		Commands: map[string]deed.Command[Transfer]{
-			"request": deed.Ruled(Request{}, deed.Rules{Async: true, Roles: []string{"customer"}, Retry: c.Retry}),
-		},
-		Internal: map[string]deed.Command[Transfer]{
-			"examine": examine{},
-			"approve": approve{},
-			"succeed": succeed{},
-			"fail":    fail{},
-		},
-	}
+var Transfers = deed.Aggregate[Transfer]{
+	Name: "credit-transfer",
+	Doc:  "Credits on their way from one account to another.",
+	Events: map[string]deed.Event[Transfer]{
+		"requested": TransferRequested{},
+		"approved":  TransferApproved{},
+		"succeeded": TransferSucceeded{},
+		"failed":    TransferFailed{},
+	},
+	Internal: map[string]deed.Command[Transfer]{
+		"record":  request{},
+		"take-up": takeUp{},
+		"approve": approve{},
+		"succeed": succeed{},
+		"fail":    fail{},
+	},
 }

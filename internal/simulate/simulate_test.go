@@ -54,7 +54,7 @@ func TestScenarios(t *testing.T) {
 				if c.Failed > 0 {
 					t.Errorf("%d visits failed", c.Failed)
 				}
-				if c.Refused == 0 && sc.Name != "run" && sc.Name != "share" {
+				if c.Refused == 0 && sc.Name != "run" {
 					t.Error("nothing was refused")
 				}
 			})
