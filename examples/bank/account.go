@@ -2,6 +2,7 @@ package bank
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/examples/money"
@@ -11,11 +12,15 @@ import (
 type Account struct {
 	Customer  string      `json:"customer"` // "" = there is no such account
 	Balance   money.Money `json:"balance"`
-	Overdraft int64       `json:"overdraft"`            // how far below zero it may go, in minor units
-	Blocked   string      `json:"blocked,omitempty"`    // why nothing may move
-	Day       string      `json:"accrued_to,omitempty"` // the last day for which interest has accrued
-	Interest  int64       `json:"interest"`             // accrued so far, in millionths of a minor unit
+	Overdraft int64       `json:"overdraft"`              // how far below zero it may go, in minor units
+	Blocked   string      `json:"blocked,omitempty"`      // why nothing may move
+	Days      []string    `json:"accrued_days,omitempty"` // the last ones for which interest has accrued, in order
+	Interest  int64       `json:"interest"`               // accrued and not paid, in millionths of a minor unit
 }
+
+// keptDays is of how many days an account knows that interest has accrued: so
+// long a day that has failed can be made up for.
+const keptDays = 100
 
 // What can happen to an account.
 type (
@@ -61,6 +66,11 @@ type (
 		Rate    int64       `json:"rate"`    // hundredths of a percent a year
 		Amount  int64       `json:"amount"`  // millionths of a minor unit; below zero: the customer owes it
 	}
+	// InterestPaid is interest that was added to the balance, or, below zero,
+	// taken from it.
+	InterestPaid struct {
+		Amount money.Money `json:"amount"`
+	}
 )
 
 func (e AccountOpened) Apply(a *Account)     { a.Customer, a.Balance.Currency = e.Customer, e.Currency }
@@ -72,7 +82,20 @@ func (e Refunded) Apply(a *Account)          { a.Balance = a.Balance.Plus(e.Amou
 func (e OverdraftLimitSet) Apply(a *Account) { a.Overdraft = e.Limit }
 func (e AccountBlocked) Apply(a *Account)    { a.Blocked = e.Reason }
 func (e AccountUnblocked) Apply(a *Account)  { a.Blocked = "" }
-func (e InterestAccrued) Apply(a *Account)   { a.Day = e.Day; a.Interest += e.Amount }
+func (e InterestAccrued) Apply(a *Account)   { a.Interest += e.Amount; a.accrued(e.Day) }
+func (e InterestPaid) Apply(a *Account) {
+	a.Balance = a.Balance.Plus(e.Amount)
+	a.Interest -= e.Amount.Amount * millionths
+}
+
+// accrued notes a day. Earlier states keep theirs.
+func (a *Account) accrued(day string) {
+	i, _ := slices.BinarySearch(a.Days, day)
+	a.Days = slices.Insert(slices.Clone(a.Days), i, day)
+	if len(a.Days) > keptDays {
+		a.Days = a.Days[1:]
+	}
+}
 
 // What can be asked of an account.
 type (
@@ -82,6 +105,9 @@ type (
 	// Block keeps all money where it is.
 	Block   AccountBlocked
 	Unblock struct{}
+	// PayInterest moves what has accrued to the balance, in whole minor units. An
+	// overdraft that does not suffice for what is owed is extended.
+	PayInterest struct{}
 )
 
 // What only transfers, interest and the opening of an account ask of it.
@@ -101,6 +127,7 @@ var (
 	ErrBlocked      = deed.Reason{Code: "account_blocked", Text: "The account is blocked"}
 	ErrOverdrawn    = deed.Reason{Code: "overdrawn", Text: "The account is overdrawn by more than that"}
 	ErrAccrued      = deed.Reason{Code: "already_accrued", Text: "Interest of this day has accrued already"}
+	ErrLongAgo      = deed.Reason{Code: "long_ago", Text: "Nobody knows any more whether interest of this day has accrued"}
 )
 
 // What can be moved at once, and owed, in minor units: far from overflow.
@@ -193,15 +220,35 @@ func (c Unblock) Decide(a Account) ([]deed.Event[Account], error) {
 	return []deed.Event[Account]{AccountUnblocked(c)}, nil
 }
 
-// Decide also refuses the days before the last one.
 func (c accrue) Decide(a Account) ([]deed.Event[Account], error) {
 	switch {
 	case a.Customer == "":
 		return nil, deed.ErrNotFound
-	case a.Day >= c.Day:
-		return nil, fmt.Errorf("%w: up to %s", ErrAccrued, a.Day)
+	case slices.Contains(a.Days, c.Day):
+		return nil, fmt.Errorf("%w: %s", ErrAccrued, c.Day)
+	case len(a.Days) == keptDays && c.Day < a.Days[0]:
+		return nil, fmt.Errorf("%w: %s", ErrLongAgo, c.Day)
 	}
 	return []deed.Event[Account]{InterestAccrued(c)}, nil
+}
+
+// Decide leaves what is less than half a minor unit for the next time.
+func (PayInterest) Decide(a Account) ([]deed.Event[Account], error) {
+	switch {
+	case a.Customer == "":
+		return nil, deed.ErrNotFound
+	case a.Blocked != "":
+		return nil, fmt.Errorf("%w: %s", ErrBlocked, a.Blocked)
+	}
+	paid := money.Money{Amount: rounded(a.Interest), Currency: a.Balance.Currency}
+	if paid.Amount == 0 {
+		return nil, nil
+	}
+	var out []deed.Event[Account]
+	if after := a.Balance.Plus(paid).Amount; after < -a.Overdraft {
+		out = append(out, OverdraftLimitSet{-after})
+	}
+	return append(out, InterestPaid{paid}), nil
 }
 
 // takes says why an account cannot take an amount in.
@@ -228,6 +275,9 @@ func (a Account) gives(m money.Money) error {
 	return nil
 }
 
+// tellers are the rules of what only tellers may ask.
+var tellers = deed.Rules{Roles: []string{RoleTeller}}
+
 // Accounts is the vocabulary of accounts.
 var Accounts = deed.Aggregate[Account]{
 	Name: "account",
@@ -243,13 +293,15 @@ var Accounts = deed.Aggregate[Account]{
 		"blocked":             AccountBlocked{},
 		"unblocked":           AccountUnblocked{},
 		"interest-accrued":    InterestAccrued{},
+		"interest-paid":       InterestPaid{},
 	},
 	Commands: map[string]deed.Command[Account]{
 		"deposit":             Deposit{},
 		"withdraw":            Withdraw{},
-		"set-overdraft-limit": SetOverdraftLimit{},
-		"block":               Block{},
-		"unblock":             Unblock{},
+		"set-overdraft-limit": deed.Ruled(SetOverdraftLimit{}, tellers),
+		"block":               deed.Ruled(Block{}, tellers),
+		"unblock":             deed.Ruled(Unblock{}, tellers),
+		"pay-interest":        deed.Ruled(PayInterest{}, tellers),
 	},
 	Internal: map[string]deed.Command[Account]{
 		"create":   create{},

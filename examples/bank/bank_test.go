@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -37,6 +38,7 @@ func TestAccount(t *testing.T) {
 	over := append(full[:2:2], OverdraftLimitSet{10_00})
 	blocked := append(full[:2:2], AccountBlocked{"lost card"})
 	accrued := append(full[:2:2], InterestAccrued{"2026-02-03", cad(71_00), 1_00, 194_520})
+	interest := func(n int64) given { return append(full[:2:2], InterestAccrued{Day: "2026-02-03", Amount: n}) }
 	eur := money.Money{Amount: 1, Currency: "EUR"}
 	deedtest.Run(t, []deedtest.Case[Account]{
 		{Name: "open", When: create{"ann", "CAD"}, Then: open},
@@ -67,13 +69,50 @@ func TestAccount(t *testing.T) {
 		{Name: "refund when blocked", Given: blocked, When: refund{"t", cad(1)}, Err: ErrBlocked},
 		{Name: "accrue", Given: full, When: accrue{"2026-02-03", cad(71_00), 1_00, 194_520}, Then: accrued[2:]},
 		{Name: "accrue twice", Given: accrued, When: accrue{"2026-02-03", cad(71_00), 1_00, 194_520}, Err: ErrAccrued},
-		{Name: "accrue for the day before", Given: accrued, When: accrue{Day: "2026-02-02"}, Err: ErrAccrued},
+		{Name: "accrue for the day before", Given: accrued, When: accrue{Day: "2026-02-02"}, Then: given{InterestAccrued{Day: "2026-02-02"}}},
+		{Name: "accrue for the day before twice", Given: append(accrued[:3:3], InterestAccrued{Day: "2026-02-02"}), When: accrue{Day: "2026-02-02"}, Err: ErrAccrued},
 		{Name: "accrue for the next day", Given: accrued, When: accrue{Day: "2026-02-04"}, Then: given{InterestAccrued{Day: "2026-02-04"}}},
+		{Name: "accrue when blocked", Given: blocked, When: accrue{Day: "2026-02-04"}, Then: given{InterestAccrued{Day: "2026-02-04"}}},
 		{Name: "accrue for nothing", When: accrue{Day: "2026-02-04"}, Err: deed.ErrNotFound},
+		{Name: "pay what is less than a cent", Given: accrued, When: PayInterest{}},
+		{Name: "pay half a cent", Given: interest(500_000), When: PayInterest{}, Then: given{InterestPaid{cad(1)}}},
+		{Name: "pay", Given: interest(1_499_999), When: PayInterest{}, Then: given{InterestPaid{cad(1)}}},
+		{Name: "pay the rest", Given: append(interest(1_499_999), InterestPaid{cad(1)}, InterestAccrued{Day: "2026-02-04", Amount: 1}), When: PayInterest{},
+			Then: given{InterestPaid{cad(1)}}},
+		{Name: "be paid", Given: interest(-1_500_000), When: PayInterest{}, Then: given{InterestPaid{cad(-2)}}},
+		{Name: "be paid more than there is", Given: interest(-71_01_000_000), When: PayInterest{}, Then: given{OverdraftLimitSet{1}, InterestPaid{cad(-71_01)}}},
+		{Name: "be paid from the overdraft", Given: append(over[:3:3], InterestAccrued{Day: "2026-02-03", Amount: -81_00_000_000}), When: PayInterest{},
+			Then: given{InterestPaid{cad(-81_00)}}},
+		{Name: "pay when blocked", Given: blocked, When: PayInterest{}, Err: ErrBlocked},
+		{Name: "pay nobody", When: PayInterest{}, Err: deed.ErrNotFound},
 	})
-	all := []any{open[0], full[1], MoneyWithdrawn{Amount: cad(1_00)}, SentOff{"t", "b", cad(10_00)}, Refunded{"t", cad(10_00)}, TakenIn{"u", "b", cad(5_00)}, accrued[2], AccountBlocked{"x"}, AccountUnblocked{}}
-	if a := AccountDetails.Fold(all...); a != (AccountDetail{"ann", cad(75_00), 194_520, ""}) {
+	all := []any{open[0], full[1], MoneyWithdrawn{Amount: cad(1_00)}, SentOff{"t", "b", cad(10_00)}, Refunded{"t", cad(10_00)}, TakenIn{"u", "b", cad(5_00)}, accrued[2], AccountBlocked{"x"}, AccountUnblocked{},
+		InterestAccrued{Day: "2026-02-04", Amount: 900_000}, InterestPaid{cad(1)}}
+	if a := AccountDetails.Fold(all...); a != (AccountDetail{"ann", cad(75_01), 94_520, ""}) {
 		t.Errorf("%+v", a)
+	}
+}
+
+// An account knows the last days for which interest has accrued.
+func TestAccruedDays(t *testing.T) {
+	a := Account{Customer: "ann"}
+	first := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	day := func(n int) string { return first.AddDate(0, 0, n).Format(time.DateOnly) }
+	for n := range 2 * keptDays {
+		if n%10 != 7 { // these fail
+			InterestAccrued{Day: day(n)}.Apply(&a)
+		}
+	}
+	before := slices.Clone(a.Days)
+	for n, want := range map[int]error{0: ErrLongAgo, 77: ErrLongAgo, 187: nil, 190: ErrAccrued, 197: nil, 200: nil} {
+		if _, err := (accrue{Day: day(n)}).Decide(a); !errors.Is(err, want) {
+			t.Errorf("%s: %v, wanted %v", day(n), err, want)
+		}
+	}
+	later := a
+	InterestAccrued{Day: day(187)}.Apply(&later)
+	if !slices.IsSorted(later.Days) || len(later.Days) != keptDays || !slices.Equal(a.Days, before) {
+		t.Errorf("%v after %v", later.Days, a.Days)
 	}
 }
 
@@ -274,15 +313,28 @@ func (b *branch) accrued(account string) string {
 	b.Helper()
 	a, _, err := Accounts.Load(b.Context(), b.rt, account)
 	b.ok(err)
-	return fmt.Sprintf("%d to %s", a.Interest, a.Day)
+	return fmt.Sprintf("%d to %s", a.Interest, append([]string{""}, a.Days...)[len(a.Days)])
 }
 
 // night is what became of the interest of a day.
 func (b *branch) night(day string) string {
 	b.Helper()
-	i, err := b.rt.Instances().Get(b.Context(), "saga", "interest", day)
+	i, err := b.rt.Instances().Get(b.Context(), "saga", "interest", "daily-"+day)
 	b.ok(err)
 	return fmt.Sprintf("%s %s", i.State, i.Data)
+}
+
+// begin lets the interest of a day accrue, and returns why it does not.
+func (b *branch) begin(id string, d Day) error {
+	b.Helper()
+	_, err := b.bank.Interest().Start(b.Context(), b.rt, id, Night{Day: d})
+	b.ok(err)
+	i, err := b.rt.Instances().Wait(b.Context(), "saga", "interest", id)
+	b.ok(err)
+	if i.State != deed.InstanceCompleted {
+		return deed.Reason{Code: i.Code, Text: i.Reason}
+	}
+	return nil
 }
 
 // Every night at 01:30 interest accrues for all accounts, by the balance of
@@ -295,62 +347,79 @@ func TestDailyInterest(t *testing.T) {
 				t.Errorf("%s, wanted %s", got, want)
 			}
 		}
-		b := openBranch(t, Bank{}) // it is 2000-01-01 00:00
+		b := openBranch(t, Bank{}) // it is 2000-01-01, a moment after midnight
 		b.do("a", Deposit{Amount: cad(364_900_00)})
 		b.do("b", SetOverdraftLimit{365_00})
 		b.do("b", Withdraw{Amount: cad(365_00)})
-		time.Sleep(89 * time.Minute)
+		time.Sleep(2 * time.Hour)
+		is(b.accrued("a"), "0 to 2000-01-01")
+		time.Sleep(23*time.Hour + 29*time.Minute)
 		b.do("a", Withdraw{Amount: cad(365_000_00)}) // after midnight, so it does not count
-		is(b.accrued("a"), "0 to ")
+		is(b.accrued("a"), "0 to 2000-01-01")
 		time.Sleep(2 * time.Minute)
-		is(b.accrued("a"), "1000000000 to 2000-01-01")
-		is(b.accrued("b"), "-12000000 to 2000-01-01")
-		is(b.accrued("c"), "0 to 2000-01-01")
-		is(b.night("2000-01-01"), `completed {"day":"2000-01-01","accrued":3,"before":0}`)
+		is(b.accrued("a"), "1000000000 to 2000-01-02")
+		is(b.accrued("b"), "-12000000 to 2000-01-02")
+		is(b.accrued("c"), "0 to 2000-01-02")
+		is(b.night("2000-01-02"), `completed {"day":"2000-01-02","accrued":3,"before":0}`)
 
 		// Scenario X1.
 		accrue := b.bank.AccrueInterest()
-		err := b.await(accrue.Submit(t.Context(), b.rt, "a", Day{"2000-01-01"}))
+		err := b.await(accrue.Submit(t.Context(), b.rt, "a", Day{"2000-01-02"}))
 		if !errors.Is(err, ErrAccrued) {
 			t.Errorf("accrued twice: %v", err)
 		}
-		if err := b.await(accrue.Submit(t.Context(), b.rt, "a", Day{"2000-01-03"})); err == nil {
-			t.Error("interest of a day to come has accrued")
+		for name, err := range map[string]error{
+			"an account": b.await(accrue.Submit(t.Context(), b.rt, "a", Day{"2000-01-04"})),
+			"all":        b.begin("too-early", Day{"2000-01-04"}),
+		} {
+			if !errors.Is(err, ErrToCome) {
+				t.Errorf("interest of a day to come, %s: %v", name, err)
+			}
 		}
 
 		// One account fails at first, and one for good.
 		time.Sleep(21 * time.Hour)
 		b.do("a", Deposit{Amount: cad(365_00)})
 		time.Sleep(2 * time.Hour) // after midnight
-		b.ok(b.await(accrue.Submit(t.Context(), b.rt, "c", Day{"2000-01-02"})))
+		b.ok(b.await(accrue.Submit(t.Context(), b.rt, "c", Day{"2000-01-03"})))
 		b.store.Fail("account/a", 1)
 		time.Sleep(2 * time.Hour)
-		is(b.accrued("a"), "1001000000 to 2000-01-02")
-		is(b.night("2000-01-02"), `completed {"day":"2000-01-02","accrued":2,"before":1}`)
+		is(b.accrued("a"), "1001000000 to 2000-01-03")
+		is(b.night("2000-01-03"), `completed {"day":"2000-01-03","accrued":2,"before":1}`)
 		time.Sleep(21 * time.Hour)
 		b.store.Fail("account/b", 1_000_000)
 		time.Sleep(2 * time.Hour)
-		is(b.accrued("a"), "1002000000 to 2000-01-03")
-		is(b.accrued("b"), "-24000000 to 2000-01-02")
-		is(b.night("2000-01-03"), `running {"day":"2000-01-03","accrued":2,"before":0,"failed":["b"]}`)
+		is(b.accrued("a"), "1002000000 to 2000-01-04")
+		is(b.accrued("b"), "-24000000 to 2000-01-03")
+		is(b.night("2000-01-04"), `running {"day":"2000-01-04","accrued":2,"before":0,"failed":["b"]}`)
 		b.store.Fail("", 0)
-		b.ok(b.await(accrue.Submit(t.Context(), b.rt, "b", Day{"2000-01-03"})))
-		i, err := b.rt.Instances().Get(t.Context(), "saga", "interest", "2000-01-03")
-		b.ok(err)
-		_, err = b.rt.Tasks().Decide(t.Context(), i.Tasks["see-to-it"], "seen-to", "done by hand", nil)
-		b.ok(err)
-		is(b.accrued("b"), "-36000000 to 2000-01-03")
 
 		// Nobody was there for three nights.
 		b.stop()
 		time.Sleep(72 * time.Hour)
 		b.open()
 		time.Sleep(time.Minute)
-		is(b.accrued("a"), "1005000000 to 2000-01-06")
-		is(b.accrued("b"), "-72000000 to 2000-01-06")
+		is(b.accrued("a"), "1005000000 to 2000-01-07")
+		is(b.accrued("b"), "-60000000 to 2000-01-07")
+
+		// The day that has failed is made up for, and the question answered.
+		b.ok(b.begin("again", Day{"2000-01-04"}))
+		is(b.accrued("a"), "1005000000 to 2000-01-07")
+		is(b.accrued("b"), "-72000000 to 2000-01-07")
+		i, err := b.rt.Instances().Get(t.Context(), "saga", "interest", "daily-2000-01-04")
+		b.ok(err)
+		_, err = b.rt.Tasks().Decide(t.Context(), i.Tasks["see-to-it"], "seen-to", "begun again", nil)
+		b.ok(err)
+		is(b.night("2000-01-04"), `completed {"day":"2000-01-04","accrued":2,"before":0,"failed":["b"]}`)
 		_, version, err := Accounts.Load(t.Context(), b.rt, "c")
-		if err != nil || version != 1+6 {
+		if err != nil || version != 1+7 {
 			t.Errorf("c has %d events, %v", version, err)
 		}
+		b.do("a", PayInterest{})
+		b.do("b", PayInterest{})
+		a, _, err1 := Accounts.Load(t.Context(), b.rt, "a")
+		o, _, err2 := Accounts.Load(t.Context(), b.rt, "b")
+		b.ok(errors.Join(err1, err2))
+		is(fmt.Sprintf("%v, %v with an overdraft of %d", a.Balance, o.Balance, o.Overdraft), "375.05 CAD, -365.72 CAD with an overdraft of 36572")
 	})
 }

@@ -98,7 +98,7 @@ func (c NewAccount) Validate() error {
 var OpenAccount = deed.Stepwise[NewAccount]{
 	Name:  "account.open",
 	Doc:   "Opens an account of a customer.",
-	Rules: deed.Rules{Roles: []string{RoleTeller}},
+	Rules: tellers,
 	Steps: []deed.Step[NewAccount]{{
 		Name: "open",
 		Do: func(ctx context.Context, w *deed.Work, c NewAccount) error {

@@ -29,6 +29,15 @@ func (b Bank) interest(balance money.Money) (rate, amount int64) {
 	return rate, balance.Amount * rate * (millionths / 100_00) / 365
 }
 
+// rounded is an amount of interest in minor units, a half rounded away from zero.
+func rounded(interest int64) int64 {
+	half := int64(millionths / 2)
+	if interest < 0 {
+		half = -half
+	}
+	return (interest + half) / millionths
+}
+
 // A Day is one for which interest accrues, for example {"day":"2026-02-03"}.
 type Day struct {
 	Day string `json:"day"`
@@ -42,17 +51,24 @@ func (d Day) Validate() error {
 	return nil
 }
 
-// begins is the midnight with which the day begins.
-func (d Day) begins(in *time.Location) (time.Time, error) {
-	return time.ParseInLocation(time.DateOnly, d.Day, in)
+// ErrToCome is why interest of a day may not accrue.
+var ErrToCome = deed.Reason{Code: "day_to_come", Text: "This day has not begun"}
+
+// midnight is when a day begins. A day that has begun need not be over.
+func (b Bank) midnight(d Day) (time.Time, error) {
+	at, err := time.ParseInLocation(time.DateOnly, d.Day, b.zone())
+	if err == nil && at.After(time.Now()) {
+		err = ErrToCome
+	}
+	return at, err
 }
 
 // accrue adds the interest of a day to an account, by its balance as the day
 // began. An account that was not there then has none.
 func (b Bank) accrue(ctx context.Context, w *deed.Work, account string, d Day) error {
-	midnight, err := d.begins(b.zone())
+	midnight, err := b.midnight(d)
 	if err != nil {
-		return deed.Permanent(err)
+		return err
 	}
 	a, _, err := Accounts.Load(ctx, deed.AsOf(w.Reader(), midnight), account)
 	if err != nil && !errors.Is(err, deed.ErrNotFound) {
@@ -63,20 +79,15 @@ func (b Bank) accrue(ctx context.Context, w *deed.Work, account string, d Day) e
 }
 
 // AccrueInterest lets a teller do for one account what happens every night for
-// all. A day that is not over yet is fine, one that has not begun is not.
+// all.
 func (b Bank) AccrueInterest() deed.Stepwise[Day] {
 	return deed.Stepwise[Day]{
 		Name:  "account.accrue-interest",
 		Doc:   "Adds the interest of a day to an account, once.",
-		Rules: deed.Rules{Roles: []string{RoleTeller}},
+		Rules: tellers,
 		Steps: []deed.Step[Day]{{
 			Name: "accrue",
-			Do: func(ctx context.Context, w *deed.Work, d Day) error {
-				if begins, err := d.begins(b.zone()); err != nil || begins.After(time.Now()) {
-					return deed.Reason{Code: "day_to_come", Text: d.Day + " has not begun"}
-				}
-				return b.accrue(ctx, w, w.ID, d)
-			},
+			Do:   func(ctx context.Context, w *deed.Work, d Day) error { return b.accrue(ctx, w, w.ID, d) },
 		}},
 	}
 }
@@ -89,38 +100,40 @@ type Night struct {
 	Failed  []string `json:"failed,omitempty"`
 }
 
+// Validate implements the check of what the saga is begun with.
+func (n Night) Validate() error {
+	if n.Accrued != 0 || n.Before != 0 || len(n.Failed) > 0 {
+		return deed.Invalid{Field: "accrued", Detail: "is counted, not given"}
+	}
+	return n.Day.Validate()
+}
+
 // Interest lets the interest of a day accrue for all accounts, beside each other.
 // Accounts for which that fails have a second turn. What fails then too is for
-// somebody to see to. The id of the saga is the day.
+// somebody to see to: it can be begun again under another id.
 func (b Bank) Interest() deed.Saga[Night] {
+	failed := func(_ string, n Night) bool { return len(n.Failed) > 0 }
 	return deed.Saga[Night]{
 		Name:  "interest",
 		Doc:   "Adds the interest of a day to all accounts.",
 		Roles: []string{RoleTeller},
 		Steps: []deed.SagaStep[Night]{
 			{
-				Name: "first-pass", Timeout: time.Hour,
+				Name: "first-pass", Retry: patience, Timeout: time.Hour,
 				Do: func(ctx context.Context, w *deed.Work, n *Night) error {
-					var all []string
-					for row, err := range AccountDetails.All(ctx, w.Reader()) {
-						if err != nil {
-							return err
-						}
-						all = append(all, row.Key)
+					all, err := accounts(ctx, w)
+					if err != nil {
+						return err
 					}
 					return b.pass(ctx, w, n, all)
 				},
 			},
 			{
-				Name: "second-pass", Timeout: time.Hour,
-				When: func(_ string, n Night) bool { return len(n.Failed) > 0 },
-				Do: func(ctx context.Context, w *deed.Work, n *Night) error {
-					return b.pass(ctx, w, n, n.Failed)
-				},
+				Name: "second-pass", Retry: patience, Timeout: time.Hour, When: failed,
+				Do: func(ctx context.Context, w *deed.Work, n *Night) error { return b.pass(ctx, w, n, n.Failed) },
 			},
 			{
-				Name: "see-to-it",
-				When: func(_ string, n Night) bool { return len(n.Failed) > 0 },
+				Name: "see-to-it", When: failed,
 				Ask: func(_ string, n Night) deed.Question {
 					return deed.Question{
 						Text:  fmt.Sprintf("Interest of %s did not accrue for %d accounts, among them %s.", n.Day.Day, len(n.Failed), n.Failed[0]),
@@ -132,13 +145,30 @@ func (b Bank) Interest() deed.Saga[Night] {
 	}
 }
 
+// patience is for a store that cannot be reached: a week of it.
+var patience = deed.Retry{Attempts: 1000, First: time.Second, Max: 10 * time.Minute}
+
+// accounts are all of them. They are read from the log: the view may be behind.
+func accounts(ctx context.Context, w *deed.Work) (all []string, err error) {
+	for row, err := range AccountDetails.All(ctx, deed.AsOf(w.Reader(), time.Now())) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, row.Key)
+	}
+	return all, nil
+}
+
 // atOnce is how many accounts are dealt with at the same time.
 const atOnce = 100
 
 // pass lets interest accrue for accounts, and keeps those for which it fails.
 func (b Bank) pass(ctx context.Context, w *deed.Work, n *Night, accounts []string) error {
+	if _, err := b.midnight(n.Day); err != nil {
+		return err
+	}
 	var mu sync.Mutex
-	var all errgroup.Group
+	all, ctx := errgroup.WithContext(ctx)
 	all.SetLimit(atOnce)
 	n.Failed = nil
 	for _, id := range accounts {
@@ -165,7 +195,7 @@ func (b Bank) pass(ctx context.Context, w *deed.Work, n *Night, accounts []strin
 }
 
 // DailyInterest begins the saga of each day. Days that were missed are made up
-// for.
+// for, in any order.
 func (b Bank) DailyInterest() deed.Schedule {
 	interest := b.Interest()
 	return deed.Schedule{
@@ -176,7 +206,7 @@ func (b Bank) DailyInterest() deed.Schedule {
 		Missed: deed.MissedAll,
 		Do: func(due time.Time) []deed.Action {
 			day := due.Format(time.DateOnly)
-			return []deed.Action{interest.Begin(day, Night{Day: Day{day}})}
+			return []deed.Action{interest.Begin("daily-"+day, Night{Day: Day{day}})}
 		},
 	}
 }

@@ -33,7 +33,7 @@ var CustomerDetails = deed.Projection[CustomerDetail]{
 type AccountDetail struct {
 	Customer string      `json:"customer"`
 	Balance  money.Money `json:"balance"`
-	Interest int64       `json:"interest"` // accrued, in millionths of a minor unit
+	Interest int64       `json:"interest"` // accrued and not paid, in millionths of a minor unit
 	Blocked  string      `json:"blocked,omitempty"`
 }
 
@@ -50,6 +50,10 @@ var AccountDetails = deed.Projection[AccountDetail]{
 		deed.On(func(a *AccountDetail, e TakenIn) { a.Balance = a.Balance.Plus(e.Amount) }),
 		deed.On(func(a *AccountDetail, e Refunded) { a.Balance = a.Balance.Plus(e.Amount) }),
 		deed.On(func(a *AccountDetail, e InterestAccrued) { a.Interest += e.Amount }),
+		deed.On(func(a *AccountDetail, e InterestPaid) {
+			a.Balance = a.Balance.Plus(e.Amount)
+			a.Interest -= e.Amount.Amount * millionths
+		}),
 		deed.On(func(a *AccountDetail, e AccountBlocked) { a.Blocked = e.Reason }),
 		deed.On(func(a *AccountDetail, _ AccountUnblocked) { a.Blocked = "" }),
 	},

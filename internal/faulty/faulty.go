@@ -51,9 +51,10 @@ func (s *Store) refuses(stream string) bool {
 	return true
 }
 
-// Wait makes what wraps a store as quick as the store.
+// Wait makes what wraps a store as quick as the store. How long to wait at most,
+// the caller knows.
 func (s *Store) Wait(ctx context.Context, after store.Cursor) error {
-	return store.Wait(ctx, s.Store, after, time.Second)
+	return store.Wait(ctx, s.Store, after, 24*time.Hour)
 }
 
 // Shared makes it one of as many partitions.
