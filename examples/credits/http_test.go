@@ -200,7 +200,7 @@ func (s *site) retry(t *testing.T) {
 	httptry.Want(t, "one debit", s.has(t, "r"), "9000 of 9000")
 
 	s.store.Fail("credit-account/r", 1_000_000)
-	_, id = s.send(t, "c9-2", "r", "b", 10_00)
+	s.send(t, "c9-2", "r", "b", 10_00)
 	failed := s.command(t, "c9-2")
 	httptry.Want(t, "given up", []any{failed.Get("state"), attempts(failed), s.has(t, "r")}, []any{"failed", 3, "9000 of 9000"})
 	s.says(t, "c9-2", "10.00 USD to b could not be sent yet")

@@ -94,7 +94,7 @@ var Sell = deed.Stepwise[Sale]{
 		Do: func(ctx context.Context, w *deed.Work, c Sale) error {
 			return w.AskTogether(ctx,
 				deed.Send(Accounts, c.Account, spend{w.ID, c.Amount}),
-				deed.Send(Merchants, w.ID, earn{c.Account, c.Amount}))
+				deed.Send(Merchants, w.ID, earn(c)))
 		},
 	}},
 }
