@@ -154,14 +154,16 @@ type scheduled struct {
 	Runs int       `json:"runs,omitzero"`
 }
 
-// move takes in that the program has started, or that it is time.
+// move takes in that the program has started, or that it is time. That something
+// it has begun is over does not change when it is time again.
 func (s *schedule) move(p *plan, x *turn, in input) error {
 	var was scheduled
 	if err := wire.Unmarshal(x.cell.state.Data, &was); err != nil {
 		return engine.Permanent(err)
 	}
 	next := s.times.after(p.now)
-	if in.Kind == inputTimer && in.Name == scheduleTimer {
+	switch {
+	case in.Kind == inputTimer && in.Name == scheduleTimer:
 		var due time.Time
 		if due, next = s.due(in.due, p.now); !due.IsZero() {
 			was.Last, was.Runs = due, was.Runs+1
@@ -169,6 +171,8 @@ func (s *schedule) move(p *plan, x *turn, in input) error {
 				return err
 			}
 		}
+	case was.Cron == s.Cron && was.Zone == s.Zone:
+		return nil
 	}
 	was.Cron, was.Zone = s.Cron, s.Zone
 	data, err := wire.Marshal(was)

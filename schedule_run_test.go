@@ -72,3 +72,40 @@ func TestSchedule(t *testing.T) {
 		})
 	}
 }
+
+// The end of what a schedule has begun does not change when it runs next.
+func TestScheduleOfSagas(t *testing.T) {
+	for name, step := range map[string]deed.SagaStep[move]{
+		"over at once": {Name: "drop", Send: func(id string, _ move) []deed.Sending { return []deed.Sending{deed.Send(vaults, id, drop{1})} }},
+		"over later": {Name: "drop", Do: func(ctx context.Context, w *deed.Work, _ *move) error {
+			return w.Ask(ctx, deed.Send(vaults, w.ID, drop{1}))
+		}},
+		"undone": {Name: "take", Send: func(id string, _ move) []deed.Sending {
+			return []deed.Sending{deed.Send(vaults, id, take{1_000_000})}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := mem.New()
+				once := deed.Saga[move]{Name: "once", Steps: []deed.SagaStep[move]{step}}
+				daily := deed.Schedule{Name: "daily", Cron: "30 1 * * *", Missed: deed.MissedAll, Do: func(due time.Time) []deed.Action {
+					return []deed.Action{once.Begin(due.Format(time.DateOnly), move{})}
+				}}
+				domain := deed.Domain{Name: "test", Parts: []deed.Part{vaults, daily, once}}
+				_, stop := runSlowly(t, s, domain)
+				time.Sleep(2 * time.Hour)
+				stop()
+				time.Sleep(6 * 24 * time.Hour)
+				rt, stop := runSlowly(t, s, domain)
+				defer stop()
+				time.Sleep(time.Minute)
+				for day := range 7 {
+					id := fmt.Sprintf("2000-01-%02d", day+1)
+					if i, err := rt.Instances().Get(t.Context(), "saga", "once", id); err != nil || !i.State.Over() {
+						t.Errorf("%s: %s, %v", id, i.State, err)
+					}
+				}
+			})
+		})
+	}
+}
