@@ -234,16 +234,22 @@ func (b *branch) send(id, to string, amount int64) {
 	time.Sleep(time.Second)
 }
 
+// balance is what is on an account.
+func (b *branch) balance(account string) int64 {
+	b.Helper()
+	a, _, err := Accounts.Load(b.Context(), b.rt, account)
+	b.ok(err)
+	return a.Balance.Amount
+}
+
 // want compares what a and b have, and what became of a transfer and of its
 // process.
 func (b *branch) want(id, want string) {
 	b.Helper()
-	from, _, err1 := Accounts.Load(b.Context(), b.rt, "a")
-	to, _, err2 := Accounts.Load(b.Context(), b.rt, "b")
-	d, err3 := TransferDetails.Get(b.Context(), b.rt, id)
-	i, err4 := b.rt.Instances().Get(b.Context(), "process", "money-transfer", id)
-	b.ok(errors.Join(err1, err2, err3, err4))
-	got := strings.TrimSpace(fmt.Sprintf("%d, %d, %s, %s %s", from.Balance.Amount, to.Balance.Amount, i.State, d.Status, d.Reason))
+	d, err1 := TransferDetails.Get(b.Context(), b.rt, id)
+	i, err2 := b.rt.Instances().Get(b.Context(), "process", "money-transfer", id)
+	b.ok(errors.Join(err1, err2))
+	got := strings.TrimSpace(fmt.Sprintf("%d, %d, %s, %s %s", b.balance("a"), b.balance("b"), i.State, d.Status, d.Reason))
 	if got != want {
 		b.Errorf("transfer %s: %s, wanted %s", id, got, want)
 	}
@@ -305,6 +311,31 @@ func TestTransfers(t *testing.T) {
 		b.ok(err)
 		time.Sleep(time.Second)
 		b.want("by hand", "6000, 3000, undone, Failed account/b: The account is blocked: lost card")
+	})
+}
+
+// Somebody cancels a transfer when the money is about to reach the target. What
+// the process hears of first, the timer or the cancellation, changes nothing.
+func TestLateCancellation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := openBranch(t, Bank{Clearing: time.Hour})
+		timers := 0
+		for n := range 16 {
+			id := fmt.Sprint(n)
+			b.send(id, "b", 10_00)
+			b.store.Fail("$process/money-transfer/"+id, 1+n%7) // until both have happened
+			time.Sleep(time.Hour - time.Second)
+			_, err := Transfers.Execute(t.Context(), b.rt, id, Cancel{"wrong account"})
+			b.ok(err)
+			time.Sleep(time.Minute)
+			d, err := TransferDetails.Get(t.Context(), b.rt, id)
+			b.ok(err)
+			b.want(id, "10000, 0, undone, Failed "+d.Reason)
+			if d.Reason != "wrong account" {
+				timers++
+			}
+		}
+		t.Logf("the timer came first %d times", timers)
 	})
 }
 
