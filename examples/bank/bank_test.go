@@ -418,12 +418,12 @@ func TestDailyInterest(t *testing.T) {
 		is(b.accrued("a"), "1001000000 to 2000-01-03")
 		is(b.night("2000-01-03"), `completed {"day":"2000-01-03","accrued":2,"before":1}`)
 		time.Sleep(21 * time.Hour)
-		b.store.Fail("account/b", 1_000_000)
+		b.store.Fail("account/b", faulty.Always)
 		time.Sleep(2 * time.Hour)
 		is(b.accrued("a"), "1002000000 to 2000-01-04")
 		is(b.accrued("b"), "-24000000 to 2000-01-03")
 		is(b.night("2000-01-04"), `running {"day":"2000-01-04","accrued":2,"before":0,"failed":["b"]}`)
-		b.store.Fail("", 0)
+		b.store.Repair()
 
 		// Nobody was there for three nights.
 		b.stop()

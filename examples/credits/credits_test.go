@@ -309,7 +309,7 @@ func TestRetryAndRedrive(t *testing.T) {
 		o.send("twice", 10_00)
 		o.want("twice", "499000/499000, 1000, Succeeded")
 
-		s.Fail("$process/credit-transfer/always", 1_000_000)
+		s.Fail("$process/credit-transfer/always", faulty.Always)
 		o.request("always", Request{"a", "b", usd(10_00)})
 		time.Sleep(time.Hour)
 		o.want("always", "498000/499000, 1000, Requested")
@@ -319,7 +319,7 @@ func TestRetryAndRedrive(t *testing.T) {
 		}
 		o.send("another", 10_00)
 		o.want("another", "497000/498000, 2000, Succeeded")
-		s.Fail("", 0)
+		s.Repair()
 		if _, err := o.rt.Followers().Redrive(t.Context(), letters[0].ID); err != nil {
 			t.Fatal(err)
 		}

@@ -199,7 +199,7 @@ func (s *site) retry(t *testing.T) {
 	s.becomes(t, id, Succeeded)
 	httptry.Want(t, "one debit", s.has(t, "r"), "9000 of 9000")
 
-	s.store.Fail("credit-account/r", 1_000_000)
+	s.store.Fail("credit-account/r", faulty.Always)
 	s.send(t, "c9-2", "r", "b", 10_00)
 	failed := s.command(t, "c9-2")
 	httptry.Want(t, "given up", []any{failed.Get("state"), attempts(failed), s.has(t, "r")}, []any{"failed", 3, "9000 of 9000"})
@@ -208,7 +208,7 @@ func (s *site) retry(t *testing.T) {
 		list, _ := s.ask(t, "GET", "commands?state=failed", "").Get("commands").([]any)
 		return len(list) == 1 && list[0].(map[string]any)["id"] == "c9-2"
 	})
-	s.store.Fail("", 0)
+	s.store.Repair()
 }
 
 func attempts(command httptry.Answer) any {

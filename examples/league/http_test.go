@@ -1,7 +1,6 @@
 package league
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -12,6 +11,7 @@ import (
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/internal/backends"
+	"github.com/deed-dev/deed/internal/faulty"
 	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/store"
 )
@@ -19,7 +19,7 @@ import (
 // Every scenario is played on every backend, over real HTTP.
 func TestOverHTTP(t *testing.T) {
 	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
-		s := &site{store: &broken{Store: open(t)}}
+		s := &site{store: faulty.New(open(t))}
 		s.base = deedtest.Serve(t, s.store, Domain)
 		t.Run("create", s.create)
 		t.Run("resume", s.resume)
@@ -32,16 +32,8 @@ func TestOverHTTP(t *testing.T) {
 // site is a league office that is served at an address.
 type site struct {
 	base  string
-	store *broken
+	store *faulty.Store
 }
-
-// Wait makes what wraps a store as quick as the store.
-func (b *broken) Wait(ctx context.Context, after store.Cursor) error {
-	return store.Wait(ctx, b.Store, after, time.Second)
-}
-
-// Shared makes it one of as many partitions.
-func (b *broken) Shared() bool { return store.IsShared(b.Store) }
 
 func (s *site) ask(t *testing.T, method, path, body string, headers ...string) httptry.Answer {
 	t.Helper()
@@ -113,13 +105,13 @@ func (s *site) eventually(t *testing.T, path, state string) (a httptry.Answer) {
 
 // Scenario L3: the store of the leagues fails at the handling step.
 func (s *site) resume(t *testing.T) {
-	s.store.yes.Store(true)
+	s.store.Fail("league/", faulty.Always)
 	a := s.ask(t, "POST", "league/create", `{"name":"Slow","location":"Galway","date_incorporated":"2016-04-01"}`, "X-Actor", "cat")
 	path := strings.TrimPrefix(a.Header.Get("Location"), "/v1/")
 	stuck := s.eventually(t, path, "retrying")
 	httptry.Want(t, "reason", strings.Contains(fmt.Sprint(stuck.Get("reason")), "is full"), true)
 	httptry.Want(t, "nothing yet", s.stream(t, "Slow"), "")
-	s.store.yes.Store(false)
+	s.store.Repair()
 	httptry.Want(t, "resume", s.ask(t, "POST", path+"/resume", "").Status, 202)
 	done := s.eventually(t, path, "completed")
 	httptry.Want(t, "one Formed", s.stream(t, "Slow"), "formed")

@@ -1,12 +1,7 @@
 package league
 
 import (
-	"cmp"
-	"context"
 	"errors"
-	"fmt"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +9,7 @@ import (
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/examples/money"
+	"github.com/deed-dev/deed/internal/faulty"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/mem"
 )
@@ -168,9 +164,9 @@ func TestFindings(t *testing.T) {
 // command has failed, until somebody resumes it.
 func TestFailsAndIsResumed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		broken := &broken{Store: mem.New()}
+		broken := faulty.New(mem.New())
 		ctx, rt := t.Context(), deedtest.StartOn(t, broken, Domain)
-		broken.yes.Store(true)
+		broken.Fail("league/", faulty.Always)
 		began := time.Now()
 		r, err := CreateLeague.Submit(ctx, rt, "", Create{Name: "B", DateIncorporated: "1999-04-01"})
 		if err != nil {
@@ -180,7 +176,7 @@ func TestFailsAndIsResumed(t *testing.T) {
 		if took := time.Since(began); err != nil || s.State != deed.CommandFailed || s.Steps[0].Attempts != 2 || took < 5*time.Second || took > 30*time.Second {
 			t.Errorf("%s after %v, %v", s.State, took, err)
 		}
-		broken.yes.Store(false)
+		broken.Repair()
 		if err := rt.Commands().Resume(ctx, r.Command); err != nil {
 			t.Fatal(err)
 		}
@@ -197,9 +193,9 @@ func TestFailsAndIsResumed(t *testing.T) {
 // when it can.
 func TestStoreIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		broken := &broken{Store: mem.New(), why: store.ErrUnavailable}
+		broken := &faulty.Store{Store: mem.New(), Why: store.ErrUnavailable}
 		ctx, rt := t.Context(), deedtest.StartOn(t, broken, Domain)
-		broken.yes.Store(true)
+		broken.Fail("league/", faulty.Always)
 		r, err := CreateLeague.Submit(ctx, rt, "", Create{Name: "B", DateIncorporated: "1999-04-01"})
 		if err != nil {
 			t.Fatal(err)
@@ -208,7 +204,7 @@ func TestStoreIsAway(t *testing.T) {
 		if s, err := rt.Commands().Get(ctx, r.Command); err != nil || s.State != deed.CommandRunning {
 			t.Errorf("while it is away: %s, %v", s.State, err)
 		}
-		broken.yes.Store(false)
+		broken.Repair()
 		if s, err := rt.Commands().Wait(ctx, r.Command); err != nil || s.State != deed.CommandCompleted {
 			t.Errorf("%s %v", s.State, err)
 		}
@@ -216,20 +212,4 @@ func TestStoreIsAway(t *testing.T) {
 			t.Errorf("%d events, %v", version, err)
 		}
 	})
-}
-
-// broken is a store that does not take what happens to leagues.
-type broken struct {
-	store.Store
-	yes atomic.Bool
-	why error // nil: that the disk is full
-}
-
-func (b *broken) Append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
-	for _, w := range writes {
-		if b.yes.Load() && strings.HasPrefix(w.Stream, "league/") {
-			return nil, cmp.Or(b.why, fmt.Errorf("the disk of %s is full", w.Stream))
-		}
-	}
-	return b.Store.Append(ctx, writes...)
 }

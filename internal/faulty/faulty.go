@@ -3,6 +3,7 @@
 package faulty
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -14,28 +15,36 @@ import (
 // A Store refuses appends when it is told to.
 type Store struct {
 	store.Store
+	Why error // what it says then; nil: that the disk is full
 
-	mu     sync.Mutex
-	stream string
-	times  int
+	mu    sync.Mutex
+	what  string
+	times int
 }
 
 // New makes a Store of another one, which refuses nothing yet.
 func New(s store.Store) *Store { return &Store{Store: s} }
 
+// Always is more times than any test tries.
+const Always = 1_000_000_000
+
 // Fail makes the store refuse the next appends to a stream, so many of them, and
-// none to any other.
-func (s *Store) Fail(stream string, times int) {
+// none to any other. A name that ends with a slash means all streams of that
+// category.
+func (s *Store) Fail(what string, times int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stream, s.times = stream, times
+	s.what, s.times = what, times
 }
+
+// Repair makes the store take everything.
+func (s *Store) Repair() { s.Fail("", 0) }
 
 // Append implements [store.Log].
 func (s *Store) Append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
 	for _, w := range writes {
 		if s.refuses(w.Stream) {
-			return nil, fmt.Errorf("the disk of %s is full", w.Stream)
+			return nil, cmp.Or(s.Why, fmt.Errorf("the disk of %s is full", w.Stream))
 		}
 	}
 	return s.Store.Append(ctx, writes...)
@@ -44,7 +53,7 @@ func (s *Store) Append(ctx context.Context, writes ...store.Write) ([]store.Writ
 func (s *Store) refuses(stream string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if stream != s.stream || s.times == 0 {
+	if s.times == 0 || stream != s.what && store.Category(stream)+"/" != s.what {
 		return false
 	}
 	s.times--
