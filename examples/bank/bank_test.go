@@ -14,6 +14,7 @@ import (
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/examples/money"
 	"github.com/deed-dev/deed/internal/faulty"
+	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/mem"
 )
 
@@ -452,5 +453,29 @@ func TestDailyInterest(t *testing.T) {
 		o, _, err2 := Accounts.Load(t.Context(), b.rt, "b")
 		b.ok(errors.Join(err1, err2))
 		is(fmt.Sprintf("%v, %v with an overdraft of %d", a.Balance, o.Balance, o.Overdraft), "375.05 CAD, -365.72 CAD with an overdraft of 36572")
+	})
+}
+
+// The store goes away in the middle of a night, and the program ends too: the
+// others go on when both are back, and nobody has interest twice.
+func TestNightIsInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := openBranch(t, Bank{})
+		time.Sleep(time.Hour)
+		b.store.Why = store.ErrUnavailable
+		b.store.Fail("account/b", faulty.Always)
+		time.Sleep(time.Hour)
+		b.stop()
+		b.store.Repair()
+		b.open()
+		time.Sleep(20 * time.Minute)
+		if got, want := b.night("2000-01-01"), `completed {"day":"2000-01-01","accrued":3,"before":0}`; got != want {
+			t.Errorf("%s, wanted %s", got, want)
+		}
+		for _, id := range []string{"a", "b", "c"} {
+			if a, _, err := Accounts.Load(t.Context(), b.rt, id); err != nil || len(a.Days) != 1 {
+				t.Errorf("%s: %v, %v", id, a.Days, err)
+			}
+		}
 	})
 }
