@@ -134,7 +134,7 @@ func (s *Instance) take(m Meta, e moved) {
 		s.begin(m, e)
 	}
 	s.Changed, s.Wake = m.Time, e.Wake
-	if f := e.Input.From; f != "" {
+	if f := e.Input.From; f != "" && e.Input.Version > 0 {
 		if s.seen == nil {
 			s.seen = map[string]uint64{}
 		}
@@ -158,6 +158,9 @@ func (s *Instance) take(m Meta, e moved) {
 	}
 	for _, st := range e.Steps {
 		s.moveStep(m, st)
+	}
+	for _, stream := range e.Touched {
+		s.touched(stream)
 	}
 	for _, c := range e.Sent {
 		s.Commands++

@@ -38,6 +38,7 @@ type moved struct {
 	Cause      *cause          `json:"cause,omitempty"` // if it was turned back by this input
 	Steps      []stepMoved     `json:"steps,omitempty"`
 	Sent       []sent          `json:"sent,omitempty"`
+	Touched    []string        `json:"touched,omitempty"` // streams of entities that a step asked commands of
 	Refused    []refused       `json:"refused,omitempty"`
 	Undid      int             `json:"undid,omitzero"` // so many of the commands kept for undoing were dealt with
 	Timers     []timerSet      `json:"timers,omitempty"`

@@ -318,6 +318,16 @@ func (x *turn) sent(c sent) {
 	x.cur.Sent = append(x.cur.Sent, c)
 }
 
+// touched notes entities that a step asked commands of, as far as there is room.
+func (x *turn) touched(streams []string) {
+	i := &x.cell.state
+	before := len(i.Entities)
+	for _, stream := range streams {
+		i.touched(stream)
+	}
+	x.cur.Touched = i.Entities[before:]
+}
+
 func (x *turn) setTimer(name string, at time.Time) {
 	i := &x.cell.state
 	if _, set := i.Timers[name]; !set && at.IsZero() {

@@ -711,9 +711,7 @@ func (g *saga[S]) worked(p *plan, x *turn, in input) error {
 			return engine.Permanent(err)
 		}
 		x.set(data)
-		for _, e := range w.touched {
-			x.cell.state.touched(e)
-		}
+		x.touched(w.touched)
 		if w.undo {
 			return g.done(p, x, st.Name, stepMoved{State: StepUndone, Attempts: was.Attempts})
 		}

@@ -288,3 +288,83 @@ func TestBesideARefusal(t *testing.T) {
 		}
 	}, vaults, g)
 }
+
+// Entities that only sagas and processes send commands to have snapshots too.
+func TestSagaTakesSnapshots(t *testing.T) {
+	kept := vaults
+	kept.Name, kept.Snapshot = "kept", deed.Snapshot{Every: 10}
+	var all []deed.Sending
+	for range 25 {
+		all = append(all, deed.Send(kept, "a", drop{1}))
+	}
+	g := deed.Saga[none]{Name: "fill", Steps: []deed.SagaStep[none]{{Name: "drop", Send: sends(all...)}}}
+	tell(t, func(p *tale) {
+		_, err := g.Start(p.Context(), p.rt, "s", none{})
+		p.ok(err)
+		synctest.Wait()
+		if _, err := p.s.Get(p.Context(), "$snapshot/kept", "a"); err != nil {
+			p.Error(err)
+		}
+	}, kept, g)
+}
+
+// A program that is started again knows which entities the steps of a saga have
+// asked commands of.
+func TestSagaStillKnowsItsEntities(t *testing.T) {
+	g := deed.Saga[none]{Name: "fill", Steps: []deed.SagaStep[none]{{
+		Name: "drop", Do: func(ctx context.Context, w *deed.Work, _ *none) error {
+			return w.Ask(ctx, deed.Send(vaults, "a", drop{1}))
+		},
+	}}}
+	tell(t, func(p *tale) {
+		_, err := g.Start(p.Context(), p.rt, "s", none{})
+		p.ok(err)
+		p.saga("fill", "s")
+		again, err := deed.New(p.s, deed.Config{Domains: []deed.Domain{{Name: "test", Parts: []deed.Part{vaults, g}}}})
+		p.ok(err)
+		for _, rt := range []*deed.Runtime{p.rt, again} {
+			if i, err := rt.Instances().Get(p.Context(), "saga", "fill", "s"); err != nil || fmt.Sprint(i.Entities) != "[vault/a]" {
+				p.Errorf("%v, %v", i.Entities, err)
+			}
+		}
+	}, vaults, g)
+}
+
+// A tally must not be tallied twice.
+type (
+	tally   struct{ N int }
+	tallied struct{ Bad bool }
+	countIt struct{ Bad bool }
+)
+
+func (e tallied) Apply(t *tally) {
+	if t.N++; e.Bad {
+		panic("it cannot count that")
+	}
+}
+
+func (c countIt) Decide(t tally) ([]deed.Event[tally], error) {
+	if t.N > 0 {
+		return nil, deed.Reason{Code: "counted", Text: "it is counted"}
+	}
+	return []deed.Event[tally]{tallied(c)}, nil
+}
+
+var tallies = deed.Aggregate[tally]{
+	Name:     "tally",
+	Events:   map[string]deed.Event[tally]{"counted": tallied{}},
+	Commands: map[string]deed.Command[tally]{"count": countIt{}},
+}
+
+// What an Apply has done before it panicked is not there any more for the next
+// command.
+func TestSagaWhoseCommandPanics(t *testing.T) {
+	g := deed.Saga[none]{Name: "count", Steps: []deed.SagaStep[none]{{Name: "count", Send: sends(deed.Send(tallies, "a", countIt{Bad: true}))}}}
+	tell(t, func(p *tale) {
+		if _, err := g.Start(p.Context(), p.rt, "s", none{}); err == nil {
+			p.Error("it was begun")
+		}
+		_, err := tallies.Execute(p.Context(), p.rt, "a", countIt{})
+		p.ok(err)
+	}, tallies, g)
+}

@@ -50,7 +50,7 @@ func Send[S any](a Aggregate[S], id string, cmd Command[S]) Sending {
 			if err := checkID(id); err != nil {
 				return nil, err
 			}
-			return &targetOf[S]{k: k, id: id, cell: k.cells.of(id)}, nil
+			return &targetOf[S]{rt: rt, k: k, id: id, cell: k.cells.of(id)}, nil
 		},
 	}
 }
@@ -74,6 +74,7 @@ type target interface {
 
 // targetOf is a target of a certain aggregate.
 type targetOf[S any] struct {
+	rt   *Runtime
 	k    *kind[S]
 	id   string
 	cell *cell[S]
@@ -115,11 +116,11 @@ func (x *targetOf[S]) decide(rt *Runtime, a *asked, c any) (written, error) {
 }
 
 func (x *targetOf[S]) accept(w written) {
+	x.out.Events = append(x.out.Events, w.Events...) // first: should an Apply panic, the state is not what was recorded
 	for _, e := range w.facts {
 		e.(Event[S]).Apply(&x.cell.state)
 	}
 	x.cell.version += uint64(len(w.facts))
-	x.out.Events = append(x.out.Events, w.Events...)
 }
 
 func (x *targetOf[S]) write() store.Write { return x.out }
@@ -127,9 +128,14 @@ func (x *targetOf[S]) write() store.Write { return x.out }
 // leave gives the turn back. What the cell holds is the state after the events,
 // so unless they were recorded it must be forgotten.
 func (x *targetOf[S]) leave(recorded bool) {
-	if !recorded {
+	switch {
+	case len(x.out.Events) == 0:
+	case recorded:
+		x.k.takeSnapshot(x.rt, x.id, x.cell, uint64(x.out.Expect))
+	default:
 		x.cell.forget()
 	}
+	x.out.Events = nil
 	x.cell.unlock()
 }
 
