@@ -164,7 +164,7 @@ func (r *runner) Keep(ctx context.Context, mine func(stream string) bool) {
 
 // work handles the commands that are given out, until ctx is done.
 func (r *runner) work(ctx context.Context) {
-	r.queue.work(ctx, time.Now, time.Minute, func(id string) { r.handle(ctx, id) })
+	r.queue.work(ctx, inHand, time.Now, time.Minute, func(id string) { r.handle(ctx, id) })
 }
 
 // takeOver finds out what was left to do when the partition was taken.

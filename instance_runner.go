@@ -19,8 +19,9 @@ import (
 // do something outside. As a follower it only keeps account of which instance
 // has to be looked at when; beside that it looks.
 type instanceRunner struct {
-	rt    *Runtime
-	queue workQueue
+	rt      *Runtime
+	queue   workQueue
+	outside workQueue // of these, the ones that have something to do outside; they stay in the other queue, too
 
 	batch map[string]time.Time // when to look at instances, as of the records since the last Flush; zero: never
 
@@ -43,7 +44,7 @@ const instanceRunnerName = "instance-runner"
 
 func (rt *Runtime) newInstanceRunner() *instanceRunner {
 	return &instanceRunner{
-		rt: rt, queue: newWorkQueue(),
+		rt: rt, queue: newWorkQueue(), outside: newWorkQueue(),
 		batch: map[string]time.Time{}, noted: map[string]bool{},
 	}
 }
@@ -145,13 +146,24 @@ func (r *instanceRunner) Reset() {
 	r.all = false
 }
 
-// Keep looks at instances, a number of them at a time.
+// outHand is how many instances of a partition do something outside at the same
+// time. It is more than those in hand: outside takes long now and then.
+const outHand = 256
+
+// Keep looks at instances, a number of them at a time. Those that do something
+// outside do not keep the others waiting.
 func (r *instanceRunner) Keep(ctx context.Context, mine func(stream string) bool) {
 	r.takeOver(ctx, mine)
 	r.rt.runners.add(r, mine)
 	defer r.rt.runners.remove(r)
-	// The clock may be set meanwhile.
-	r.queue.work(ctx, r.rt.cfg.Now, r.rt.cfg.Poll, func(stream string) { r.handle(ctx, stream) })
+	var both sync.WaitGroup
+	serve := func(q *workQueue, atOnce int, handle func(context.Context, string)) {
+		// The clock may be set meanwhile.
+		q.work(ctx, atOnce, r.rt.cfg.Now, r.rt.cfg.Poll, func(stream string) { handle(ctx, stream) })
+	}
+	both.Go(func() { serve(&r.outside, outHand, r.handleOutside) })
+	serve(&r.queue, inHand, r.handle)
+	both.Wait()
 }
 
 // takeOver finds out what was left to do when the partition was taken.
@@ -181,9 +193,24 @@ func (r *instanceRunner) takeOver(ctx context.Context, mine func(stream string) 
 }
 
 // handle does what there is to do about one instance, as far as that is
-// possible now.
+// possible now, and leaves it to others if that is something outside.
 func (r *instanceRunner) handle(ctx context.Context, stream string) {
-	next, err := r.rt.goOn(ctx, stream)
+	next, err := r.rt.goOn(ctx, stream, false)
+	if errors.Is(err, errOutside) {
+		r.outside.put(stream, time.Time{})
+		return
+	}
+	r.handled(ctx, stream, next, err)
+}
+
+func (r *instanceRunner) handleOutside(ctx context.Context, stream string) {
+	next, err := r.rt.goOn(ctx, stream, true)
+	r.outside.done(stream, time.Time{}, true)
+	r.handled(ctx, stream, next, err)
+}
+
+// handled puts an instance back into the queue, if there is more to do about it.
+func (r *instanceRunner) handled(ctx context.Context, stream string, next time.Time, err error) {
 	switch {
 	case ctx.Err() != nil:
 		next = r.rt.cfg.Now()

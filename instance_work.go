@@ -26,9 +26,13 @@ type worked struct {
 	dropped bool   // it was not done, and is not going to be
 }
 
+// errOutside reports that an instance has something to do outside.
+var errOutside = errors.New("deed: there is something to do outside")
+
 // goOn does what an instance has to do by itself, and returns when to come
-// back; zero: when something comes in.
-func (rt *Runtime) goOn(ctx context.Context, stream string) (time.Time, error) {
+// back; zero: when something comes in. Unless it may do something outside, that
+// is left, with errOutside.
+func (rt *Runtime) goOn(ctx context.Context, stream string, outside bool) (time.Time, error) {
 	for range 1000 { // bounded, so that others have their turn
 		inst, err := rt.readInstance(ctx, stream)
 		if err != nil {
@@ -41,7 +45,7 @@ func (rt *Runtime) goOn(ctx context.Context, stream string) (time.Time, error) {
 		if inst.Wake.After(now) {
 			return inst.Wake, nil
 		}
-		if err := rt.doNext(ctx, stream, inst, now); err != nil && !rt.stuck(ctx, stream, inst.Wake, err) {
+		if err := rt.doNext(ctx, stream, inst, now, outside); err != nil && !rt.stuck(ctx, stream, inst.Wake, err) {
 			return time.Time{}, err
 		}
 	}
@@ -49,7 +53,7 @@ func (rt *Runtime) goOn(ctx context.Context, stream string) (time.Time, error) {
 }
 
 // doNext does one thing that is due.
-func (rt *Runtime) doNext(ctx context.Context, stream string, inst Instance, now time.Time) error {
+func (rt *Runtime) doNext(ctx context.Context, stream string, inst Instance, now time.Time, outside bool) error {
 	d := rt.machines["$"+inst.Kind+"/"+inst.Name]
 	if d == nil {
 		return fmt.Errorf("%w: this program has no %s %q", ErrUnknown, inst.Kind, inst.Name)
@@ -69,6 +73,9 @@ func (rt *Runtime) doNext(ctx context.Context, stream string, inst Instance, now
 		return (&turn{stream: stream, defs: d}).outOfDate(inst.Definition)
 	}
 	if w, ok := def.(worker); ok {
+		if !outside && w.worksOutside(inst, now) {
+			return errOutside
+		}
 		if did, err := w.work(ctx, rt, stream, inst, now); did || err != nil {
 			return err
 		}
@@ -79,6 +86,8 @@ func (rt *Runtime) doNext(ctx context.Context, stream string, inst Instance, now
 
 // A worker is a machine that has steps which do something outside.
 type worker interface {
+	// worksOutside reports whether such a step is due.
+	worksOutside(inst Instance, now time.Time) bool
 	// work does those that are due, and records what came of each.
 	work(ctx context.Context, rt *Runtime, stream string, inst Instance, now time.Time) (did bool, err error)
 }

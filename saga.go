@@ -756,19 +756,37 @@ func (w *worked) text() string {
 	return w.err.Error()
 }
 
+// outside returns what a step does outside, or does to be undone; nil: nothing.
+// Of a step that the definition does not have, the next input tells.
+func (g *saga[S]) outside(inst Instance, have InstanceStep) (st SagaStep[S], do func(context.Context, *Work, *S) error, undo bool) {
+	st, _ = g.find(have.Name)
+	switch {
+	case have.State == StepBegun:
+		return st, st.Do, false
+	case have.State == StepUndoing && inst.State == InstanceUndoing:
+		return st, st.UndoDo, true
+	}
+	return st, nil, false
+}
+
+func (g *saga[S]) worksOutside(inst Instance, now time.Time) bool {
+	for _, have := range inst.Steps {
+		_, do, undo := g.outside(inst, have)
+		if do != nil && (undo || inst.State != InstanceUndoing) && !have.Next.After(now) {
+			return true
+		}
+	}
+	return false
+}
+
 // work does the steps that are due, beside each other.
 func (g *saga[S]) work(ctx context.Context, rt *Runtime, stream string, inst Instance, now time.Time) (did bool, err error) {
 	results := make(chan input)
 	n := 0
 	for _, have := range inst.Steps {
-		undo := have.State == StepUndoing
-		st, ok := g.find(have.Name)
-		do := st.Do
-		if undo {
-			do = st.UndoDo
-		}
-		if !ok || do == nil || have.State != StepBegun && !undo || undo && inst.State != InstanceUndoing {
-			continue // of a step that there is not, the next input tells
+		st, do, undo := g.outside(inst, have)
+		if do == nil {
+			continue
 		}
 		w := &worked{undo: undo, before: inst.Data}
 		in := input{Kind: inputWork, Name: have.Name, worked: w}

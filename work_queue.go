@@ -104,13 +104,13 @@ func (q *workQueue) take(now time.Time) (string, time.Duration) {
 	return id, 0
 }
 
-// work does what is in the queue and what comes, a number of items at a time,
-// until ctx is done. It asks what time it is when something comes, and after a
-// while at the latest.
-func (q *workQueue) work(ctx context.Context, now func() time.Time, atLatest time.Duration, do func(id string)) {
+// work does what is in the queue and what comes, so many items at once, until
+// ctx is done. It asks what time it is when something comes, and after a while
+// at the latest.
+func (q *workQueue) work(ctx context.Context, atOnce int, now func() time.Time, atLatest time.Duration, do func(id string)) {
 	var all sync.WaitGroup
 	defer all.Wait()
-	hands := make(chan struct{}, inHand)
+	hands := make(chan struct{}, atOnce)
 	for {
 		id, wait := q.take(now())
 		if id == "" {
@@ -177,7 +177,7 @@ func (q *workQueue) done(id string, next time.Time, well bool) {
 	poke(q.wake)
 }
 
-// drop takes an item away that nobody has in hanq.
+// drop takes an item away that nobody has in hand.
 func (q *workQueue) drop(id string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
