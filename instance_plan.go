@@ -342,9 +342,13 @@ func (p *plan) spare() bool {
 // asks are the circumstances of a command that an instance sends.
 func (x *turn) asks(p *plan, s Sending) (*asked, error) {
 	i := &x.cell.state
-	id := uuid.NewSHA1(stepSpace, []byte(x.stream+"\x00"+strconv.Itoa(i.Commands+1))).String()
-	a := &asked{Call: Call{ID: id, Actor: i.Actor, Correlation: i.Correlation, Causation: x.stream, Source: i.Kind, why: i.why()}, name: s.called(p.rt), stream: s.stream}
+	a := &asked{Call: Call{ID: x.commandID(), Actor: i.Actor, Correlation: i.Correlation, Causation: x.stream, Source: i.Kind, why: i.why()}, name: s.called(p.rt), stream: s.stream}
 	var err error
 	a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source})
 	return a, err
+}
+
+// commandID makes the id of the next command that an instance sends.
+func (x *turn) commandID() string {
+	return uuid.NewSHA1(stepSpace, []byte(x.stream+"\x00"+strconv.Itoa(x.cell.state.Commands+1))).String()
 }
