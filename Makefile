@@ -14,8 +14,9 @@ help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 .PHONY: test
-test: needs lint ## everything, with the race detector: the one test command
+test: needs lint ## everything, with the race detector, and 2,000 simulations without: the one test command
 	go test $(RACE) -timeout 20m ./...
+	go test -run '^TestSimulations$$' .
 
 .PHONY: needs
 needs: ## install what the tests need and this machine lacks (Debian, root)

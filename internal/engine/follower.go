@@ -72,7 +72,8 @@ func (r Retry) Limit() int {
 }
 
 // Wait is how long to wait after so many attempts, give or take a fifth: those
-// that failed together should not come back together.
+// that failed together should not come back together. The clock decides, so that
+// in simulated time the same happens again.
 func (r Retry) Wait(attempts int) time.Duration {
 	first, longest := r.First, r.Max
 	if first <= 0 {
@@ -85,7 +86,8 @@ func (r Retry) Wait(attempts int) time.Duration {
 	if n := attempts - 1; n < 30 && first<<n < longest {
 		d = first << n
 	}
-	return d - d/5 + rand.N(2*d/5+1)
+	jitter := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), uint64(attempts)))
+	return d - d/5 + time.Duration(jitter.Int64N(int64(2*d/5+1)))
 }
 
 // Permanent marks an error that would come again: the record is not retried.
