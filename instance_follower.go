@@ -42,7 +42,7 @@ func (rt *Runtime) addMachine(d *definitions, events []reflect.Type, route func(
 		wanted[t] = true
 	}
 	return rt.addFollower(engine.Follower{
-		Name: d.follower, Kind: d.kind, Pure: true, Fixed: true, Elsewhere: rt.cfg.Guest,
+		Name: d.follower, Kind: d.kind, Pure: true, Fixed: true, Awaited: true, Elsewhere: rt.cfg.Guest,
 		Filter: store.Filter{Categories: unique(categories), Types: unique(types)},
 		New: func(uint64) engine.Handler {
 			return &feeder{rt: rt, def: d, wanted: wanted, route: route, inputs: map[string][]input{}}

@@ -17,7 +17,7 @@ type caught struct {
 
 // catchUp is how long to wait for a follower to catch up with the log, before
 // others have their turn.
-const catchUp = 250 * time.Millisecond
+const catchUp = time.Second
 
 // caughtUp returns when a process has taken in all that was recorded by the time
 // a timer of an instance was to go off. As long as an event is parked that the

@@ -28,6 +28,7 @@ type Follower struct {
 	FromNow    bool          // when it runs for the first time, it begins at the end of the log
 	Timeout    time.Duration // of handling one record, if not Pure; default 30 s
 	Elsewhere  bool          // it is left to other processes, and never run by this one
+	Awaited    bool          // other nodes wait for it all the time, and see how far it has come by its checkpoint
 
 	// New makes the handler of one partition, which writes the documents of
 	// the given generation.

@@ -27,6 +27,8 @@ const (
 	// idleSave is how long a cursor may have moved over records without any
 	// effect before it is saved.
 	idleSave = time.Second
+	// awaitedSave is the same where other nodes wait for it.
+	awaitedSave = 100 * time.Millisecond
 	// commitTime is how long a commit may take. It is not abandoned when the
 	// worker is to end: what was done outside would be done again.
 	commitTime = 10 * time.Second
@@ -270,6 +272,9 @@ func (w *worker) commit(ctx context.Context, tx *Tx, cursor store.Cursor, extra 
 	w.rev++
 	w.cursor, w.saved, w.past = cursor, cursor, past
 	w.saveAt = time.Now().Add(idleSave)
+	if w.held && w.f.Awaited {
+		w.saveAt = time.Now().Add(awaitedSave)
+	}
 	return nil
 }
 
