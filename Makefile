@@ -59,3 +59,9 @@ powercuts: ## 200 power cuts under SQLite, 30 under JetStream (needs root and lo
 outages: ## nodes killed, frozen and failed over, and no database for 30 s, at 1,000 commands a second
 	go test -v -timeout 30m -run 'TestNodesShareTheWork|TestFrozenNodesAreFenced|TestNodesSurviveFailover|TestDatabaseAway' \
 		./cli -load 1000 -nodekills 20 -freezes 30 -failovers 10 -away 30s
+
+.PHONY: chaos
+chaos: ## 20,000 sagas and 20,000 processes killed 40 times, 100,000 timers over 50 restarts, on SQLite and PostgreSQL
+	go test -v -timeout 3h -run TestSagasSurviveKills . -parallel 1 -sagas 20000 -kills 40
+	go test -v -timeout 1h -run TestManyTimers . -timers 100000 -timer-rate 250 -timer-restarts 0 -timer-lateness 1s
+	go test -v -timeout 1h -run TestManyTimers . -timers 100000 -timer-rate 250 -timer-restarts 50 -timer-store postgres

@@ -1,92 +1,158 @@
 package deed
 
 import (
-	"bufio"
-	"cmp"
-	"context"
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
-	"hash/fnv"
-	"io"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/deed-dev/deed/store"
-	"github.com/deed-dev/deed/store/sqlite"
+	"github.com/deed-dev/deed/internal/pgtest"
 )
 
 var (
-	killSagas = flag.Int("sagas", 300, "how many sagas, and as many processes, a program has that is killed")
-	kills     = flag.Int("kills", 4, "how often it is killed")
+	killSagas = flag.Int("sagas", 60, "how many sagas, and as many processes, programs have that are killed")
+	kills     = flag.Int("kills", 3, "how often one of them is killed")
+	killStore = flag.String("kill-store", "sqlite postgres", "where the sagas are; on postgres there are three nodes")
 )
 
-// A program with many sagas and processes is killed again and again, before and
-// after it writes to its store and asks a service outside. In the end everything
-// adds up: TestSimulations checks the same.
+// Programs with many sagas and processes are killed again and again, before and
+// after they write to their store and ask a service outside. In the end
+// everything adds up: TestSimulations checks the same.
 func TestSagasSurviveKills(t *testing.T) {
-	dir := t.TempDir()
-	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
-	run := func(place string, after int) ([]byte, error) {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledProgram$")
-		cmd.Env = append(os.Environ(), "DEED_SIM="+dir, "DEED_SIM_SAGAS="+strconv.Itoa(*killSagas), "DEED_SIM_PLACE="+place, "DEED_SIM_AFTER="+strconv.Itoa(after))
-		return cmd.CombinedOutput()
-	}
-	start := time.Now()
-	killed := 0
-	for n := range *kills {
-		place := simPlaces[n%len(simPlaces)]
-		most := max(10, 2**killSagas / *kills)
-		if strings.HasPrefix(place, "undo") || strings.HasPrefix(place, "write") {
-			most /= 8
-		}
-		if out, err := run(place, 1+r.IntN(max(most, 1))); err != nil {
-			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-				t.Fatalf("%v: %s", err, out)
+	for name := range strings.FieldsSeq(*killStore) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait most of the time
+			k := &killer{T: t, dir: t.TempDir(), nodes: 1, rand: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1)), ended: make(chan simEnd)}
+			if name == "postgres" {
+				server := pgtest.Start(t)
+				k.dsn, k.nodes = server.DSN(server.Schema()), 3
 			}
-			killed++
-		}
+			start := time.Now()
+			k.run()
+			t.Logf("%d sagas and %d processes on %d nodes, killed %d times, over after %v", *killSagas, *killSagas, k.nodes, k.killed, time.Since(start).Round(10*time.Millisecond))
+			k.check()
+		})
 	}
-	out, err := run("never", 0)
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	t.Logf("%d sagas and %d processes, killed %d times, over after %v", *killSagas, *killSagas, killed, time.Since(start).Round(10*time.Millisecond))
-	checkKilled(t, dir)
 }
 
-// simPlaces are where a program is killed.
-var simPlaces = []string{"append-after", "do-after", "write-before", "append-before", "undo-after", "do-before", "write-after", "undo-before"}
+// A killer runs programs, and sees to it that they are killed.
+type killer struct {
+	*testing.T
+	dir    string
+	dsn    string // "": SQLite
+	nodes  int
+	rand   *rand.Rand
+	ended  chan simEnd
+	killed int
+}
 
-func checkKilled(t *testing.T, dir string) {
-	s, err := sqlite.Open(filepath.Join(dir, "deed.db"), nil)
+// A simEnd is what became of a program.
+type simEnd struct {
+	node int
+	out  []byte
+	err  error
+}
+
+// simPlaces are where a program is killed, and how often it comes there for each
+// ten times that it appends.
+var simPlaces = []struct {
+	name  string
+	often int
+}{
+	{"append-after", 10}, {"do-after", 3}, {"write-before", 1}, {"append-before", 10}, {"undo-after", 1}, {"do-before", 3}, {"write-after", 1}, {"undo-before", 1},
+}
+
+func (k *killer) run() {
+	programs := make([]*exec.Cmd, k.nodes)
+	for node := range programs {
+		programs[node] = k.start(node)
+	}
+	for running := k.nodes; running > 0; {
+		select {
+		case e := <-k.ended:
+			if e.err == nil {
+				running--
+				continue
+			}
+			if exit, ok := errors.AsType[*exec.ExitError](e.err); !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+				k.Fatalf("%v: %s", e.err, e.out)
+			}
+			if k.killed++; k.killed == *kills {
+				k.calmDown()
+			}
+			programs[e.node] = k.start(e.node)
+		case <-time.After(k.patience()):
+			programs[k.rand.IntN(k.nodes)].Process.Kill()
+		}
+	}
+}
+
+// patience is how long to wait until somebody is killed, wherever they are.
+func (k *killer) patience() time.Duration {
+	if k.killed >= *kills {
+		return time.Hour
+	}
+	return 3*time.Second + time.Duration(*killSagas)*time.Millisecond
+}
+
+// calmDown ends all trouble.
+func (k *killer) calmDown() {
+	if err := os.WriteFile(filepath.Join(k.dir, simCalmFile), nil, 0o600); err != nil {
+		k.Fatal(err)
+	}
+}
+
+func (k *killer) start(node int) *exec.Cmd {
+	place := simPlaces[k.rand.IntN(len(simPlaces))]
+	most := 8 * *killSagas / max(1, *kills) / k.nodes * place.often / 10
+	cmd := exec.CommandContext(k.Context(), os.Args[0], "-test.run=^TestKilledProgram$", "-test.timeout=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Env = append(os.Environ(), "DEED_SIM="+k.dir, "DEED_SIM_STORE="+k.dsn, "DEED_SIM_SAGAS="+strconv.Itoa(*killSagas),
+		fmt.Sprintf("DEED_SIM_NODE=%d/%d", node, k.nodes), "DEED_SIM_PLACE="+place.name, "DEED_SIM_AFTER="+strconv.Itoa(1+k.rand.IntN(max(most, 10))))
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		k.Fatal(err)
+	}
+	go func() {
+		err := cmd.Wait()
+		select {
+		case k.ended <- simEnd{node, out.Bytes(), err}:
+		case <-k.Context().Done():
+		}
+	}()
+	return cmd
+}
+
+// check takes the log apart.
+func (k *killer) check() {
+	s, err := openSimStore(k.Context(), k.dir, k.dsn, &simFuse{})
 	if err != nil {
-		t.Fatal(err)
+		k.Fatal(err)
 	}
 	defer s.Close()
 	rt, err := New(s, Config{Domains: []Domain{simDomain(simSettings{})}})
 	if err != nil {
-		t.Fatal(err)
+		k.Fatal(err)
 	}
-	service, err := openSimFile(dir, &simFuse{})
+	service, err := openSimFile(k.dir, &simFuse{})
 	if err != nil {
-		t.Fatal(err)
+		k.Fatal(err)
 	}
 	defer service.file.Close()
 	wrong := 0
-	l := readSimLog(t, rt, func(format string, args ...any) {
+	l := readSimLog(k.T, rt, func(format string, args ...any) {
 		if wrong++; wrong < 20 {
-			t.Errorf(format, args...)
+			k.Errorf(format, args...)
 		}
 	})
 	things, states := simThings{}, map[InstanceState]int{}
@@ -102,175 +168,10 @@ func checkKilled(t *testing.T, dir string) {
 		}
 	}
 	if top != 2**killSagas || wrong > 0 {
-		t.Errorf("%d of %d instances, %d things are wrong", top, 2**killSagas, wrong)
+		k.Errorf("%d of %d instances, %d things are wrong", top, 2**killSagas, wrong)
 	}
-	t.Logf("%d instances: %v; %d commands accepted, %d things done or undone outside, %d tasks", len(l.instances), states, len(l.commands), len(service.things), len(l.tasks))
+	k.Logf("%d instances: %v; %d commands accepted, %d things done or undone outside, %d tasks", len(l.instances), states, len(l.commands), len(service.things), len(l.tasks))
 	if states[InstanceCompleted] == 0 || states[InstanceUndone] == 0 {
-		t.Error("nothing was completed, or undone: nothing is shown")
+		k.Error("nothing was completed, or undone: nothing is shown")
 	}
-}
-
-// The program that is killed is this test, run by another one.
-func TestKilledProgram(t *testing.T) {
-	dir := os.Getenv("DEED_SIM")
-	if dir == "" {
-		t.Skip("it is run by TestSagasSurviveKills")
-	}
-	n, _ := strconv.Atoi(os.Getenv("DEED_SIM_SAGAS"))
-	after, _ := strconv.Atoi(os.Getenv("DEED_SIM_AFTER"))
-	fuse := &simFuse{place: os.Getenv("DEED_SIM_PLACE")}
-	fuse.left.Store(int64(after))
-	p := &simProgram{T: t, n: n, calm: fuse.place == "never"}
-	db, err := sqlite.Open(filepath.Join(dir, "deed.db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	service, err := openSimFile(dir, fuse)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.rt, err = New(&simFused{db, fuse}, Config{
-		Domains: []Domain{simDomain(simSettings{
-			service: service, broken: func() bool { return !p.calm }, wait: time.Second + time.Duration(n)*time.Millisecond/2,
-			retry: Retry{Attempts: 3, First: 20 * time.Millisecond, Max: time.Second},
-		})},
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), CachedStates: 100_000,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.run()
-}
-
-// A simFuse kills the process when a place is reached for the last of so many
-// times.
-type simFuse struct {
-	place string
-	left  atomic.Int64
-}
-
-func (f *simFuse) reach(place string) {
-	if place == f.place && f.left.Add(-1) == 0 {
-		syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {}
-	}
-}
-
-// simFused is a store with a fuse.
-type simFused struct {
-	*sqlite.Store
-	fuse *simFuse
-}
-
-func (s *simFused) Append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
-	s.fuse.reach("append-before")
-	defer s.fuse.reach("append-after")
-	return s.Store.Append(ctx, writes...)
-}
-
-func (s *simFused) Write(ctx context.Context, changes ...store.Change) error {
-	s.fuse.reach("write-before")
-	defer s.fuse.reach("write-after")
-	return s.Store.Write(ctx, changes...)
-}
-
-// simFile is a service that survives the program: a file with a line for each
-// thing that was done, undone or refused. It fails a thing at the first attempt
-// now and then, before or after it has done it.
-type simFile struct {
-	fuse *simFuse
-	file *os.File
-
-	mu     sync.Mutex
-	things map[string]*simThing
-}
-
-func openSimFile(dir string, fuse *simFuse) (*simFile, error) {
-	file, err := os.OpenFile(filepath.Join(dir, "service.txt"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	s := &simFile{fuse: fuse, file: file, things: map[string]*simThing{}}
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		verb, rest, _ := strings.Cut(lines.Text(), " ")
-		key, name, _ := strings.Cut(rest, " ")
-		s.take(verb, key, name)
-	}
-	return s, nil
-}
-
-func (s *simFile) take(verb, key, name string) *simThing {
-	t := s.things[name]
-	if t == nil {
-		t = &simThing{}
-		s.things[name] = t
-	}
-	switch verb {
-	case "done":
-		t.done, t.key = true, key
-	case "undone":
-		t.done, t.over, t.undoKey = false, true, key
-	case "refused":
-		t.over, t.key = true, key
-	}
-	return t
-}
-
-func (s *simFile) record(verb, key, name string) error {
-	s.take(verb, key, name)
-	_, err := fmt.Fprintf(s.file, "%s %s %s\n", verb, key, name)
-	return err
-}
-
-// chance is a number below 100 that belongs to a name.
-func chance(name string) int {
-	h := fnv.New32a()
-	io.WriteString(h, name)
-	return int(h.Sum32() % 100)
-}
-
-func (s *simFile) do(_ context.Context, name, key string) (string, error) {
-	s.fuse.reach("do-before")
-	defer s.fuse.reach("do-after")
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.take("", key, name)
-	t.attempts++
-	if t.key != "" && t.key != key {
-		return "", Permanent(fmt.Errorf("%s is asked for under two keys", name))
-	}
-	c := chance(name)
-	switch {
-	case t.over:
-		return "", Reason{"refused", "not for you"}
-	case t.attempts == 1 && c < 10:
-		return "", errSimDown
-	case c >= 96 && !t.done:
-		return "", cmp.Or(s.record("refused", key, name), error(Reason{"refused", "not for you"}))
-	case t.done:
-		return "receipt", nil
-	}
-	if err := s.record("done", key, name); err != nil {
-		return "", err
-	}
-	if t.attempts == 1 && c < 20 {
-		return "", errSimDown
-	}
-	return "receipt", nil
-}
-
-func (s *simFile) undo(_ context.Context, name, key string) error {
-	s.fuse.reach("undo-before")
-	defer s.fuse.reach("undo-after")
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.take("", key, name)
-	if t.undoKey != "" && t.undoKey != key {
-		return Permanent(fmt.Errorf("undoing %s is asked for under two keys", name))
-	}
-	if t.undoKey != "" {
-		return nil
-	}
-	return s.record("undone", key, name)
 }

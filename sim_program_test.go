@@ -19,17 +19,19 @@ import (
 // all of them are over. It can be begun again at any time.
 type simProgram struct {
 	*testing.T
-	rt   *Runtime
-	n    int
-	calm bool // nothing is broken any more
-	all  sync.WaitGroup
+	rt    *Runtime
+	n     int
+	node  int         // the number of this program
+	nodes int         // of so many
+	calm  func() bool // nothing is broken any more
+	all   sync.WaitGroup
 
 	cursor store.Cursor
 	known  map[string]bool // instance -> whether it is over
 }
 
 func (p *simProgram) run() {
-	ctx, stop := context.WithTimeout(p.Context(), 30*time.Minute)
+	ctx, stop := context.WithTimeout(p.Context(), 5*time.Minute+time.Duration(p.n)*200*time.Millisecond)
 	defer stop()
 	running, end := context.WithCancel(ctx)
 	ended := make(chan error, 1)
@@ -123,7 +125,7 @@ func (p *simProgram) begin(ctx context.Context, begun map[string]bool) {
 		})
 	}
 	wait := time.Second + time.Duration(p.n)*time.Millisecond/2
-	for i := range p.n {
+	for i := p.node; i < p.n; i += p.nodes {
 		haul, move := p.wantOf(i, 1), p.wantOf(i, 2)
 		r := rand.New(rand.NewPCG(uint64(i), uint64(time.Now().UnixNano())))
 		id := fmt.Sprint("i", i)
@@ -196,7 +198,10 @@ func (p *simProgram) clerk(ctx context.Context) {
 
 // operator repairs what is stuck or parked, once nothing is broken any more.
 func (p *simProgram) operator(ctx context.Context) {
-	for p.calm && p.often(ctx) {
+	for p.often(ctx) {
+		if !p.calm() {
+			continue
+		}
 		if err := errors.Join(p.repairStuck(ctx), p.redrive(ctx)); err != nil && ctx.Err() == nil {
 			p.Errorf("%v", err)
 		}
