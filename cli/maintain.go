@@ -61,8 +61,8 @@ func (a *app) check() *cobra.Command {
 		Use:   "check",
 		Short: "Read a whole database and report what is damaged",
 		Long: `Read a whole database, also one that is in use, and report what is damaged:
-pages, checksums of events, gaps in streams. What was given up (deed compact) is
-no gap. Exit code 1 if anything is damaged.
+pages, indexes, checksums of events, streams and documents, gaps in streams. What
+was given up (deed compact) is no gap. Exit code 1 if anything is damaged.
 
 On PostgreSQL it reads the whole log, on NATS all documents too: checksums, gaps,
 lost messages, and followers that have read more than there is.`,
