@@ -38,6 +38,9 @@ func HandleCommand(f func(ctx context.Context, tx *Tx, e CommandEvent) error, ty
 
 // names are the stored names of the events that a reaction handles.
 func (r Reaction) names(c *wire.Codec) ([]wire.Name, error) {
+	if r.runs != nil {
+		return runEnds(), nil
+	}
 	if r.command == nil {
 		if names := c.NamesOf(r.event); len(names) > 0 {
 			return names, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,7 +30,7 @@ const inHand = 64
 // addRunner adds the follower that handles stored commands, and the view of
 // all commands.
 func (rt *Runtime) addRunner() error {
-	if err := errors.Join(declareCommandEvents(rt.codec), declareInstances(rt.codec), declareTasks(rt.codec)); err != nil {
+	if err := errors.Join(declareCommandEvents(rt.codec), declareInstances(rt.codec), declareTasks(rt.codec), declareRunEvents(rt.codec)); err != nil {
 		return err
 	}
 	rt.commandParts = 1
@@ -42,20 +43,39 @@ func (rt *Runtime) addRunner() error {
 		return err
 	}
 	if rt.cfg.Guest && !store.IsShared(rt.store) {
-		rt.own = rt.newRunner()
+		rt.own = rt.newRunner(commandChores)
 	}
 	return rt.addFollower(engine.Follower{
 		Name: runnerName, Kind: "runner", Partitions: rt.commandParts, Pure: true, Fixed: true, Elsewhere: rt.cfg.Guest,
 		Filter: store.Filter{Categories: []string{commandCategory}, Types: []string{
 			typeReceived, typeCorrected, typeRequeued, typeCancel, typeCompleted, typeRejected, typeFailed, typeInvalid, typeCancelled,
 		}},
-		New: func(uint64) engine.Handler { return rt.newRunner() },
+		New: func(uint64) engine.Handler { return rt.newRunner(commandChores) },
 	})
 }
 
-// A runner handles the stored commands of one partition. As a follower it only
-// keeps account of which are to be done; beside that it does them.
+// chores are what a runner has to do: something about each stream of a category
+// that has begun and is not over.
+type chores struct {
+	what     string   // for people
+	category string   // of the streams
+	coll     string   // has a document for each of those that are not over
+	begins   []string // events after which there is something to do; after any other that the runner sees, there is not
+	handle   func(*runner, context.Context, string) (next time.Time, err error)
+	beside   func(*runner, context.Context, func(stream string) bool) // what is to be done beside that; nil = nothing
+}
+
+var commandChores = chores{
+	what: "stored command", category: commandCategory, coll: pendingColl,
+	begins: []string{typeReceived, typeCorrected, typeRequeued, typeCancel},
+	handle: (*runner).handleCommand, beside: (*runner).compactBeside,
+}
+
+// A runner handles the stored commands, or the recorded queries, of one
+// partition. As a follower it only keeps account of which are to be done; beside
+// that it does them.
 type runner struct {
+	chores
 	rt    *Runtime
 	queue workQueue
 
@@ -67,9 +87,9 @@ type runner struct {
 	all   bool                    // all that have one are known
 }
 
-func (rt *Runtime) newRunner() *runner {
+func (rt *Runtime) newRunner(c chores) *runner {
 	return &runner{
-		rt: rt, queue: newWorkQueue(),
+		chores: c, rt: rt, queue: newWorkQueue(),
 		batch: map[string]bool{}, fresh: map[string]store.Record{}, noted: map[string]bool{},
 	}
 }
@@ -78,9 +98,8 @@ func (r *runner) Keys(rec store.Record) []string { return []string{rec.Stream} }
 
 // Handle gives out what there is to do.
 func (r *runner) Handle(_ context.Context, tx *engine.Tx, rec store.Record) error {
-	id := strings.TrimPrefix(rec.Stream, commandCategory+"/")
-	switch rec.Type {
-	case typeReceived, typeCorrected, typeRequeued, typeCancel:
+	id := strings.TrimPrefix(rec.Stream, r.category+"/")
+	if slices.Contains(r.begins, rec.Type) {
 		if rec.Version == 1 {
 			r.mu.Lock()
 			r.fresh[id] = rec
@@ -94,7 +113,7 @@ func (r *runner) Handle(_ context.Context, tx *engine.Tx, rec store.Record) erro
 	if rec.Version == 1 || !r.forgotten(id) { // it was never stored before it was done, or has no document
 		return nil
 	}
-	return tx.Delete(pendingColl, id)
+	return tx.Delete(r.coll, id)
 }
 
 func (r *runner) note(id string) {
@@ -132,7 +151,7 @@ func (r *runner) Flush(ctx context.Context, tx *engine.Tx) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id := range r.batch {
-		if err := tx.Put(pendingColl, id, []byte("{}")); err != nil {
+		if err := tx.Put(r.coll, id, []byte("{}")); err != nil {
 			return err
 		}
 		r.noted[id] = true
@@ -150,31 +169,38 @@ func (r *runner) Reset() {
 	r.all = false
 }
 
-// Keep does what there is to do. The one of a certain partition also gives up
-// what need not be kept.
+// Keep does what there is to do.
 func (r *runner) Keep(ctx context.Context, mine func(stream string) bool) {
 	var all sync.WaitGroup
 	defer all.Wait()
-	if r.rt.cfg.KeepCommands > 0 && mine(auditCompaction) {
-		all.Go(func() { r.rt.keepCompacting(ctx) })
+	if r.beside != nil {
+		all.Go(func() { r.beside(r, ctx, mine) })
 	}
 	r.takeOver(ctx, mine)
 	r.work(ctx)
 }
 
+// compactBeside gives up what need not be kept, beside the commands of a certain
+// partition.
+func (r *runner) compactBeside(ctx context.Context, mine func(stream string) bool) {
+	if r.rt.cfg.KeepCommands > 0 && mine(auditCompaction) {
+		r.rt.keepCompacting(ctx)
+	}
+}
+
 // work handles the commands that are given out, until ctx is done.
 func (r *runner) work(ctx context.Context) {
-	r.queue.work(ctx, inHand, time.Now, time.Minute, func(id string) { r.handle(ctx, id) })
+	r.queue.work(ctx, inHand, time.Now, time.Minute, func(id string) { r.do(ctx, id) })
 }
 
 // takeOver finds out what was left to do when the partition was taken.
 func (r *runner) takeOver(ctx context.Context, mine func(stream string) bool) {
-	r.rt.persist(ctx, "pending commands cannot be read", func() error {
-		for d, err := range r.rt.store.List(ctx, pendingColl, "", "") {
+	r.rt.persist(ctx, "what is pending cannot be read", func() error {
+		for d, err := range r.rt.store.List(ctx, r.coll, "", "") {
 			if err != nil {
 				return err
 			}
-			if mine(commandStream(d.Key)) {
+			if mine(r.category + "/" + d.Key) {
 				r.note(d.Key)
 				r.queue.put(d.Key, time.Time{})
 			}
@@ -212,37 +238,49 @@ func pauseFor(ctx context.Context, d time.Duration) {
 // open reads what is recorded of a command. If it was only just received, that
 // is known; should it not be all, its next record is refused.
 func (r *runner) open(ctx context.Context, id string) (*execution, error) {
-	r.mu.Lock()
-	rec, fresh := r.fresh[id]
-	delete(r.fresh, id)
-	r.mu.Unlock()
-	if !fresh {
-		return r.rt.open(ctx, id)
+	if rec, fresh := r.onlyRecord(id); fresh {
+		return r.rt.openAt(rec)
 	}
-	return r.rt.openAt(rec)
+	return r.rt.open(ctx, id)
 }
 
-// handle does what there is to do about one command, as far as that is
-// possible now.
-func (r *runner) handle(ctx context.Context, id string) {
-	next := time.Time{}
+// onlyRecord returns the record of a stream that is known to have no other.
+func (r *runner) onlyRecord(id string) (store.Record, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec, fresh := r.fresh[id]
+	delete(r.fresh, id)
+	return rec, fresh
+}
+
+// handleCommand does what there is to do about one command.
+func (r *runner) handleCommand(ctx context.Context, id string) (time.Time, error) {
 	x, err := r.open(ctx, id)
-	if err == nil {
-		x.again = r.queue.failing(id)
-		next, err = x.run(ctx)
+	if err != nil {
+		return time.Time{}, err
 	}
+	x.again = r.queue.failing(id)
+	next, err := x.run(ctx)
+	if err == nil && ctx.Err() == nil {
+		r.rt.waiters.settled(x.status)
+	}
+	return next, err
+}
+
+// do does what there is to do about one of them, as far as that is possible now.
+func (r *runner) do(ctx context.Context, id string) {
+	next, err := r.handle(r, ctx, id)
 	switch {
 	case ctx.Err() != nil: // whoever takes the partition goes on: it stays in the queue, so that Flush notes it
 		next = time.Now()
 	case err == nil:
-		r.rt.waiters.settled(x.status)
 	case errors.Is(err, ErrNotFound):
 		err = nil
 	case errors.Is(err, errOvertaken):
 		next = time.Now().Add(trouble.First)
 	default:
 		next = time.Now().Add(r.queue.failed(id))
-		r.rt.cfg.Logger.Warn("stored command waits", slog.String("id", id), slog.Any("error", err))
+		r.rt.cfg.Logger.Warn(r.what+" waits", slog.String("id", id), slog.Any("error", err))
 	}
 	r.queue.done(id, next, err == nil)
 }

@@ -15,8 +15,11 @@ import (
 // endings are the records that may be the last of a stream that is over, by
 // its category. Streams of other categories are never given up.
 var endings = store.Filter{
-	Categories: []string{commandCategory, quotaCategory, repeatCategory, poisonCategory, compactionCategory},
-	Types:      []string{typeAccepted, typeCompleted, typeRejected, typeCancelled, typeRefused, typeUsed, typeGivenUp},
+	Categories: []string{commandCategory, quotaCategory, repeatCategory, poisonCategory, compactionCategory, queryCategory},
+	Types: []string{
+		typeAccepted, typeCompleted, typeRejected, typeCancelled, typeRefused, typeUsed, typeGivenUp,
+		typeAnswered, typeInvalid, typeFailed, typeDelivered, typeUndeliverable,
+	},
 }
 
 // ends reports whether a record ends a command.
@@ -111,11 +114,14 @@ func (x *compaction) mayGo(ctx context.Context, rec store.Record) (agedStream, b
 	category, rest, _ := strings.Cut(rec.Stream, "/")
 	switch category {
 	case commandCategory:
+		if !ends(rec) {
+			return s, false, nil
+		}
 		// One that was done at once has left nothing in any view.
 		s.documents = rec.Type != typeAccepted || rec.Version > 1
 		ok, err := x.needless(ctx, rec)
 		return s, ok, err
-	case poisonCategory:
+	case poisonCategory, queryCategory:
 		s.documents = true
 	case quotaCategory:
 		// Only a program that has the command knows its periods.
@@ -236,6 +242,11 @@ func (rt *Runtime) checkKept(field string, keep time.Duration) error {
 	for name, p := range rt.stepwise {
 		if err := check(name, p.rules); err != nil {
 			return err
+		}
+	}
+	for name, q := range rt.questions {
+		if q.keep > keep {
+			return Invalid{Field: field, Detail: fmt.Sprintf("is %v, and askings of %s are to be kept for %v (Query.Keep): keep them at least as long", keep, name, q.keep)}
 		}
 	}
 	return nil

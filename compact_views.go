@@ -23,10 +23,12 @@ const (
 type givenUp struct {
 	Commands []string `json:"commands,omitempty"` // their ids
 	Poison   []string `json:"poison,omitempty"`
+	Runs     []string `json:"runs,omitempty"` // of queries
 }
 
 func (g givenUp) commands() []string { return g.Commands }
 func (g givenUp) poison() []string   { return g.Poison }
+func (g givenUp) runs() []string     { return g.Runs }
 
 // forgets drops the documents of streams that are given up.
 func forgets[V any](keys func(givenUp) []string) Handler[V] {
@@ -60,15 +62,18 @@ func (x *compaction) announce(ctx context.Context, batch batchOfStreams) error {
 		}
 		category, id, _ := strings.Cut(s.Stream, "/")
 		g := &parts[store.PartitionOf(s.Stream, x.rt.commandParts)]
-		if category == poisonCategory {
+		switch category {
+		case poisonCategory:
 			g.Poison = append(g.Poison, id)
-		} else {
+		case queryCategory:
+			g.Runs = append(g.Runs, id)
+		default:
 			g.Commands = append(g.Commands, id)
 		}
 	}
 	writes := []store.Write{{Stream: auditCompaction, Expect: store.Exactly(x.runs)}}
 	for part, g := range parts {
-		if len(g.Commands)+len(g.Poison) == 0 {
+		if len(g.Commands)+len(g.Poison)+len(g.Runs) == 0 {
 			continue
 		}
 		data, err := wire.Marshal(g)

@@ -74,12 +74,23 @@ type MachineInfo struct {
 	Cron      string         `json:"cron,omitempty"`      // of a schedule: when, and in which time zone
 }
 
+// A QueryInfo describes a query to tools and people.
+type QueryInfo struct {
+	Name   string   `json:"name"`
+	Domain string   `json:"domain,omitempty"`
+	Doc    string   `json:"doc,omitempty"`
+	Parts  bool     `json:"parts,omitzero"`  // the answer is put together from parts
+	Async  bool     `json:"async,omitzero"`  // it is answered in the background
+	Roles  []string `json:"roles,omitempty"` // who may ask it, when access is checked; none = readers
+}
+
 // Info describes what a runtime runs.
 type Info struct {
 	Domains    []DomainInfo    `json:"domains"`
 	Aggregates []AggregateInfo `json:"aggregates"`
 	Stepwise   []StepwiseInfo  `json:"stepwise"`
 	Machines   []MachineInfo   `json:"machines"` // processes and sagas
+	Queries    []QueryInfo     `json:"queries"`
 	Views      []ViewInfo      `json:"views"`
 	Followers  []string        `json:"followers"`
 }
@@ -87,7 +98,7 @@ type Info struct {
 // Describe lists what the runtime runs: the domains in the order of Config,
 // everything else in the order of names.
 func (rt *Runtime) Describe() Info {
-	info := Info{Domains: []DomainInfo{}, Aggregates: []AggregateInfo{}, Stepwise: []StepwiseInfo{}, Machines: []MachineInfo{}, Views: []ViewInfo{}, Followers: []string{}}
+	info := Info{Domains: []DomainInfo{}, Aggregates: []AggregateInfo{}, Stepwise: []StepwiseInfo{}, Machines: []MachineInfo{}, Queries: []QueryInfo{}, Views: []ViewInfo{}, Followers: []string{}}
 	domains := map[string]string{} // by key of the part
 	for _, d := range rt.cfg.Domains {
 		info.Domains = append(info.Domains, DomainInfo{d.Name, d.Doc})
@@ -116,6 +127,10 @@ func (rt *Runtime) Describe() Info {
 			s.Steps = append(s.Steps, st.name)
 		}
 		info.Stepwise = append(info.Stepwise, s)
+	}
+	for _, name := range slices.Sorted(maps.Keys(rt.questions)) {
+		q := rt.questions[name]
+		info.Queries = append(info.Queries, QueryInfo{name, domains[queryCategory+"/"+name], q.doc, q.fan != nil, q.async, q.roles})
 	}
 	for _, key := range slices.Sorted(maps.Keys(rt.machines)) {
 		d := rt.machines[key]

@@ -42,6 +42,7 @@ type Reaction struct {
 	run   func(ctx context.Context, tx *Tx, m Meta, e any) error
 
 	command func(ctx context.Context, tx *Tx, e CommandEvent) error // else: it handles what happens to commands
+	runs    func(ctx context.Context, tx *Tx, e RunEvent) error     // else: it handles runs that are over
 	types   []string                                                // such events
 }
 
@@ -65,6 +66,9 @@ type Tx struct {
 
 func (h EventHandler) order() int { return 3 }
 
+// handlerKind is the kind of followers that event handlers are.
+const handlerKind = "handler"
+
 func (h EventHandler) register(rt *Runtime) error {
 	if len(h.On) == 0 {
 		return fmt.Errorf("event handler %s handles no events", h.Name)
@@ -77,12 +81,13 @@ func (h EventHandler) register(rt *Runtime) error {
 			return fmt.Errorf("event handler %s %w", h.Name, err)
 		}
 		for _, n := range names {
+			rt.handled[n] = true
 			w.reactions[n] = append(w.reactions[n], r)
 			categories, types = append(categories, n.Category), append(types, n.Type)
 		}
 	}
 	return rt.addFollower(engine.Follower{
-		Name: h.Name, Kind: "handler", Partitions: h.Partitions, FromNow: h.FromNow,
+		Name: h.Name, Kind: handlerKind, Partitions: h.Partitions, FromNow: h.FromNow,
 		Filter: store.Filter{Categories: unique(categories), Types: unique(types)},
 		Retry:  engine.Retry{Attempts: h.Retry.Attempts, First: h.Retry.First, Max: h.Retry.Max},
 		New:    func(uint64) engine.Handler { return w }, Elsewhere: rt.cfg.Guest,
@@ -122,10 +127,15 @@ func (w *reactor) Handle(ctx context.Context, tx *engine.Tx, rec store.Record) e
 }
 
 func (r Reaction) react(ctx context.Context, tx *Tx, m Meta, e any, rec store.Record) error {
-	if r.command == nil {
+	var err error
+	switch {
+	case r.command != nil:
+		err = r.command(ctx, tx, CommandEvent{Meta: m, Type: rec.Type, Data: rec.Data, Callbacks: m.callbacks, rt: tx.rt})
+	case r.runs != nil:
+		err = r.runs(ctx, tx, runEvent(tx.rt, m, rec))
+	default:
 		return r.run(ctx, tx, m, e)
 	}
-	err := r.command(ctx, tx, CommandEvent{Meta: m, Type: rec.Type, Data: rec.Data, Callbacks: m.callbacks, rt: tx.rt})
 	if errors.Is(err, errGivenUp) { // there is nothing to tell of it any more
 		return nil
 	}

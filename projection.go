@@ -227,8 +227,15 @@ func (p *projection[V]) touches(rec store.Record, into []touch[V]) ([]touch[V], 
 	return into, m, e, nil
 }
 
-// touched are the keys of the documents that a record concerns.
+// touched are the keys of the documents that a record may concern.
 func (p *projection[V]) touched(rec store.Record) ([]string, error) {
+	handlers := p.handlers[wire.Name{Category: store.Category(rec.Stream), Type: rec.Type}]
+	if len(handlers) == 0 {
+		return nil, nil
+	}
+	if key := p.keyOf(rec.Stream); !p.derived && key != "" && store.Category(rec.Stream) != compactionCategory {
+		return []string{key}, nil
+	}
 	touches, _, _, err := p.touches(rec, nil)
 	keys := make([]string, len(touches))
 	for i, t := range touches {

@@ -14,6 +14,7 @@ import (
 type Reader interface {
 	runtime() *Runtime
 	limit() limit
+	reads() *reads // notes what is read; nil = nobody wants to know
 }
 
 // A limit is where a reader stops seeing. The zero limit sees everything.
@@ -56,9 +57,11 @@ type bounded struct {
 
 func (b bounded) runtime() *Runtime { return b.rt }
 func (b bounded) limit() limit      { return b.to }
+func (b bounded) reads() *reads     { return nil }
 
 func (rt *Runtime) runtime() *Runtime { return rt }
 func (rt *Runtime) limit() limit      { return limit{} }
+func (rt *Runtime) reads() *reads     { return nil }
 
 // AsOf returns a Reader that sees only what was recorded up to t.
 func (rt *Runtime) AsOf(t time.Time) Reader { return AsOf(rt, t) }
@@ -90,6 +93,7 @@ func (rt *Runtime) EffectiveAt(t time.Time) Reader { return bounded{rt, limit{ef
 func readStream(ctx context.Context, r Reader, stream string, after uint64) iter.Seq2[store.Record, error] {
 	to := r.limit()
 	return func(yield func(store.Record, error) bool) {
+		r.reads().stream(stream)
 		for rec, err := range r.runtime().store.Read(ctx, stream, store.Range{From: after + 1}) {
 			if err == nil && !to.sees(rec) {
 				return
@@ -107,6 +111,7 @@ func readStream(ctx context.Context, r Reader, stream string, after uint64) iter
 func readLog(ctx context.Context, r Reader, f store.Filter) iter.Seq2[store.Record, error] {
 	to := r.limit()
 	return func(yield func(store.Record, error) bool) {
+		r.reads().log(f)
 		for rec, err := range r.runtime().store.ReadAll(ctx, store.Start, f) {
 			if err == nil && !to.time.IsZero() && rec.Time.After(to.time) {
 				return

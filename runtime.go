@@ -38,6 +38,11 @@ type Config struct {
 	// allows some has to call them back, with HandleCommand.
 	Callbacks func(Callback) error
 
+	// Deliveries says where a caller may have the answers of queries delivered,
+	// for example "https://host/path" or "file:name"; nil = nowhere. Whoever allows
+	// some has to deliver them, with HandleRun.
+	Deliveries func(to string) error
+
 	// Node names this process among those that share the store, see
 	// [Runtime.Nodes]. Default: host, process id and something random.
 	Node  string
@@ -52,6 +57,10 @@ type Runtime struct {
 	kinds     map[string]any // aggregate name -> *kind[S]
 	views     map[string]*view
 	groups    map[string]*group
+	handled   map[wire.Name]bool // events that some event handler handles
+	questions map[string]*question
+	changes   *changes
+	answers   *answers
 	stepwise  map[string]*stepwise // by "noun.verb"
 	followers []engine.Follower
 	engine    *engine.Engine
@@ -89,6 +98,7 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 		store: s, cfg: cfg, codec: wire.NewCodec(),
 		kinds: map[string]any{}, views: map[string]*view{}, groups: map[string]*group{}, stepwise: map[string]*stepwise{}, slots: make(chan struct{}, 4), waiters: newWaiters(),
 		machines: map[string]*definitions{}, instances: newCells[Instance](cfg.CachedStates),
+		handled: map[wire.Name]bool{}, questions: map[string]*question{}, changes: newChanges(s), answers: newAnswers(),
 	}
 	if err := rt.registerAll(); err != nil {
 		return nil, err
@@ -123,7 +133,7 @@ func (rt *Runtime) registerAll() error {
 			errs = append(errs, fmt.Errorf("deed: domain %s: %w", p.domain, err))
 		}
 	}
-	errs = append(errs, rt.addInstances())
+	errs = append(errs, rt.addInstances(), rt.addQueries())
 	if err := rt.codec.Check(); err != nil {
 		errs = append(errs, fmt.Errorf("deed: %w", err))
 	}

@@ -117,6 +117,7 @@ func (v View[V]) register(rt *Runtime) error {
 
 // view is a View or the documents of a Projection at work in a runtime.
 type view struct {
+	rt       *Runtime
 	name     string
 	doc      string
 	indexes  []string
@@ -150,7 +151,7 @@ func (rt *Runtime) addView(v *view) error {
 			return fmt.Errorf("view %s: %v has no JSON field %q to index", v.name, v.typ, f)
 		}
 	}
-	rt.views[v.name] = v
+	v.rt, rt.views[v.name] = rt, v
 	return nil
 }
 
@@ -183,6 +184,9 @@ func (v *view) get(ctx context.Context, r Reader, key string) ([]byte, error) {
 			}
 		}
 		return nil, ErrNotFound
+	}
+	if err := r.reads().document(ctx, v, key); err != nil {
+		return nil, err
 	}
 	coll, err := v.current(ctx, r.runtime())
 	if err != nil {
@@ -221,18 +225,23 @@ func (v *view) docs(ctx context.Context, r Reader, q store.Query) (iter.Seq2[sto
 		}
 		return store.Scan(docs, q), nil
 	}
+	noted, err := r.reads().selection(ctx, v, q)
+	if err != nil {
+		return nil, err
+	}
 	coll, err := v.current(ctx, r.runtime())
 	if err != nil {
 		return nil, err
 	}
 	if len(q.Where) == 0 && q.Sort == "" && !q.Desc && q.After == nil && q.Limit == 0 {
-		return r.runtime().store.List(ctx, coll, "", ""), nil
+		return noted.of(r.runtime().store.List(ctx, coll, "", "")), nil
 	}
-	return store.Find(ctx, r.runtime().store, coll, q), nil
+	return noted.of(store.Find(ctx, r.runtime().store, coll, q)), nil
 }
 
 func (v *view) then(ctx context.Context, r Reader, key string) (iter.Seq2[store.Doc, error], error) {
 	if v.past == nil {
+		r.reads().noPast()
 		return nil, Invalid{Detail: fmt.Sprintf("the view %s is written by event handlers and knows no past", v.name)}
 	}
 	return v.past(ctx, r, key)
