@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/deed-dev/deed/internal/engine"
@@ -119,7 +120,7 @@ func (x *inquiry) asOf(ctx context.Context, at store.Cursor) (*answer, error) {
 		if err != nil {
 			return nil, err
 		}
-		if a.exact, err = x.rt.unchanged(ctx, a.reads, from, to); a.exact || err != nil || a.reads.handled() {
+		if a.exact, err = x.rt.wasSame(ctx, a.reads, from, to); a.exact || err != nil || a.reads.handled() {
 			return a, err
 		}
 	}
@@ -175,12 +176,9 @@ func (x *inquiry) safely(ctx context.Context, f func(context.Context) error) (er
 	return f(timed)
 }
 
-// unchanged reports whether what was read at a moment would be read the same at
-// a later one.
+// unchanged reports whether what was read at a moment, or between two, would be
+// read the same at the later one.
 func (rt *Runtime) unchanged(ctx context.Context, r *reads, from, to moment) (bool, error) {
-	if from.number >= to.number {
-		return !r.unsure, nil
-	}
 	if moved, err := r.moved(ctx); moved || err != nil {
 		return false, err
 	}
@@ -197,6 +195,38 @@ func (rt *Runtime) unchanged(ctx context.Context, r *reads, from, to moment) (bo
 	// What was looked at may be later than the moment it is about.
 	now, err := rt.changes.now(ctx)
 	return err == nil && !rt.changes.touchedAny(doubts, to, now), err
+}
+
+// wasSame reports whether what was read between two moments would have been read
+// the same at the earlier one.
+func (rt *Runtime) wasSame(ctx context.Context, r *reads, from, to moment) (bool, error) {
+	if moved, err := r.moved(ctx); moved || err != nil {
+		return false, err
+	}
+	doubts, changed := rt.changes.compare(r, from, to)
+	if changed || len(doubts) > maxFolded {
+		return false, nil
+	}
+	for at, d := range doubts {
+		docs, err := at.view.then(ctx, rt.AtPosition(from.cursor), at.key)
+		if err != nil {
+			return false, err
+		}
+		for doc, err := range docs {
+			if err != nil || doc.Key == at.key && d.concerns(doc) {
+				return false, err
+			}
+		}
+	}
+	return true, nil
+}
+
+// maxFolded is how many documents are folded to spare a fold of all of them.
+const maxFolded = 20
+
+// concerns reports whether a document belongs in any of the selections.
+func (d *doubt) concerns(doc store.Doc) bool {
+	return slices.ContainsFunc(d.selections, func(s *selection) bool { return s.wants(doc) })
 }
 
 // belongs reports whether a document belongs in any of the selections it was not
@@ -219,12 +249,7 @@ func (rt *Runtime) belongs(ctx context.Context, at documentKey, d *doubt, to mom
 	case err != nil:
 		return false, err
 	}
-	for _, s := range d.selections {
-		if s.wants(doc) {
-			return true, nil
-		}
-	}
-	return false, nil
+	return d.concerns(doc), nil
 }
 
 // fresh waits until a view knows what was recorded up to a cursor, unless it may
