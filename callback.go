@@ -32,7 +32,7 @@ func (rt *Runtime) checkCallbacks(all []Callback) error {
 		return Invalid{Detail: fmt.Sprintf("a command has at most %d callbacks", MaxCallbacks)}
 	}
 	for _, c := range all {
-		if err := c.check(); err != nil {
+		if err := c.Check(); err != nil {
 			return err
 		}
 		if rt.cfg.Callbacks == nil {
@@ -45,7 +45,8 @@ func (rt *Runtime) checkCallbacks(all []Callback) error {
 	return nil
 }
 
-func (c Callback) check() error {
+// Check reports whether the callback is well-formed. Its error is an [Invalid].
+func (c Callback) Check() error {
 	u, err := url.Parse(c.URL)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":

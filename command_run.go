@@ -292,7 +292,7 @@ func (x *execution) failure(st step, undo bool, err error) ([]any, time.Time) {
 	if st.name == "" || st.name == checking.name { // these are not said to begin
 		f.Attempt = x.attempts[st.name] + 1
 	}
-	if retry := st.retry.engine(); !isPermanent(err) && f.Attempt < retry.Limit() {
+	if retry := st.retry.engine(); !IsPermanent(err) && f.Attempt < retry.Limit() {
 		f.Next = x.rt.cfg.Now().Add(retry.Wait(f.Attempt)).UTC()
 		return []any{f}, f.Next
 	}

@@ -195,7 +195,7 @@ func gravity(err error) int {
 	if _, no := saysNo(err); no {
 		return 2
 	}
-	if isPermanent(err) {
+	if IsPermanent(err) {
 		return 1
 	}
 	return 0
@@ -370,4 +370,3 @@ func (r Retry) engine() engine.Retry {
 	return engine.Retry{Attempts: r.Attempts, First: r.First, Max: r.Max}
 }
 
-func isPermanent(err error) bool { return engine.IsPermanent(err) }

@@ -57,6 +57,9 @@ func Handle[E any](f func(ctx context.Context, tx *Tx, e E) error) Reaction {
 // the event is parked at once.
 func Permanent(err error) error { return engine.Permanent(err) }
 
+// IsPermanent reports whether an error is [Permanent].
+func IsPermanent(err error) bool { return engine.IsPermanent(err) }
+
 // A Tx collects the documents that a reaction writes, see View.Put. They are
 // stored together with the handler's cursor, or not at all.
 type Tx struct {

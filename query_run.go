@@ -208,7 +208,7 @@ func (x *runExecution) goOn(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	failed := attemptFailed{Attempt: x.run.Attempts + 1, Error: clip(err.Error())}
-	if retry := x.q.retry.engine(); !isPermanent(err) && failed.Attempt < retry.Limit() {
+	if retry := x.q.retry.engine(); !IsPermanent(err) && failed.Attempt < retry.Limit() {
 		failed.Next = x.rt.cfg.Now().Add(retry.Wait(failed.Attempt)).UTC()
 		return failed.Next, x.record(ctx, failed)
 	}

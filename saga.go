@@ -727,7 +727,7 @@ func (g *saga[S]) notDone(p *plan, x *turn, st SagaStep[S], was InstanceStep, w 
 	if w.undo && st.UndoRetry != (Retry{}) {
 		retry = st.UndoRetry.engine()
 	}
-	final := isPermanent(w.err) || e.Attempts >= retry.Limit()
+	final := IsPermanent(w.err) || e.Attempts >= retry.Limit()
 	switch {
 	case w.dropped:
 		e.State, e.Attempts, e.Unclear, e.Error = StepFailed, was.Attempts, true, was.Error

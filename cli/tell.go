@@ -14,6 +14,7 @@ type telling struct {
 	dir, webhook, from string
 	hosts              []string
 	any                bool
+	answers            string // the folder for answers of queries
 }
 
 func (t *telling) flags(cmd *cobra.Command) {
@@ -23,34 +24,49 @@ func (t *telling) flags(cmd *cobra.Command) {
 	f.StringVar(&t.from, "errors-from", "beginning", "where --error-dir and --error-webhook begin when they are first used: beginning, or now")
 	f.StringSliceVar(&t.hosts, "callback-hosts", nil, "hosts that senders of commands may have called back, as HOST or HOST:PORT; they may be anywhere, this machine included")
 	f.BoolVar(&t.any, "callback-any", false, "senders of commands may have any host on the public internet called back")
+	f.StringVar(&t.answers, "answer-dir", "", "answers of queries may be delivered to files in this folder")
 }
 
-// domain is what does the telling; allowed says whom callers may have called
-// back, nil = nobody.
-func (t *telling) domain() (d deed.Domain, allowed func(deed.Callback) error, err error) {
+// An allowance says whom callers may have told what; nil = nobody.
+type allowance struct {
+	callbacks  func(deed.Callback) error
+	deliveries func(place string) error
+}
+
+// domain is what does the telling, and whom it may tell.
+func (t *telling) domain() (d deed.Domain, allowed allowance, err error) {
 	d.Name = "telling"
 	if t.from != "" && t.from != "beginning" && t.from != "now" { // "" if the program does not serve
-		return d, nil, usageError{fmt.Errorf("--errors-from is beginning or now, not %q", t.from)}
+		return d, allowed, usageError{fmt.Errorf("--errors-from is beginning or now, not %q", t.from)}
 	}
 	start := sinks.Start(t.from == "now")
 	if t.dir != "" {
 		h, err := sinks.Files(t.dir, start)
 		if err != nil {
-			return d, nil, fmt.Errorf("--error-dir: %w", err)
+			return d, allowed, fmt.Errorf("--error-dir: %w", err)
 		}
 		d.Parts = append(d.Parts, h)
 	}
 	if t.webhook != "" {
 		h, err := sinks.Webhook(t.webhook, start)
 		if err != nil {
-			return d, nil, usageError{fmt.Errorf("--error-webhook: %w", err)}
+			return d, allowed, usageError{fmt.Errorf("--error-webhook: %w", err)}
 		}
 		d.Parts = append(d.Parts, h)
 	}
-	if len(t.hosts) == 0 && !t.any {
-		return d, nil, nil
+	var hosts *sinks.Hosts
+	if len(t.hosts) > 0 || t.any {
+		hosts = sinks.NewHosts(t.hosts, t.any)
+		d.Parts = append(d.Parts, sinks.Callbacks(hosts)...)
+		allowed.callbacks = hosts.Allow
 	}
-	hosts := sinks.NewHosts(t.hosts, t.any)
-	d.Parts = append(d.Parts, sinks.Callbacks(hosts)...)
-	return d, hosts.Allow, nil
+	if hosts != nil || t.answers != "" {
+		answers, err := sinks.NewDeliveries(hosts, t.answers)
+		if err != nil {
+			return d, allowed, fmt.Errorf("--answer-dir: %w", err)
+		}
+		d.Parts = append(d.Parts, answers.Parts()...)
+		allowed.deliveries = answers.Allow
+	}
+	return d, allowed, nil
 }
