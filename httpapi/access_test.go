@@ -50,6 +50,8 @@ func jars() deed.Domain {
 		deed.Classifier[jar]{Name: "full", Of: deed.Projection[jar]{On: on}, Verdict: full},
 		deed.Classifier[jar]{Name: "rich", Of: deed.Projection[jar]{On: on}, Verdict: full, Roles: []string{"clerk"}},
 		deed.View[jar]{Name: "vault", Roles: []string{"clerk", "saver"}},
+		deed.Query[struct{}, int]{Name: "coins", Answer: coins},
+		deed.Query[struct{}, int]{Name: "profit", Roles: []string{"clerk"}, Answer: coins},
 		deed.Saga[struct{}]{
 			Name: "count", Roles: []string{"saver"},
 			Steps: []deed.SagaStep[struct{}]{{Name: "sign", Ask: func(string, struct{}) deed.Question {
@@ -68,6 +70,12 @@ func full(j jar) deed.Verdict {
 		return deed.Include
 	}
 	return deed.Exclude
+}
+
+// coins counts the coins in the jar a.
+func coins(ctx context.Context, r deed.Reader, _ struct{}) (int, error) {
+	j, err := deed.Projection[jar]{Name: "open"}.Get(ctx, r, "a")
+	return j.Coins, err
 }
 
 // A gate is a server that checks access with keys, and somebody at its door.
@@ -216,6 +224,12 @@ var samples = map[string][]sample{
 	"POST /v1/tasks/{id}/release":           {{"/v1/tasks/{task}/release", "", []string{"clerk"}}},
 	"POST /v1/tasks/{id}/decision":          {{"/v1/tasks/{task}/decision", `{"choice":"approve"}`, []string{"clerk"}}},
 	"GET /v1/map":                           {{"/v1/map", "", reading}, {"/v1/map?instance=saga/count/s-1", "", reading}},
+	"GET /v1/queries":                       {{"/v1/queries", "", reading}},
+	"POST /v1/queries/{name}":               {{"/v1/queries/coins", "", reading}, {"/v1/queries/profit", "{}", []string{"clerk"}}, {"/v1/queries/none", "", reading}},
+	"GET /v1/queries/{name}/live":           {{"/v1/queries/coins/live", "", reading}, {"/v1/queries/profit/live", "", []string{"clerk"}}},
+	"GET /v1/queries/{name}/runs":           {{"/v1/queries/coins/runs?state=completed", "", reading}, {"/v1/queries/profit/runs", "", []string{"clerk"}}},
+	"GET /v1/queries/{name}/runs/{id}":      {{"/v1/queries/profit/runs/r-1", "", []string{"clerk"}}, {"/v1/queries/coins/runs/r-1", "", reading}, {"/v1/queries/profit/runs/none", "", []string{"clerk"}}},
+	"GET /v1/queries/{name}/runs/{id}/live": {{"/v1/queries/profit/runs/r-1/live", "", []string{"clerk"}}, {"/v1/queries/coins/runs/none/live", "", reading}},
 	"GET /v1/nodes":                         {{"/v1/nodes", "", operating}},
 	"GET /v1/followers":                     {{"/v1/followers", "", operating}},
 	"POST /v1/followers/{name}/pause":       {{"/v1/followers/open/pause", "", operating}},
@@ -251,6 +265,7 @@ func TestAccessMatrix(t *testing.T) {
 		_, keys[role] = g.key(t, role, role)
 	}
 	ask(t, g.base, "POST", "/v1/jar/b/drop", `{"N":1}`, keys["saver"], "Idempotency-Key", "c-2")
+	ask(t, g.base, "POST", "/v1/queries/profit", "", keys["clerk"], "Idempotency-Key", "r-1")
 	begun := func(key, id string) (i deed.Instance) {
 		t.Helper()
 		status, _, body := ask(t, g.base, "POST", "/v1/sagas/count/"+id, "", key)

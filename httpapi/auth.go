@@ -78,6 +78,11 @@ func (a *api) takes(r *http.Request, rt route) []string {
 		return nil
 	case readers, operators:
 		return []string{string(rt.access)}
+	case askers:
+		if roles := a.queryRoles[r.PathValue("name")]; len(roles) > 0 {
+			return roles
+		}
+		return []string{auth.RoleReader}
 	case viewers:
 		if roles := a.viewRoles[cmp.Or(r.PathValue("view"), r.PathValue("group"))]; len(roles) > 0 {
 			return roles

@@ -42,9 +42,10 @@ type api struct {
 	opts    Options
 	metrics *metrics
 
-	viewRoles map[string][]string // who may read which view; none = readers
-	machines  bool                // there are processes or sagas
-	most      int                 // instances that are asked something at once
+	viewRoles  map[string][]string // who may read which view; none = readers
+	queryRoles map[string][]string // who may ask which query; none = readers
+	machines   bool                // there are processes or sagas
+	most       int                 // instances that are asked something at once
 }
 
 // New returns the handler of a runtime's HTTP API.
@@ -54,7 +55,7 @@ func newAPI(rt *deed.Runtime, opts Options) *api {
 	opts.MaxBody = cmp.Or(opts.MaxBody, 1<<20)
 	return &api{
 		rt: rt, log: cmp.Or(opts.Logger, slog.Default()), opts: opts, metrics: newMetrics(rt),
-		viewRoles: viewRoles(rt), machines: len(rt.Describe().Machines) > 0, most: maxMany,
+		viewRoles: viewRoles(rt), queryRoles: queryRoles(rt), machines: len(rt.Describe().Machines) > 0, most: maxMany,
 	}
 }
 

@@ -10,6 +10,7 @@ const (
 	anybody   access = "anybody"  // also without a key or token
 	anyone    access = "anyone"   // with a key or token; what it may do is decided further on
 	viewers   access = "viewers"  // whom the view names, else readers
+	askers    access = "askers"   // whom the query names, else readers
 	readers   access = "reader"   //
 	operators access = "operator" //
 	admins    access = "admin"    //
@@ -85,6 +86,13 @@ func (a *api) routes() []route {
 		{pattern: "GET /v1/groups", access: readers, serve: a.groups},
 		{pattern: "GET /v1/groups/{group}", access: viewers, serve: a.members},
 		{pattern: "GET /v1/groups/{group}/{key}", access: viewers, serve: a.member},
+
+		{pattern: "GET /v1/queries", access: readers, serve: a.queries},
+		{pattern: "POST /v1/queries/{name}", access: askers, serve: a.askQuery},
+		{pattern: "GET /v1/queries/{name}/live", access: askers, serve: a.liveQuery, endless: true},
+		{pattern: "GET /v1/queries/{name}/runs", access: askers, serve: a.runs},
+		{pattern: "GET /v1/queries/{name}/runs/{id}", access: askers, own: a.askedFor, serve: a.run},
+		{pattern: "GET /v1/queries/{name}/runs/{id}/live", access: askers, own: a.askedFor, serve: a.liveRun, endless: true},
 
 		{pattern: "GET /v1/nodes", access: operators, serve: a.nodes},
 		{pattern: "GET /v1/followers", access: operators, serve: a.followers},
