@@ -369,4 +369,3 @@ func (x *execution) ending(why commandUndoing, undone bool) any {
 func (r Retry) engine() engine.Retry {
 	return engine.Retry{Attempts: r.Attempts, First: r.First, Max: r.Max}
 }
-

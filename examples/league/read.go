@@ -69,6 +69,6 @@ var Accounts = deed.Projection[Account]{
 var Domain = deed.Domain{
 	Name:      "league",
 	Doc:       "Running leagues, races and runners.",
-	Parts:     []deed.Part{Leagues, Races, Runners, CreateLeague, Summaries, RunnersInRace, Accounts},
+	Parts:     []deed.Part{Leagues, Races, Runners, CreateLeague, Summaries, RunnersInRace, Accounts, GetSummary, GetAll},
 	Scenarios: []deed.Scenario{found, run},
 }

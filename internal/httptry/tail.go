@@ -13,6 +13,18 @@ import (
 // whether that is a member.
 func Tail(t testing.TB, url string) func() []any {
 	t.Helper()
+	next := Listen(t, url)
+	return func() []any {
+		t.Helper()
+		kind, a := next()
+		return []any{kind, a.Get("key"), a.Get("value", "in")}
+	}
+}
+
+// Listen follows what a server sends as it happens (server-sent events) until the
+// test ends. The function it returns waits for the next: its kind, and its data.
+func Listen(t testing.TB, url string) func() (string, Answer) {
+	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +38,7 @@ func Tail(t testing.TB, url string) func() []any {
 		t.Fatalf("%s: %s", url, resp.Status)
 	}
 	lines := bufio.NewScanner(resp.Body)
-	return func() []any {
+	return func() (string, Answer) {
 		t.Helper()
 		kind := ""
 		for lines.Scan() {
@@ -39,10 +51,10 @@ func Tail(t testing.TB, url string) func() []any {
 				if err := json.Unmarshal([]byte(value), &a.Body); err != nil {
 					t.Fatalf("%s: %v", value, err)
 				}
-				return []any{kind, a.Get("key"), a.Get("value", "in")}
+				return kind, a
 			}
 		}
 		t.Fatalf("%s has ended: %v", url, lines.Err())
-		return nil
+		return "", Answer{}
 	}
 }
