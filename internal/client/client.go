@@ -150,6 +150,11 @@ func (c *Client) TailInstance(ctx context.Context, kind, name, id string, f func
 	return c.tail(ctx, Path(nil, "v1", kind, name, id, "live"), "", f)
 }
 
+// TailRun follows the stream of a recorded asking until it is over and delivered.
+func (c *Client) TailRun(ctx context.Context, query, id string, f func(version string, e httpapi.Event) error) error {
+	return c.tail(ctx, Path(nil, "v1", "queries", query, "runs", id, "live"), "", f)
+}
+
 // errOver reports that the server says there will be no more.
 var errOver = errors.New("over")
 
