@@ -147,9 +147,9 @@ func (p *attic) documents(view string) []string {
 
 // sameAnew checks that the views of commands are what folding the log anew makes
 // of them.
-func (p *attic) sameAnew() {
+func (p *attic) sameAnew(more ...string) {
 	p.Helper()
-	for _, view := range []string{"commands", "command-errors", "poison"} {
+	for _, view := range append(more, "commands", "command-errors", "poison") {
 		before, was := fmt.Sprint(p.rawDocuments(view)), generation(p.T, p.rt, view)
 		if err := p.rt.Followers().Rebuild(p.Context(), view); err != nil {
 			p.Fatal(err)
@@ -197,11 +197,14 @@ func (p *attic) ask(id, vault string, cmd deed.Command[jar]) error {
 }
 
 func inAttic(t *testing.T, name string, f func(p *attic)) {
-	t.Run(name, func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			s := mem.New()
-			f(newAttic(t, s, s))
-		})
+	t.Run(name, func(t *testing.T) { inAtticWith(t, f) })
+}
+
+// inAtticWith is for programs with more parts.
+func inAtticWith(t *testing.T, f func(p *attic), more ...deed.Part) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mem.New()
+		f(newAttic(t, s, s, more...))
 	})
 }
 
@@ -451,6 +454,7 @@ func TestKeepCommandsIsChecked(t *testing.T) {
 		"period without limit": {time.Hour, tickets(deed.Rules{Quota: deed.Quota{Per: 49 * time.Hour}}), mem.New(), ""},
 		"negative":             {-1, tickets(deed.Rules{}), mem.New(), "must be longer than nothing"},
 		"a store that cannot":  {month, tickets(deed.Rules{}), struct{ store.Store }{mem.New()}, "this store gives up no streams"},
+		"than a query":         {time.Hour, deed.Query[struct{}, int]{Name: "q", Keep: 2 * time.Hour, Answer: func(context.Context, deed.Reader, struct{}) (int, error) { return 0, nil }}, mem.New(), "askings of q are to be kept for 2h0m0s (Query.Keep)"},
 		"for ever, there":      {0, tickets(deed.Rules{}), struct{ store.Store }{mem.New()}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

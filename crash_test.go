@@ -73,6 +73,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if dir := os.Getenv("DEED_QUERY"); dir != "" {
+		if err := queryProgram(dir, os.Getenv("DEED_QUERY_PLACE")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if dir := os.Getenv("DEED_COMPACT"); dir != "" {
 		if err := compactProgram(dir, os.Getenv("DEED_COMPACT_PLACE")); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -142,9 +142,17 @@ func (x *runExecution) take(m Meta, e any) {
 		x.keys, x.requested = append(x.keys, e.Keys...), !e.More
 	case partsAnswered:
 		for _, p := range e.Parts {
-			x.parts[p.Key] = p.Answer
+			x.parts[p.Key] = jsonOf(p.Answer)
 		}
 	}
+}
+
+// jsonOf is what was recorded as JSON: null is nothing when it is read.
+func jsonOf(data json.RawMessage) json.RawMessage {
+	if len(data) == 0 {
+		return json.RawMessage("null")
+	}
+	return data
 }
 
 // record appends events to the run's stream, and folds them.

@@ -23,7 +23,9 @@ const (
 
 // Over reports whether nothing more becomes of a run in this state, but for its
 // deliveries.
-func (s RunState) Over() bool { return s != RunAsked && s != RunRetrying }
+func (s RunState) Over() bool {
+	return s == RunInvalid || s == RunCompleted || s == RunRejected || s == RunFailed
+}
 
 // A RunDelivery is where the answer of a run goes.
 type RunDelivery struct {
@@ -78,6 +80,8 @@ func (r *Run) take(m Meta, e any) {
 		r.Result, r.Position, r.Inexact, r.Code, r.Reason = e.Result, e.Position, e.Inexact, e.Code, e.Reason
 		if e.Code != "" {
 			r.State = RunRejected
+		} else {
+			r.Result = jsonOf(e.Result)
 		}
 	case queryInvalid:
 		r.finish(m, RunInvalid)
@@ -92,7 +96,7 @@ func (r *Run) take(m Meta, e any) {
 		r.State, r.Attempts, r.Reason, r.Next = RunRetrying, e.Attempt, e.Error, e.Next
 	case queryCompleted:
 		r.finish(m, RunCompleted)
-		r.Code, r.Reason, r.Result, r.Position, r.Inexact = "", "", e.Result, e.Position, e.Inexact
+		r.Code, r.Reason, r.Result, r.Position, r.Inexact = "", "", jsonOf(e.Result), e.Position, e.Inexact
 	case queryRejected:
 		r.finish(m, RunRejected)
 		r.Code, r.Reason = e.Code, e.Reason
