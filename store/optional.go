@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 )
@@ -129,6 +130,31 @@ func DropColl(ctx context.Context, s Store, coll string) error {
 		}
 	}
 	return nil
+}
+
+// A Reading is what can be read of documents.
+type Reading interface {
+	Get(ctx context.Context, coll, key string) (Doc, error)
+	List(ctx context.Context, coll, prefix, after string) iter.Seq2[Doc, error]
+}
+
+// A Snapshotter is a store that can show its documents as they are at one
+// moment, however long somebody looks.
+type Snapshotter interface {
+	// Snapshot calls look with all documents as they are at some moment
+	// between the call and the first thing that look reads. Others write
+	// meanwhile, which look does not see. It returns what look does. A Reading
+	// is used by one goroutine, and not after look has returned.
+	Snapshot(ctx context.Context, look func(Reading) error) error
+}
+
+// Snapshot calls look with the documents as they are at one moment. A store that
+// cannot do that answers with [errors.ErrUnsupported].
+func Snapshot(ctx context.Context, s Store, look func(Reading) error) error {
+	if ss, ok := s.(Snapshotter); ok {
+		return ss.Snapshot(ctx, look)
+	}
+	return fmt.Errorf("store: %w: no look at all documents as they are at one moment", errors.ErrUnsupported)
 }
 
 // An Indexer is a store that can filter and sort documents by their fields

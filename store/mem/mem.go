@@ -318,6 +318,21 @@ func (s *Store) List(ctx context.Context, coll, prefix, after string) iter.Seq2[
 	}
 }
 
+// Snapshot implements [store.Snapshotter].
+func (s *Store) Snapshot(ctx context.Context, look func(store.Reading) error) error {
+	s.mu.RLock()
+	err := s.usable(ctx)
+	then := &Store{docs: make(map[string]map[string]store.Doc, len(s.docs))}
+	for coll, docs := range s.docs {
+		then.docs[coll] = maps.Clone(docs)
+	}
+	s.mu.RUnlock()
+	if err != nil {
+		return err
+	}
+	return look(then)
+}
+
 // DropColl implements [store.Dropper].
 func (s *Store) DropColl(ctx context.Context, coll string) error {
 	s.mu.Lock()

@@ -14,6 +14,16 @@ import (
 
 // Get implements [store.Docs].
 func (s *Store) Get(ctx context.Context, coll, key string) (store.Doc, error) {
+	return s.getDoc(ctx, s.pool, coll, key)
+}
+
+// A docReader is what reads documents: any connection, or a transaction.
+type docReader interface {
+	querier
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+func (s *Store) getDoc(ctx context.Context, from docReader, coll, key string) (store.Doc, error) {
 	d := store.Doc{Key: key}
 	if err := s.usable(ctx); err != nil {
 		return d, err
@@ -23,7 +33,7 @@ func (s *Store) Get(ctx context.Context, coll, key string) (store.Doc, error) {
 	id, err := s.coll(ctx, coll)
 	if err == nil {
 		var rev int64
-		err = s.pool.QueryRow(ctx, s.sql("SELECT rev, data FROM {}.docs WHERE coll = $1 AND key = $2"), id, []byte(key)).Scan(&rev, &d.Data)
+		err = from.QueryRow(ctx, s.sql("SELECT rev, data FROM {}.docs WHERE coll = $1 AND key = $2"), id, []byte(key)).Scan(&rev, &d.Data)
 		d.Rev = uint64(rev)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -34,10 +44,14 @@ func (s *Store) Get(ctx context.Context, coll, key string) (store.Doc, error) {
 
 // List implements [store.Docs].
 func (s *Store) List(ctx context.Context, coll, prefix, after string) iter.Seq2[store.Doc, error] {
+	return s.listDocs(ctx, s.pool, coll, prefix, after)
+}
+
+func (s *Store) listDocs(ctx context.Context, from docReader, coll, prefix, after string) iter.Seq2[store.Doc, error] {
 	return func(yield func(store.Doc, error) bool) {
 		after := after // each range begins there
 		for {
-			docs, more, err := s.listChunk(ctx, coll, prefix, after)
+			docs, more, err := s.listChunk(ctx, from, coll, prefix, after)
 			for _, d := range docs {
 				if !yield(d, nil) {
 					return
@@ -56,7 +70,7 @@ func (s *Store) List(ctx context.Context, coll, prefix, after string) iter.Seq2[
 }
 
 // listChunk reads some documents, and reports whether there may be more.
-func (s *Store) listChunk(ctx context.Context, coll, prefix, after string) ([]store.Doc, bool, error) {
+func (s *Store) listChunk(ctx context.Context, from docReader, coll, prefix, after string) ([]store.Doc, bool, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, false, err
 	}
@@ -70,7 +84,7 @@ func (s *Store) listChunk(ctx context.Context, coll, prefix, after string) ([]st
 	if end := afterPrefix(prefix); end != nil {
 		where, args = where+" AND key < $4", append(args, end)
 	}
-	rows, err := s.pool.Query(ctx, s.sql(docsUpTo("NULL::bytea", where, "key", "key", chunk)), args...)
+	rows, err := from.Query(ctx, s.sql(docsUpTo("NULL::bytea", where, "key", "key", chunk)), args...)
 	if err != nil {
 		return nil, false, s.failure(err)
 	}

@@ -79,3 +79,8 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 func (s *Store) DropColl(ctx context.Context, coll string) error {
 	return store.DropColl(ctx, s.docs, coll)
 }
+
+// Snapshot implements [store.Snapshotter] by that of the documents' store.
+func (s *Store) Snapshot(ctx context.Context, look func(store.Reading) error) error {
+	return store.Snapshot(ctx, s.docs, look)
+}

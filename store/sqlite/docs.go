@@ -14,6 +14,13 @@ import (
 
 // Get implements [store.Docs].
 func (s *Store) Get(ctx context.Context, coll, key string) (store.Doc, error) {
+	return s.getDoc(ctx, s.reading, coll, key)
+}
+
+// A lender calls a function with a reader nobody else uses meanwhile.
+type lender func(context.Context, func(*reader) error) error
+
+func (s *Store) getDoc(ctx context.Context, lend lender, coll, key string) (store.Doc, error) {
 	d := store.Doc{Key: key}
 	id, ok := s.names.coll(coll)
 	if !ok {
@@ -22,7 +29,7 @@ func (s *Store) Get(ctx context.Context, coll, key string) (store.Doc, error) {
 		}
 		return d, fmt.Errorf("%w: %s/%s", store.ErrNotFound, coll, key)
 	}
-	err := s.reading(ctx, func(r *reader) error {
+	err := lend(ctx, func(r *reader) error {
 		st, err := r.conn.Prepare("SELECT rev, sum, data FROM docs WHERE coll = +? AND key = ?")
 		if err != nil {
 			return err
@@ -132,13 +139,17 @@ func (w *writer) coll(name string) (int64, error) {
 
 // List implements [store.Docs].
 func (s *Store) List(ctx context.Context, coll, prefix, after string) iter.Seq2[store.Doc, error] {
+	return s.listDocs(ctx, s.reading, coll, prefix, after)
+}
+
+func (s *Store) listDocs(ctx context.Context, lend lender, coll, prefix, after string) iter.Seq2[store.Doc, error] {
 	return func(yield func(store.Doc, error) bool) {
 		after := after // each range begins there
 		var docs []store.Doc
 		for {
 			var more bool
 			var err error
-			docs, more, err = s.listChunk(ctx, coll, prefix, after, docs[:0])
+			docs, more, err = s.listChunk(ctx, lend, coll, prefix, after, docs[:0])
 			for _, d := range docs {
 				if !yield(d, nil) {
 					return
@@ -162,12 +173,12 @@ const (
 )
 
 // listChunk reads some documents, and reports whether there may be more.
-func (s *Store) listChunk(ctx context.Context, coll, prefix, after string, docs []store.Doc) (_ []store.Doc, more bool, err error) {
+func (s *Store) listChunk(ctx context.Context, lend lender, coll, prefix, after string, docs []store.Doc) (_ []store.Doc, more bool, err error) {
 	id, ok := s.names.coll(coll)
 	if !ok {
 		return docs, false, s.usable(ctx)
 	}
-	err = s.reading(ctx, func(r *reader) error {
+	err = lend(ctx, func(r *reader) error {
 		query, from := listBehind, after
 		if prefix > after {
 			query, from = listFrom, prefix

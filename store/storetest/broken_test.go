@@ -29,6 +29,7 @@ type broken struct {
 	get    func(context.Context, string, string) (store.Doc, error)
 	list   func(context.Context, string, string, string) iter.Seq2[store.Doc, error]
 	drop   func() error
+	look   func(func(store.Reading) error) error
 	wait   func() error
 	close  func() error
 
@@ -104,6 +105,13 @@ func (b *broken) DropColl(ctx context.Context, coll string) error {
 		return b.drop()
 	}
 	return b.Store.DropColl(ctx, coll)
+}
+
+func (b *broken) Snapshot(ctx context.Context, look func(store.Reading) error) error {
+	if b.look != nil {
+		return b.look(look)
+	}
+	return b.Store.Snapshot(ctx, look)
 }
 
 func (b *broken) Wait(ctx context.Context, c store.Cursor) error {
@@ -577,6 +585,9 @@ var brokenFor = map[string]func() store.Store{
 				}
 			}
 		}
+	}),
+	"docs/snapshot": breaking(func(b *broken) {
+		b.look = func(look func(store.Reading) error) error { return look(b.Store) }
 	}),
 	"docs/drop": breaking(func(b *broken) { b.drop = func() error { return nil } }),
 

@@ -184,7 +184,45 @@ var docClauses = []Clause{
 		put(ctx, s, "v", "k", `{"n":2}`)
 		equal(string(get(ctx, s, "v", "k").Data), `{"n":2}`, "data")
 	}),
+	clause("docs/snapshot", "two generations of a view are compared while both go on", func(ctx context.Context, s store.Store) {
+		for i := range 1300 {
+			put(ctx, s, "v", fmt.Sprintf("k%04d", i), `{"n":1}`)
+		}
+		put(ctx, s, "w", "k", `{"n":1}`)
+		err := store.Snapshot(ctx, s, func(then store.Reading) error {
+			d, err := then.Get(ctx, "w", "k")
+			check(err, "get")
+			equal(string(d.Data), `{"n":1}`, "data")
+			check(s.Write(ctx,
+				store.Change{Coll: "w", Key: "k", Rev: store.AnyRev, Data: []byte(`{"n":2}`)},
+				store.Change{Coll: "v", Key: "k1250", Rev: store.AnyRev, Data: []byte(`{"n":2}`)},
+				store.Change{Coll: "v", Key: "k1260", Rev: store.AnyRev},
+				store.Change{Coll: "v", Key: "z", Rev: store.AnyRev, Data: []byte(`{"n":2}`)},
+			), "write meanwhile")
+			n := 0
+			for d, err := range then.List(ctx, "v", "", "") {
+				check(err, "list")
+				equal(string(d.Data), `{"n":1}`, "data of %s", d.Key)
+				n++
+			}
+			equal(n, 1300, "documents")
+			if d, err = then.Get(ctx, "w", "k"); err != nil || string(d.Data) != `{"n":1}` {
+				fail("got %s, %v, want what was there before", d.Data, err)
+			}
+			_, err = then.Get(ctx, "v", "z")
+			wantIs(err, store.ErrNotFound, "get one that was made meanwhile")
+			return errLooked
+		})
+		if errors.Is(err, errors.ErrUnsupported) {
+			return
+		}
+		wantIs(err, errLooked, "what look returned")
+		equal(string(get(ctx, s, "w", "k").Data), `{"n":2}`, "data")
+		equal(len(collect(s.List(ctx, "v", "", ""), "list")), 1300, "documents")
+	}),
 }
+
+var errLooked = errors.New("looked")
 
 var findClauses = []Clause{
 	clause("find/where", "the console filters views", func(ctx context.Context, s store.Store) {
