@@ -53,7 +53,7 @@ func (f Followers) Resume(ctx context.Context, name string) error {
 // the present ones; readers see the new ones when they have caught up. It
 // returns when the rebuild has begun.
 func (f Followers) Rebuild(ctx context.Context, name string) error {
-	return f.act(ctx, "projection-rebuilt", name, "", f.rt.engine.Rebuild(ctx, name))
+	return f.act(ctx, "projection-rebuilt", name, "", f.rt.engine.Rebuild(ctx, name, false))
 }
 
 // DeadLetters returns up to limit dead letters, of one follower or, if

@@ -36,11 +36,20 @@ func (w *worker) read(ctx context.Context, after store.Cursor, size int, into []
 		b.err = fmt.Errorf("%w: the log ends at %q, and this follower has read up to %q: the store has lost events, or an old copy was restored", store.ErrCorrupt, b.head, after)
 		return b
 	}
+	head := b.head
+	if bound, ok := w.f.boundOf(w.gen); ok {
+		if b.head = least([]store.Cursor{b.head, bound.Join(after)}); b.head == after {
+			return b
+		}
+	}
 	b.recs = slices.Grow(into, int(min(uint64(size), after.Behind(b.head))))
 	for rec, err := range recs {
 		if err != nil {
 			b.err = err
 			break
+		}
+		if b.head != head && !b.head.Covers(rec.Position) {
+			continue
 		}
 		b.recs = append(b.recs, rec)
 	}

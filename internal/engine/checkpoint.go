@@ -112,7 +112,7 @@ type checkpoints struct {
 	docs  []store.Doc
 }
 
-func loadCheckpoints(ctx context.Context, s store.Docs, follower string, gen uint64) (all checkpoints, err error) {
+func loadCheckpoints(ctx context.Context, s store.Reading, follower string, gen uint64) (all checkpoints, err error) {
 	for d, err := range s.List(ctx, cursorColl, cursorPrefix(follower, gen), "") {
 		if err != nil {
 			return all, err

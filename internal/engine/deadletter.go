@@ -156,7 +156,7 @@ func parseLetter(follower string, d store.Doc) (*letter, error) {
 }
 
 // getLetter reads one letter, or fails with ErrNoDeadLetter.
-func getLetter(ctx context.Context, s store.Docs, follower string, gen uint64, p store.Position) (*letter, error) {
+func getLetter(ctx context.Context, s store.Reading, follower string, gen uint64, p store.Position) (*letter, error) {
 	d, err := s.Get(ctx, deadColl(follower), deadKey(gen, p))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("%w: %s", ErrNoDeadLetter, letterID(follower, p))
@@ -168,7 +168,7 @@ func getLetter(ctx context.Context, s store.Docs, follower string, gen uint64, p
 }
 
 // letters yields the dead letters of a generation in log order.
-func letters(ctx context.Context, s store.Docs, follower string, gen uint64, after string) iter.Seq2[*letter, error] {
+func letters(ctx context.Context, s store.Reading, follower string, gen uint64, after string) iter.Seq2[*letter, error] {
 	return func(yield func(*letter, error) bool) {
 		for d, err := range s.List(ctx, deadColl(follower), deadPrefix(gen), after) {
 			var l *letter

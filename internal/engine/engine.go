@@ -21,6 +21,11 @@ var (
 	ErrNotRunning      = errors.New("the follower is not running: resume it, or start the program")
 	ErrPaused          = errors.New("the follower is paused")
 	ErrNoDeadLetter    = errors.New("there is no such dead letter (any more)")
+	ErrNoRebuild       = errors.New("no rebuild is under way")
+	ErrRebuilding      = errors.New("a rebuild is under way: wait for it, or cancel it")
+	ErrNoFormer        = errors.New("no former documents are kept")
+	ErrNotCaughtUp     = errors.New("the new documents have not caught up yet")
+	ErrOtherVersion    = errors.New("no program that runs has the version that the documents are of")
 )
 
 // Config says what an Engine runs.
@@ -41,6 +46,9 @@ type Config struct {
 	// when somebody waits for it, and holds a partition of a shared store only
 	// as long as no other node can.
 	Guest bool
+
+	// Notices, if not nil, is told what followers do by themselves.
+	Notices func(context.Context, Notice)
 }
 
 // An Engine runs followers.
@@ -62,6 +70,7 @@ func New(cfg Config) (*Engine, error) {
 		def.Timeout = cmp.Or(def.Timeout, 30*time.Second)
 		f := &follower{
 			Follower: def, store: cfg.Store, log: cmp.Or(cfg.Logger, slog.Default()), poll: cmp.Or(cfg.Poll, time.Second),
+			guest: cfg.Guest, notices: cfg.Notices,
 			changed: make(chan struct{}), control: make(chan struct{}, 1), wanted: wanted{ch: make(chan struct{})},
 		}
 		if !cfg.Guest {
@@ -94,6 +103,8 @@ func check(f Follower) error {
 		return fmt.Errorf("engine: follower %q: a name has no slash, keys of documents are made of it", f.Name)
 	case f.New == nil:
 		return fmt.Errorf("engine: follower %q has no handler: set New", f.Name)
+	case f.Version < 0:
+		return fmt.Errorf("engine: follower %q: a version is not negative", f.Name)
 	case f.Filter.Limit != 0 || f.Filter.Partitions != 0:
 		return fmt.Errorf("engine: follower %q: its filter may name categories and types only", f.Name)
 	}
@@ -196,7 +207,7 @@ func (e *Engine) WaitAll(ctx context.Context, p store.Position) error {
 			continue
 		}
 		err := f.waitFor(ctx, p)
-		if err != nil && !errors.Is(err, ErrPaused) {
+		if err != nil && !errors.Is(err, ErrPaused) && !errors.Is(err, ErrOtherVersion) {
 			return err
 		}
 		paused = errors.Join(paused, err)
@@ -211,7 +222,7 @@ func (e *Engine) Pause(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return f.until(ctx, func() bool { return !f.running || !f.intent.Paused || f.live == nil })
+	return f.until(ctx, func() bool { return !f.running || !f.intent.Paused || f.work.live == nil })
 }
 
 // Resume lets a paused follower go on. When Resume returns, it runs, unless
@@ -221,21 +232,9 @@ func (e *Engine) Resume(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return f.until(ctx, func() bool { return !f.running || f.intent.Paused || f.live != nil || f.trouble != "" })
-}
-
-// Rebuild begins to build a follower's documents anew, beside the present
-// ones, which readers see until the new ones have caught up. A rebuild that
-// was going on already begins again.
-func (e *Engine) Rebuild(ctx context.Context, name string) error {
-	_, err := e.intend(ctx, name, func(f *follower, i *intent) error {
-		if !f.Pure || f.Fixed {
-			return fmt.Errorf("%w: %q", ErrNotRebuildable, name)
-		}
-		i.rebuild()
-		return nil
+	return f.until(ctx, func() bool {
+		return !f.running || f.intent.Paused || f.work.live != nil || f.trouble != "" || !f.runs(f.intent, f.intent.Generation)
 	})
-	return err
 }
 
 // intend stores what a follower is meant to do, and has it done.

@@ -258,7 +258,7 @@ func TestRunEndsEverything(t *testing.T) {
 		f.Partitions = 3
 		r := run(t, s, f)
 		time.Sleep(time.Second)
-		if err := r.Rebuild(t.Context(), "ledger"); err != nil {
+		if err := r.Rebuild(t.Context(), "ledger", false); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)

@@ -29,6 +29,8 @@ type Follower struct {
 	Timeout    time.Duration // of handling one record, if not Pure; default 30 s
 	Elsewhere  bool          // it is left to other processes, and never run by this one
 	Awaited    bool          // other nodes wait for it all the time, and see how far it has come by its checkpoint
+	Version    int           // of its definition: documents of another one are built anew
+	AskSwitch  bool          // documents that are built anew for a version wait to be asked before they are shown
 
 	// New makes the handler of one partition, which writes the documents of
 	// the given generation.

@@ -65,7 +65,7 @@ func (h *Horizon) lower(c store.Cursor, follower, letter string) {
 }
 
 // lowerByLetters notes the oldest dead letter of a generation.
-func (h *Horizon) lowerByLetters(ctx context.Context, s store.Docs, follower string, gen uint64) error {
+func (h *Horizon) lowerByLetters(ctx context.Context, s store.Reading, follower string, gen uint64) error {
 	for l, err := range letters(ctx, s, follower, gen, "") {
 		if err != nil {
 			return err

@@ -98,7 +98,7 @@ func TestHorizonOfARebuild(t *testing.T) {
 		r := run(t, s, f)
 		r.wait()
 		r.wantHorizon("5")
-		if err := r.Rebuild(t.Context(), "ledger"); err != nil {
+		if err := r.Rebuild(t.Context(), "ledger", false); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
@@ -118,7 +118,7 @@ func TestForget(t *testing.T) {
 		other.Name = "other"
 		gone := run(t, s, other)
 		gone.wait()
-		if err := gone.Rebuild(t.Context(), "other"); err != nil {
+		if err := gone.Rebuild(t.Context(), "other", false); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
@@ -134,7 +134,7 @@ func TestForget(t *testing.T) {
 		if _, err := r.Forget(t.Context(), "nobody", colls); !errors.Is(err, ErrUnknownFollower) {
 			t.Errorf("forgetting one that nobody knows: %v", err)
 		}
-		if n, err := r.Forget(t.Context(), "other", colls); n != 3 || err != nil {
+		if n, err := r.Forget(t.Context(), "other", colls); n != 6 || err != nil { // the former documents have theirs
 			t.Errorf("%d letters, %v", n, err)
 		}
 		for coll, want := range map[string]int{cursorColl: 2, followerColl: 0, deadColl("other"): 0, "docs/1": 0, "docs/2": 0} {

@@ -119,12 +119,12 @@ func (e *Engine) RedriveAll(ctx context.Context, name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	live, _, _ := f.generations()
-	if live == nil {
+	work, _ := f.working()
+	if work.live == nil {
 		return 0, f.notRunning()
 	}
 	var tasks []*task
-	for _, w := range live.workers {
+	for _, w := range work.live.workers {
 		t := newTask(func(ctx context.Context, w *worker) (outcome, error) {
 			return w.redrive(ctx, slices.Clone(w.parked.letters), true)
 		})
@@ -175,8 +175,8 @@ func (e *Engine) onLetter(ctx context.Context, id string, do func(context.Contex
 		return 0, err
 	}
 	t := onLetter(p, do)
-	live, _, _ := f.generations()
-	if live == nil || !live.worker(l.Stream).ask(t) {
+	work, _ := f.working()
+	if work.live == nil || !work.live.worker(l.Stream).ask(t) {
 		return 0, f.notRunning()
 	}
 	return t.wait(ctx)

@@ -114,8 +114,8 @@ func history(t *testing.T, seed uint64) {
 		case 4:
 			bounded(ctx, func(ctx context.Context) { _, _ = r.RedriveAll(ctx, "ledger") })
 		case 5:
-			if f.Pure && rng.IntN(3) == 0 {
-				_ = r.Rebuild(ctx, "ledger")
+			if f.Pure {
+				rebuilding(ctx, rng, r)
 			}
 		case 6:
 			time.Sleep(time.Duration(rng.IntN(3000)) * time.Millisecond)
@@ -136,6 +136,9 @@ func history(t *testing.T, seed uint64) {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Minute)
+	_ = r.HaltRebuild(ctx, "ledger", false)
+	_ = r.Switch(ctx, "ledger")
+	time.Sleep(time.Minute)
 	if n, err := r.RedriveAll(ctx, "ledger"); err != nil {
 		t.Fatalf("redriven %d: %v", n, err)
 	}
@@ -147,8 +150,34 @@ func history(t *testing.T, seed uint64) {
 	if st := r.status(); st.State != StateRunning || st.Behind != 0 || st.LagSeconds != 0 {
 		t.Errorf("%+v", st)
 	}
-	for gen := range r.generation() {
-		r.gone(gen)
+	_ = r.DiscardFormer(ctx, "ledger")
+	time.Sleep(time.Minute)
+	i, _, err := loadIntent(ctx, s, "ledger")
+	if err != nil || i.Building > 0 || i.Former > 0 {
+		t.Errorf("%+v, %v", i, err)
+	}
+	for gen := range i.Last + 1 {
+		if gen != i.Generation {
+			r.gone(gen)
+		}
+	}
+}
+
+// rebuilding does something that people do about rebuilds.
+func rebuilding(ctx context.Context, rng *rand.Rand, r *rig) {
+	switch rng.IntN(8) {
+	case 0, 1:
+		_ = r.Rebuild(ctx, "ledger", rng.IntN(2) == 0)
+	case 2:
+		_ = r.Switch(ctx, "ledger")
+	case 3, 4:
+		_ = r.RollBack(ctx, "ledger")
+	case 5:
+		_ = r.CancelRebuild(ctx, "ledger")
+	case 6:
+		_ = r.HaltRebuild(ctx, "ledger", rng.IntN(2) == 0)
+	case 7:
+		_ = r.DiscardFormer(ctx, "ledger")
 	}
 }
 

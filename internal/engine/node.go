@@ -36,7 +36,8 @@ type nodeDoc struct {
 	PID       int            `json:"pid,omitempty"`
 	Started   time.Time      `json:"started"`
 	Beat      uint64         `json:"beat"`
-	Followers map[string]int `json:"followers"` // what it can run, and in how many partitions
+	Followers map[string]int `json:"followers"`          // what it can run, and in how many partitions
+	Versions  map[string]int `json:"versions,omitempty"` // of these; 0 if not there
 }
 
 // A peer is a node as this process sees it.
@@ -67,6 +68,12 @@ func newMembership(cfg Config, followers []*follower) *membership {
 	}
 	for _, f := range followers {
 		m.self.Followers[f.Name] = f.Partitions
+		if f.Version != 0 {
+			if m.self.Versions == nil {
+				m.self.Versions = map[string]int{}
+			}
+			m.self.Versions[f.Name] = f.Version
+		}
 	}
 	return m
 }
@@ -220,7 +227,8 @@ func (m *membership) ought(follower string, part int) string {
 	}
 	now := time.Now()
 	for name, p := range m.peers {
-		if m.aliveLocked(p, now) && p.Followers[follower] == m.self.Followers[follower] {
+		same := p.Followers[follower] == m.self.Followers[follower] && p.Versions[follower] == m.self.Versions[follower]
+		if m.aliveLocked(p, now) && same {
 			able = append(able, name)
 		}
 	}
@@ -229,6 +237,20 @@ func (m *membership) ought(follower string, part int) string {
 	}
 	slices.Sort(able)
 	return able[place%len(able)]
+}
+
+// runs reports whether another process that has a version of a follower is
+// alive, or may be.
+func (m *membership) runs(follower string, version int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	for name, p := range m.peers {
+		if name != m.self.Node && m.aliveLocked(p, now) && p.Followers[follower] > 0 && p.Versions[follower] == version {
+			return true
+		}
+	}
+	return !m.joined
 }
 
 func isConflict(err error) bool {

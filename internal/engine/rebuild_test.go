@@ -40,6 +40,23 @@ func (r *rig) gone(gen uint64) {
 	}
 }
 
+// goes fails unless the documents that readers saw before are kept, and are
+// gone when they are discarded.
+func (r *rig) goes(gen uint64) {
+	r.t.Helper()
+	if st, err := r.Rebuilding(r.t.Context(), "ledger"); err != nil || st.Former == nil || st.Former.Generation != gen || st.Rebuild != nil {
+		r.t.Errorf("%+v, %v", st, err)
+	}
+	if len(book(r.t, r.s, gen)) == 0 {
+		r.t.Errorf("nothing of generation %d is kept", gen)
+	}
+	if err := r.DiscardFormer(r.t.Context(), "ledger"); err != nil {
+		r.t.Error(err)
+	}
+	time.Sleep(time.Minute)
+	r.gone(gen)
+}
+
 func (r *rig) generation() uint64 {
 	r.t.Helper()
 	gen, err := r.Generation(r.t.Context(), "ledger")
@@ -60,7 +77,7 @@ func TestRebuildWhileAppending(t *testing.T) {
 			}
 			r := run(t, s, parted(slowly(2, time.Millisecond), parts))
 			r.wait()
-			if err := r.Rebuild(t.Context(), "ledger"); err != nil {
+			if err := r.Rebuild(t.Context(), "ledger", false); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -94,7 +111,7 @@ func TestRebuildWhileAppending(t *testing.T) {
 			if r.generation() != 2 {
 				t.Errorf("generation %d", r.generation())
 			}
-			r.gone(1)
+			r.goes(1)
 			if st := r.status(); st.State != StateRunning || st.Rebuild != nil || st.Generation != 2 {
 				t.Errorf("%+v", st)
 			}
@@ -114,7 +131,7 @@ func TestRebuildGoesOnAfterRestart(t *testing.T) {
 			f := parted(slowly(2, 10*time.Millisecond), parts)
 			r := run(t, s, f)
 			r.wait()
-			if err := r.Rebuild(t.Context(), "ledger"); err != nil {
+			if err := r.Rebuild(t.Context(), "ledger", false); err != nil {
 				t.Fatal(err)
 			}
 			restarts := 0
@@ -140,7 +157,7 @@ func TestRebuildGoesOnAfterRestart(t *testing.T) {
 			}
 			r.same()
 			time.Sleep(time.Second)
-			r.gone(1)
+			r.goes(1)
 		})
 	}
 }
@@ -152,7 +169,7 @@ func TestRebuildAgainAndAgain(t *testing.T) {
 		r := run(t, s, slowly(2, time.Millisecond))
 		r.wait()
 		for range 4 {
-			if err := r.Rebuild(t.Context(), "ledger"); err != nil {
+			if err := r.Rebuild(t.Context(), "ledger", false); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(50 * time.Millisecond)
@@ -162,10 +179,11 @@ func TestRebuildAgainAndAgain(t *testing.T) {
 			t.Errorf("generation %d, want 5", gen)
 		}
 		r.same()
+		r.goes(1)
 		for gen := range uint64(5) {
 			r.gone(gen)
 		}
-		if err := r.Rebuild(t.Context(), "nobody"); !errors.Is(err, ErrUnknownFollower) {
+		if err := r.Rebuild(t.Context(), "nobody", false); !errors.Is(err, ErrUnknownFollower) {
 			t.Error(err)
 		}
 	})
@@ -174,7 +192,7 @@ func TestRebuildAgainAndAgain(t *testing.T) {
 func TestHandlersCannotBeRebuilt(t *testing.T) {
 	within(t, func(t *testing.T) {
 		r := run(t, newShelf(), effectful(nil))
-		if err := r.Rebuild(t.Context(), "ledger"); !errors.Is(err, ErrNotRebuildable) {
+		if err := r.Rebuild(t.Context(), "ledger", false); !errors.Is(err, ErrNotRebuildable) {
 			t.Error(err)
 		}
 	})
@@ -187,7 +205,7 @@ func TestRebuildPaused(t *testing.T) {
 		add(t, s, "a/1", 500)
 		r := run(t, s, slowly(2, 10*time.Millisecond))
 		r.wait()
-		if err := r.Rebuild(t.Context(), "ledger"); err != nil {
+		if err := r.Rebuild(t.Context(), "ledger", false); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
@@ -230,7 +248,7 @@ func TestRebuildMendsDeadLetters(t *testing.T) {
 		if got := r.parked(); got != "a/1@3 dead, a/1@4 waiting" {
 			t.Error(got)
 		}
-		if err := r.Rebuild(t.Context(), "ledger"); err != nil {
+		if err := r.Rebuild(t.Context(), "ledger", false); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
@@ -239,7 +257,7 @@ func TestRebuildMendsDeadLetters(t *testing.T) {
 		}
 		r.expect("a/1", 1, 2, 3, 4)
 		r.expect("a/2", 1, 2)
-		r.gone(1)
+		r.goes(1)
 		if st := r.status(); st.Dead != 1 || st.Waiting != 1 {
 			t.Errorf("%+v", st)
 		}
@@ -261,7 +279,7 @@ func TestRebuildByAnotherNode(t *testing.T) {
 			t.Error(gen, err)
 		}
 		r.wait()
-		if err := r.Rebuild(t.Context(), "ledger"); err != nil {
+		if err := r.Rebuild(t.Context(), "ledger", false); err != nil {
 			t.Fatal(err)
 		}
 		add(t, s, "a/1", 10)
@@ -275,7 +293,7 @@ func TestRebuildByAnotherNode(t *testing.T) {
 		r.wait()
 		other.wait()
 		r.same()
-		r.gone(1)
+		r.goes(1)
 	})
 }
 
@@ -301,7 +319,7 @@ func TestRebuildWhileAnotherNodeBegins(t *testing.T) {
 		add(t, s, "a/1", 10)
 		r, late := run(t, s, pure(nil)), run(t, &lateLooker{shelf: s}, pure(nil))
 		r.wait()
-		if err := r.Rebuild(t.Context(), "ledger"); err != nil {
+		if err := r.Rebuild(t.Context(), "ledger", false); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Minute)
@@ -309,7 +327,7 @@ func TestRebuildWhileAnotherNodeBegins(t *testing.T) {
 		r.wait()
 		late.wait()
 		r.same()
-		r.gone(1)
+		r.goes(1)
 	})
 }
 
@@ -331,7 +349,7 @@ func TestRebuildSwitchFails(t *testing.T) {
 			}
 			return nil, nil
 		})
-		if err := r.Rebuild(t.Context(), "ledger"); err != nil {
+		if err := r.Rebuild(t.Context(), "ledger", false); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
@@ -344,7 +362,7 @@ func TestRebuildSwitchFails(t *testing.T) {
 		add(t, s, "a/1", 1)
 		r.wait()
 		r.same()
-		r.gone(1)
+		r.goes(1)
 	})
 }
 

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -21,8 +20,10 @@ type follower struct {
 	poll    time.Duration
 	control chan struct{} // the intent may have changed
 	members *membership   // nil if nobody else uses the store
-	waiting atomic.Int64  // how many wait for the cursor
-	wanted  wanted        // somebody waits for it, or did; for ever so unless the process is a guest
+	guest   bool          // the process is there for a moment
+	notices func(context.Context, Notice)
+	waiting atomic.Int64 // how many wait for the cursor
+	wanted  wanted       // somebody waits for it, or did; for ever so unless the process is a guest
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced when a cursor moves or a generation changes
@@ -30,17 +31,17 @@ type follower struct {
 	intent    intent
 	rev       uint64 // of the intent
 	learnedAt time.Time
-	live      *generation
-	building  *generation
-	trouble   string // why nothing works
-	paused    paused // what is known while it is
+	work      generations // what this process works on
+	trouble   string      // why nothing works
+	watched   watched     // what is known of the generation readers see while this process does not work on it
+	pace      pace        // of a rebuild
 }
 
 // run does what the follower is meant to, until ctx is done.
 func (f *follower) run(ctx context.Context) {
 	f.setRunning(true)
 	defer f.setRunning(false)
-	defer f.setGenerations(nil, nil)
+	defer f.setWork(generations{})
 	failures := 0
 	for ctx.Err() == nil {
 		err := f.carryOut(ctx)
@@ -65,30 +66,41 @@ func (f *follower) run(ctx context.Context) {
 	}
 }
 
+// buildingLook is how often a follower looks at its intent while a rebuild is
+// under way, or other processes move what readers see: they have no way to say so.
+const buildingLook = 250 * time.Millisecond
+
 // carryOut brings the generations in line with the intent and then waits for
 // either to change.
 func (f *follower) carryOut(ctx context.Context) error {
+	if err := f.beginVersion(ctx); err != nil {
+		return err
+	}
 	i, rev, err := f.reload(ctx)
 	if err != nil {
 		return err
 	}
-	live, building, err := f.apply(ctx, i)
+	work, err := f.apply(ctx, i)
 	if err != nil {
 		return err
 	}
-	if err := f.clean(ctx, i); err != nil {
+	if err := f.clean(ctx, &i); err != nil {
 		return err
 	}
 	// Another node may change the intent, and has no way to say so.
-	look := time.NewTicker(f.poll)
+	every := f.poll
+	if i.Building > 0 || !f.runs(i, i.Generation) {
+		every = min(every, buildingLook)
+	}
+	look := time.NewTicker(every)
 	defer look.Stop()
 	for {
-		_, _, changed := f.generations()
-		if building != nil && building.cursor().CoversAll(live.cursor()) {
-			return f.replace(ctx, live, building)
-		}
-		if building == nil {
+		_, changed := f.working()
+		switch {
+		case work.building == nil || i.Asked:
 			changed = nil
+		case work.building.cursor().CoversAll(f.cursor()):
+			return f.replace(ctx, work)
 		}
 		select {
 		case <-ctx.Done():
@@ -97,115 +109,112 @@ func (f *follower) carryOut(ctx context.Context) error {
 			return nil
 		case <-changed:
 		case <-look.C:
-			if i.Paused {
-				if err := f.watch(ctx, i.Generation); err != nil {
-					return err
-				}
-			}
-			if _, now, err := f.reload(ctx); err != nil || now != rev {
+			if again, err := f.lookAround(ctx, i, rev); again || err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// apply starts the generations that the intent asks for and stops the others.
-func (f *follower) apply(ctx context.Context, i intent) (live, building *generation, err error) {
-	live, building, _ = f.generations()
-	if building != nil && (i.Paused || building.gen != i.Building) {
-		building.stop()
-		building = nil
-	}
-	if live != nil && (i.Paused || live.gen != i.Generation) {
-		live.stop()
-		live = nil
-	}
-	if i.Paused {
-		f.setGenerations(nil, nil)
-		return nil, nil, f.watch(ctx, i.Generation)
-	}
-	if live == nil {
-		if live, err = f.start(ctx, i.Generation); err != nil {
-			f.setGenerations(nil, nil)
-			return nil, nil, err
+// lookAround finds out what others have done meanwhile, and reports whether
+// the intent is to be carried out anew.
+func (f *follower) lookAround(ctx context.Context, i intent, rev uint64) (again bool, err error) {
+	if work, _ := f.working(); work.live == nil {
+		if err := f.watch(ctx, i.Generation); err != nil {
+			return false, err
 		}
 	}
-	if building == nil && i.Building > 0 {
-		if building, err = f.start(ctx, i.Building); err != nil {
-			f.setGenerations(live, nil)
-			return nil, nil, err
-		}
+	f.measurePace(i)
+	if _, now, err := f.reload(ctx); err != nil || now != rev {
+		return true, err
 	}
-	f.setGenerations(live, building)
-	return live, building, nil
+	return len(i.Retired) > 0 && f.mayClean(i) || f.version(i) != f.Version && f.mayBegin(i), nil
 }
 
-// setGenerations makes generations the present ones; those it replaces are
-// stopped.
-func (f *follower) setGenerations(live, building *generation) {
+// runs reports whether a generation is one that this program can work on.
+func (f *follower) runs(i intent, gen uint64) bool { return i.version(gen) == f.Version }
+
+// version is that of what readers see.
+func (f *follower) version(i intent) int { return i.version(i.Generation) }
+
+// generations is what a process works on; nil = it does not.
+type generations struct {
+	live     *generation // what readers see
+	building *generation // what is to take its place
+	former   *generation // what was seen before, and is kept
+}
+
+func (g generations) all() []*generation { return []*generation{g.live, g.building, g.former} }
+
+// of returns a generation, nil if it is not among them.
+func (g generations) of(gen uint64) *generation {
+	for _, x := range g.all() {
+		if x != nil && x.gen == gen {
+			return x
+		}
+	}
+	return nil
+}
+
+// apply starts the generations that the intent asks for and stops the others.
+func (f *follower) apply(ctx context.Context, i intent) (generations, error) {
+	have, _ := f.working()
+	wanted := func(gen uint64) bool {
+		return gen > 0 && !i.Paused && f.runs(i, gen) && (gen != i.Building || !i.Halted)
+	}
+	keep := func(gen uint64) *generation {
+		if !wanted(gen) {
+			return nil
+		}
+		return have.of(gen)
+	}
+	work := generations{keep(i.Generation), keep(i.Building), keep(i.Former)}
+	f.setWork(work)
+	for _, place := range []struct {
+		gen uint64
+		at  **generation
+	}{{i.Generation, &work.live}, {i.Building, &work.building}, {i.Former, &work.former}} {
+		if *place.at != nil || !wanted(place.gen) {
+			continue
+		}
+		g, err := f.start(ctx, place.gen)
+		if err != nil {
+			return work, err
+		}
+		*place.at = g
+		f.setWork(work)
+	}
+	if work.live == nil {
+		return work, f.watch(ctx, i.Generation)
+	}
+	return work, nil
+}
+
+// setWork makes generations the present ones; those it replaces are stopped.
+func (f *follower) setWork(work generations) {
 	f.mu.Lock()
-	oldLive, oldBuilding := f.live, f.building
-	f.live, f.building, f.trouble = live, building, ""
-	if live != nil {
-		f.paused = paused{}
+	old := f.work
+	f.work, f.trouble = work, ""
+	if work.live != nil {
+		f.watched = watched{}
 	}
 	f.mu.Unlock()
-	for _, old := range []*generation{oldLive, oldBuilding} {
-		if old != live && old != building {
-			old.stop()
+	for _, g := range old.all() {
+		if g != nil && work.of(g.gen) != g {
+			g.stop()
 		}
 	}
 	f.notify()
 }
 
-// replace lets a generation that has caught up take the place of the live
-// one. That stands still meanwhile, so that nobody sees a document go back in
-// time.
-func (f *follower) replace(ctx context.Context, live, building *generation) error {
-	live.stop()
-	for {
-		_, _, changed := f.generations()
-		if building.cursor().CoversAll(live.cursor()) {
-			break
-		}
-		select {
-		case <-changed:
-			continue
-		case <-ctx.Done():
-		case <-f.control: // it has been thought over
-		}
-		f.setGenerations(nil, building)
-		return nil
-	}
-	i, rev, err := changeIntent(ctx, f.store, f.Name, func(i *intent) error {
-		if i.Building != building.gen {
-			return errSuperseded
-		}
-		i.Retired = append(i.Retired, i.Generation)
-		i.Generation, i.Building = i.Building, 0
-		return nil
-	})
-	if err != nil {
-		f.setGenerations(nil, building)
-		if errors.Is(err, errSuperseded) {
-			return nil
-		}
-		return err
-	}
-	f.mu.Lock()
-	f.live, f.building = building, nil
-	f.mu.Unlock()
-	f.learn(i, rev)
-	f.log.Info("rebuilt", "follower", f.Name, "generation", building.gen)
-	return nil
-}
-
-var errSuperseded = errors.New("engine: another rebuild has begun")
-
 // clean removes what is left of generations that nobody reads any more. The
 // checkpoints go first: a worker that does not know yet can then commit
 // nothing more.
-func (f *follower) clean(ctx context.Context, i intent) error {
+func (f *follower) clean(ctx context.Context, at *intent) error {
+	i := *at
+	if !f.mayClean(i) {
+		return nil
+	}
 	revived, err := f.revived(ctx, i)
 	if err != nil {
 		return err
@@ -226,6 +235,7 @@ func (f *follower) clean(ctx context.Context, i intent) error {
 			}
 		}
 	}
+	at.Retired = nil
 	if len(i.Retired) == 0 {
 		return nil
 	}
@@ -234,6 +244,12 @@ func (f *follower) clean(ctx context.Context, i intent) error {
 		return nil
 	})
 	return err
+}
+
+// mayClean reports whether nobody can read any more what is retired. Another node
+// may not know yet that readers are to see something else.
+func (f *follower) mayClean(i intent) bool {
+	return f.members == nil || time.Since(i.Switched) > 2*f.poll
 }
 
 // revived returns the generations that were removed and begun again, by a node
@@ -248,7 +264,7 @@ func (f *follower) revived(ctx context.Context, i intent) (gens []uint64, err er
 			return nil, err
 		}
 		// One above Last is of an intent that this node has still to read.
-		over := gen != i.Generation && gen != i.Building && gen <= i.Last
+		over := !i.has(gen) && gen <= i.Last
 		if over && !slices.Contains(i.Retired, gen) && !slices.Contains(gens, gen) {
 			gens = append(gens, gen)
 		}
@@ -332,24 +348,27 @@ func (f *follower) setRunning(running bool) {
 	f.notify()
 }
 
-// generations returns the present generations and a channel that is closed at
+// working returns what the process works on and a channel that is closed at
 // the next change of anything.
-func (f *follower) generations() (live, building *generation, changed <-chan struct{}) {
+func (f *follower) working() (generations, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.live, f.building, f.changed
+	return f.work, f.changed
 }
 
 // cursor is how far the documents that readers see have come; the start of
 // the log if that is not known.
 func (f *follower) cursor() store.Cursor {
 	f.mu.Lock()
-	live, at := f.live, f.paused.at
+	gen, shown, seen := f.intent.Generation, f.work.of(f.intent.Generation), f.watched
 	f.mu.Unlock()
-	if live != nil {
-		return live.cursor()
+	switch {
+	case shown != nil:
+		return shown.cursor()
+	case seen.gen == gen:
+		return seen.at
 	}
-	return at
+	return store.Start
 }
 
 // until waits for something to be so. It is asked under the mutex.
@@ -376,11 +395,11 @@ func (f *follower) waitFor(ctx context.Context, p store.Position) error {
 	f.wanted.now()
 	f.waiting.Add(1)
 	defer f.waiting.Add(-1)
-	if live, _, _ := f.generations(); live != nil && f.members != nil {
-		live.poke()
+	if work, _ := f.working(); work.live != nil && f.members != nil {
+		work.live.poke()
 	}
 	for {
-		_, _, changed := f.generations()
+		_, changed := f.working()
 		if f.cursor().Covers(p) {
 			return nil
 		}
@@ -390,6 +409,9 @@ func (f *follower) waitFor(ctx context.Context, p store.Position) error {
 		}
 		if i.Paused {
 			return fmt.Errorf("%w: %s", ErrPaused, f.Name)
+		}
+		if f.stranded(i) {
+			return fmt.Errorf("%w: %s has version %d, its documents are of version %d", ErrOtherVersion, f.Name, f.Version, f.version(i))
 		}
 		select {
 		case <-changed:

@@ -17,6 +17,10 @@ const (
 	StateStopped    = "stopped"    // Run does not run
 	StateStandby    = "standby"    // other nodes hold all of its partitions
 	StateElsewhere  = "elsewhere"  // it is left to other processes
+
+	// StateOtherVersion is that of a follower whose documents are of another
+	// version than this program's, which therefore leaves them as they are.
+	StateOtherVersion = "other-version"
 )
 
 // A Status says how a follower is doing.
@@ -25,6 +29,7 @@ type Status struct {
 	Kind       string       `json:"kind"`
 	State      string       `json:"state"`
 	Generation uint64       `json:"generation,omitzero"` // of the documents that readers see
+	Version    int          `json:"version,omitzero"`    // of the definition, in this program
 	Partitions int          `json:"partitions"`
 	Cursor     store.Cursor `json:"cursor"`
 	Head       store.Cursor `json:"head"`
@@ -42,18 +47,11 @@ type Status struct {
 	Nodes      []string     `json:"nodes,omitempty"` // who holds each of its partitions, if several processes share the store; "" = nobody
 }
 
-// Progress says how far a rebuild is.
-type Progress struct {
-	Generation uint64       `json:"generation"`
-	Cursor     store.Cursor `json:"cursor"`
-	Behind     uint64       `json:"behind"`
-	Rate       float64      `json:"rate"`
-}
-
 func (f *follower) status() Status {
 	f.mu.Lock()
-	s := Status{Name: f.Name, Kind: f.Kind, State: StateStopped, Generation: f.intent.Generation, Partitions: f.Partitions}
-	live, building, trouble, paused := f.live, f.building, f.trouble, f.paused
+	s := Status{Name: f.Name, Kind: f.Kind, State: StateStopped, Generation: f.intent.Generation, Version: f.Version, Partitions: f.Partitions}
+	work, trouble, seen, i := f.work, f.trouble, f.watched, f.intent
+	live := work.live
 	switch {
 	case f.running:
 		s.State = StateRunning
@@ -63,11 +61,15 @@ func (f *follower) status() Status {
 	if f.intent.Paused {
 		s.State = StatePaused
 	}
+	pace := f.pace
 	f.mu.Unlock()
 	now := time.Now()
 	if live == nil {
-		s.Cursor, s.Head, s.Behind = paused.at, paused.head, paused.at.Behind(paused.head)
-		s.lags(paused.oldest, now)
+		s.Cursor, s.Head, s.Behind = seen.at, seen.head, seen.at.Behind(seen.head)
+		s.lags(seen.oldest, now)
+		if s.State == StateRunning && i.Last > 0 && !f.runs(i, i.Generation) {
+			s.State = StateOtherVersion
+		}
 	} else {
 		s.Cursor = live.cursor()
 		elsewhere := 0
@@ -86,9 +88,12 @@ func (f *follower) status() Status {
 		}
 		s.Behind = s.Cursor.Behind(s.Head)
 	}
-	if building != nil {
-		s.Rebuild = s.progress(building, now)
-		if s.State == StateRunning {
+	if work.building != nil {
+		s.Rebuild = progressOf(i, work.building, pace, s.Head, now)
+		if s.Rebuild.trouble != "" {
+			s.State, s.LastError = StateTrouble, s.Rebuild.trouble
+		}
+		if s.State == StateRunning || s.State == StateOtherVersion {
 			s.State = StateRebuilding
 		}
 	}
@@ -96,22 +101,6 @@ func (f *follower) status() Status {
 		s.State, s.LastError = StateTrouble, trouble
 	}
 	return s
-}
-
-// progress reports on the generation that is being built.
-func (s *Status) progress(building *generation, now time.Time) *Progress {
-	p := Progress{Generation: building.gen, Cursor: building.cursor()}
-	head := s.Head
-	for _, w := range building.workers {
-		r := w.reported(now)
-		head = head.Join(r.head)
-		p.Rate += r.rate
-		if r.state == StateTrouble {
-			s.State, s.LastError = r.state, r.lastError
-		}
-	}
-	p.Behind = p.Cursor.Behind(head)
-	return &p
 }
 
 // report is what a worker tells others, under its mutex.

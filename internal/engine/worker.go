@@ -211,6 +211,10 @@ func (w *worker) idle(ctx context.Context, due *letter, at time.Time) error {
 			return nil
 		}
 	}
+	if _, bound := w.f.boundOf(w.gen); bound {
+		w.sleep(ctx, min(wait, buildingLook)) // there may be more, but not for this worker
+		return nil
+	}
 	waiting, done := w.startWait(ctx, wait)
 	defer done()
 	err := store.Wait(waiting, w.f.store, w.cursor, wait)

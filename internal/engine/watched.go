@@ -7,8 +7,9 @@ import (
 	"github.com/deed-dev/deed/store"
 )
 
-// paused is what is known of a paused follower: how much it misses.
-type paused struct {
+// watched is what is known of documents that this process does not work on,
+// because the follower is paused or is of another version: how much they miss.
+type watched struct {
 	gen    uint64       // 0 = nothing is known
 	at     store.Cursor // where it stopped
 	head   store.Cursor
@@ -16,20 +17,18 @@ type paused struct {
 	looked store.Cursor // no record it misses is before here
 }
 
-// watch finds out what a paused follower misses.
+// watch finds out what documents miss that this process does not work on.
 func (f *follower) watch(ctx context.Context, gen uint64) error {
 	f.mu.Lock()
-	a := f.paused
+	a := f.watched
 	f.mu.Unlock()
-	if a.gen != gen {
-		saved, err := loadCheckpoints(ctx, f.store, f.Name, gen)
-		if err != nil {
-			return err
-		}
-		at := least(saved.Cursors)
-		a = paused{gen: gen, at: at, looked: at}
+	saved, err := loadCheckpoints(ctx, f.store, f.Name, gen)
+	if err != nil {
+		return err
 	}
-	var err error
+	if at := least(saved.Cursors); a.gen != gen || a.at != at {
+		a = watched{gen: gen, at: at, looked: at}
+	}
 	if a.head, err = f.store.Head(ctx); err != nil {
 		return err
 	}
@@ -45,7 +44,7 @@ func (f *follower) watch(ctx context.Context, gen uint64) error {
 		a.looked = a.looked.Join(a.head)
 	}
 	f.mu.Lock()
-	f.paused = a
+	f.watched = a
 	f.mu.Unlock()
 	f.notify()
 	return nil
