@@ -19,6 +19,7 @@ type batch struct {
 	head store.Cursor
 	err  error
 
+	bound  bool // there is more, which it may not read yet
 	singly bool // flush after each record: flushing after all of them has failed
 }
 
@@ -38,7 +39,8 @@ func (w *worker) read(ctx context.Context, after store.Cursor, size int, into []
 	}
 	head := b.head
 	if bound, ok := w.f.boundOf(w.gen); ok {
-		if b.head = least([]store.Cursor{b.head, bound.Join(after)}); b.head == after {
+		b.head = least([]store.Cursor{b.head, bound.Join(after)})
+		if b.bound = b.head != head; b.head == after {
 			return b
 		}
 	}

@@ -217,7 +217,12 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 // run starts an engine. It runs until the test ends, or stop is called.
 func run(t *testing.T, s store.Store, followers ...Follower) *rig {
 	t.Helper()
-	e, err := New(Config{Store: s, Followers: followers, Logger: quiet()})
+	return start(t, Config{Store: s, Followers: followers, Logger: quiet()})
+}
+
+func start(t *testing.T, cfg Config) *rig {
+	t.Helper()
+	e, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +234,7 @@ func run(t *testing.T, s store.Store, followers ...Follower) *rig {
 			t.Errorf("Run: %v", err)
 		}
 	}()
-	r := &rig{Engine: e, t: t, s: s, stop: func() { cancel(); <-ended }}
+	r := &rig{Engine: e, t: t, s: cfg.Store, stop: func() { cancel(); <-ended }}
 	t.Cleanup(r.stop)
 	return r
 }

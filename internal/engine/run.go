@@ -125,6 +125,15 @@ func (f *follower) lookAround(ctx context.Context, i intent, rev uint64) (again 
 		}
 	}
 	f.measurePace(i)
+	if work, _ := f.working(); work.building != nil && f.members != nil && !i.Asked {
+		near, err := f.nearly(ctx, i, work.building)
+		if err != nil {
+			return false, err
+		}
+		if near {
+			return true, f.replace(ctx, work)
+		}
+	}
 	if _, now, err := f.reload(ctx); err != nil || now != rev {
 		return true, err
 	}
@@ -316,6 +325,15 @@ func (f *follower) learn(i intent, rev uint64) {
 	f.mu.Unlock()
 	f.wake()
 	f.notify()
+}
+
+// lookAgain reads the intent, because somebody has moved a checkpoint: perhaps
+// readers see something else since then.
+func (f *follower) lookAgain(ctx context.Context) {
+	if _, _, err := f.reload(ctx); err != nil && ctx.Err() == nil {
+		f.log.Debug("intent not read", "follower", f.Name, "error", err)
+	}
+	f.wake()
 }
 
 // wake has the intent looked at again.

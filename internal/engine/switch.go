@@ -13,7 +13,10 @@ var errSuperseded = errors.New("engine: something else was asked meanwhile")
 
 // replaceTime is how long readers' documents may stand still for another
 // generation to catch up with them.
-const replaceTime = time.Second
+const replaceTime = 500 * time.Millisecond
+
+// switchAgain is when a switch is tried again that failed because others moved.
+const switchAgain = 10 * time.Millisecond
 
 // replace lets a generation that has caught up take the place of the one that
 // readers see. That one stands still meanwhile, so that nobody sees a document
@@ -37,6 +40,8 @@ func (f *follower) replace(ctx context.Context, work generations) error {
 		}
 		select {
 		case <-changed:
+			continue
+		case <-time.After(switchAgain):
 			continue
 		case <-ctx.Done():
 		case <-f.control: // it has been thought over
@@ -64,7 +69,11 @@ func (f *follower) trySwitch(ctx context.Context, building *generation) error {
 	if err != nil {
 		return err
 	}
-	if !building.cursor().CoversAll(most(shown.Cursors)) {
+	built, err := building.reached(ctx, f)
+	if err != nil {
+		return err
+	}
+	if !coversAll(built, shown) {
 		return errBehind
 	}
 	former := i.Generation
@@ -91,6 +100,50 @@ func (f *follower) trySwitch(ctx context.Context, building *generation) error {
 	f.log.Info("rebuilt", "follower", f.Name, "generation", building.gen, "former", former)
 	f.tellOf(ctx, Notice{Follower: f.Name, What: Switched, Generation: building.gen, Version: f.Version})
 	return nil
+}
+
+// reached is how far each partition of a generation has come. What other nodes
+// hold is read from the store: what this one has seen of it is old.
+func (g *generation) reached(ctx context.Context, f *follower) ([]store.Cursor, error) {
+	saved, err := loadCheckpoints(ctx, f.store, f.Name, g.gen)
+	if err != nil || saved.Partitions != len(g.workers) {
+		return nil, err // another node has other partitions
+	}
+	for part, w := range g.workers {
+		w.mu.Lock()
+		saved.Cursors[part] = saved.Cursors[part].Join(w.at)
+		w.mu.Unlock()
+	}
+	return saved.Cursors, nil
+}
+
+// coversAll reports whether partitions have taken in all that is in documents
+// with these checkpoints.
+func coversAll(built []store.Cursor, shown checkpoints) bool {
+	if len(built) == shown.Partitions && len(shown.pasts) == 0 {
+		for part, c := range built {
+			if !c.CoversAll(shown.Cursors[part]) {
+				return false
+			}
+		}
+		return true
+	}
+	return len(built) > 0 && least(built).CoversAll(most(shown.Cursors))
+}
+
+// nearTheEnd is how many positions a generation may be behind for it to be worth
+// while to hold the other one.
+const nearTheEnd = 1000
+
+// nearly reports whether a generation has almost caught up with what readers see,
+// as it is saved.
+func (f *follower) nearly(ctx context.Context, i intent, building *generation) (bool, error) {
+	built, err := building.reached(ctx, f)
+	if err != nil || built == nil {
+		return false, err
+	}
+	shown, err := loadCheckpoints(ctx, f.store, f.Name, i.Generation)
+	return least(built).Behind(least(shown.Cursors)) < nearTheEnd, err
 }
 
 // most is the cursor that covers all that any of the given does.
@@ -126,7 +179,7 @@ func (f *follower) tellOf(ctx context.Context, n Notice) {
 // beginVersion begins to build documents of the program's version, if those that
 // readers see are of another one.
 func (f *follower) beginVersion(ctx context.Context) error {
-	if !f.Pure || f.Fixed || f.guest {
+	if !f.Pure || f.Fixed {
 		return nil
 	}
 	i, rev, err := loadIntent(ctx, f.store, f.Name)
@@ -192,24 +245,30 @@ func (f *follower) othersRun(version int) bool {
 // stranded reports whether nobody moves what readers see: it is of a version
 // that no process has.
 func (f *follower) stranded(i intent) bool {
-	return !f.runs(i, i.Generation) && !f.runs(i, i.Building) && !f.othersRun(f.version(i))
+	f.mu.Lock()
+	known := f.watched.gen == i.Generation // this process has seen that it cannot
+	f.mu.Unlock()
+	built := i.Building > 0 && f.runs(i, i.Building)
+	return known && !f.runs(i, i.Generation) && !built && !f.othersRun(f.version(i)) && !f.mayBegin(i)
 }
 
-// boundOf is how far a generation may read. One that waits to be asked goes no
-// further than the one readers see, if that is of another version: the two are
-// to be compared, and nobody here could move the other. It reports false if
-// there is no bound.
+// boundOf is how far a generation may read; false if there is no bound.
+//
+// The former one goes no further than the one readers see: a node that does not
+// know yet of the switch still shows it, and must not show it anything that
+// would be gone when it knows.
+//
+// One that waits to be asked goes no further either if what readers see is of
+// another version: the two are to be compared, and nobody here could move the
+// other.
 func (f *follower) boundOf(gen uint64) (store.Cursor, bool) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	i := f.intent
-	if i.Building != gen || !i.Asked || f.work.of(i.Generation) != nil || f.runs(i, i.Generation) {
-		return store.Start, false
+	f.mu.Unlock()
+	if gen == i.Former || gen == i.Building && i.Asked && !f.runs(i, i.Generation) {
+		return f.cursor(), true
 	}
-	if f.watched.gen != i.Generation {
-		return store.Start, true
-	}
-	return f.watched.at, true
+	return store.Start, false
 }
 
 // pace is how fast a rebuild goes on.

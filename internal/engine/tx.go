@@ -11,7 +11,7 @@ import (
 // A Tx collects the changes of documents that a batch of records brings
 // about.
 type Tx struct {
-	store   store.Docs
+	store   store.Reading
 	changes []store.Change
 	at      map[docKey]int // index into changes
 	revs    map[docKey]uint64
@@ -29,7 +29,7 @@ type undo struct {
 	fresh bool // there was no change of the document before
 }
 
-func newTx(s store.Docs) *Tx {
+func newTx(s store.Reading) *Tx {
 	return &Tx{store: s, at: map[docKey]int{}, revs: map[docKey]uint64{}}
 }
 

@@ -85,6 +85,9 @@ func (w *worker) run(ctx context.Context) {
 			w.handler.Reset()
 			w.forgetRead()
 			w.fails(err)
+			if errors.Is(err, errFenced) {
+				w.f.lookAgain(ctx)
+			}
 			failures++
 			w.sleep(ctx, backoff.Wait(failures))
 			if err = w.load(ctx); err == nil {
@@ -185,7 +188,7 @@ func (w *worker) step(ctx context.Context) error {
 		return err
 	}
 	if len(b.recs) == 0 && b.next == w.cursor {
-		return w.idle(ctx, due, at)
+		return w.idle(ctx, b.bound, due, at)
 	}
 	if err := w.handle(ctx, b); err != nil {
 		return err
@@ -197,7 +200,7 @@ func (w *worker) step(ctx context.Context) error {
 }
 
 // idle waits for more records, a task, or the time of the next retry.
-func (w *worker) idle(ctx context.Context, due *letter, at time.Time) error {
+func (w *worker) idle(ctx context.Context, bound bool, due *letter, at time.Time) error {
 	wait := w.f.poll
 	if w.cursor != w.saved {
 		left := time.Until(w.saveAt)
@@ -211,8 +214,8 @@ func (w *worker) idle(ctx context.Context, due *letter, at time.Time) error {
 			return nil
 		}
 	}
-	if _, bound := w.f.boundOf(w.gen); bound {
-		w.sleep(ctx, min(wait, buildingLook)) // there may be more, but not for this worker
+	if bound {
+		w.sleep(ctx, min(wait, standbyLook))
 		return nil
 	}
 	waiting, done := w.startWait(ctx, wait)
@@ -302,8 +305,10 @@ func safely(f func() error) (err error) {
 
 // keys returns the sequences of a record; if the handler cannot tell, its
 // stream.
-func (w *worker) keys(rec store.Record) (keys []string) {
-	err := safely(func() error { keys = w.handler.Keys(rec); return nil })
+func (w *worker) keys(rec store.Record) []string { return keysOf(w.handler, rec) }
+
+func keysOf(h Handler, rec store.Record) (keys []string) {
+	err := safely(func() error { keys = h.Keys(rec); return nil })
 	if err != nil || len(keys) == 0 {
 		return []string{rec.Stream}
 	}
