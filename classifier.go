@@ -39,6 +39,7 @@ type Classifier[V any] struct {
 	Verdict func(V) Verdict // what it makes of that; depends on nothing else
 	Within  *Classifier[V]  // a member has to be one of this group, too; it looks at the same projection
 	Roles   []string        // who may read the group, when access is checked; none = readers
+	Version int             // of the verdict, and of what it looks at: raise it when they change, see [Projection]
 }
 
 // A Member is what a group knows of something that was ever looked at: that it
@@ -101,7 +102,7 @@ func (c Classifier[V]) History(ctx context.Context, r Reader, key string) ([]Spe
 func (c Classifier[V]) Projection() Projection[Member[V]] {
 	p := Projection[Member[V]]{
 		Name: c.Name, Doc: c.Doc, Roles: c.Roles, Partitions: c.Of.Partitions, keyOf: c.Of.keyOf,
-		Indexes: []string{"in", "since", "ever_in"},
+		Indexes: []string{"in", "since", "ever_in"}, Version: c.Version,
 	}
 	for _, field := range c.Of.Indexes {
 		p.Indexes = append(p.Indexes, "of."+field)

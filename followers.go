@@ -51,7 +51,7 @@ func (f Followers) Resume(ctx context.Context, name string) error {
 
 // Rebuild folds a projection's documents again, from the first event, beside
 // the present ones; readers see the new ones when they have caught up. It
-// returns when the rebuild has begun.
+// returns when the rebuild has begun. [Rebuilds] has more of that.
 func (f Followers) Rebuild(ctx context.Context, name string) error {
 	return f.act(ctx, "projection-rebuilt", name, "", f.rt.engine.Rebuild(ctx, name, false))
 }

@@ -26,6 +26,11 @@ type Projection[V any] struct {
 	Partitions int      // so many workers share the streams; default 1; only without OnBy and DropBy
 	Roles      []string // who may read it, when access is checked; none = readers
 
+	// Version is that of what the handlers make of events. A program with another
+	// one than the documents were made by builds them anew when it starts, beside
+	// those that readers see, see [Rebuilds]. Raise it when On changes.
+	Version int
+
 	keyOf func(stream string) string // the key of a stream's document; nil = the entity's id
 }
 
@@ -149,6 +154,7 @@ func (p Projection[V]) register(rt *Runtime) error {
 	}
 	return rt.addFollower(engine.Follower{
 		Name: p.Name, Kind: "projection", Filter: w.filter(), Partitions: p.Partitions, Pure: true,
+		Version: p.Version, AskSwitch: rt.cfg.AskSwitch,
 		New: func(gen uint64) engine.Handler { return w.worker(gen) },
 		Prepare: func(ctx context.Context, gen uint64) error {
 			return store.EnsureIndexes(ctx, rt.store, w.view.coll(gen), p.Indexes)

@@ -26,6 +26,10 @@ type Config struct {
 	Poll         time.Duration    // how often followers look for themselves, should a wake-up be lost; default 1 s, 5 s on a shared store
 	Now          func() time.Time // the clock that commands are stamped with; default: time.Now
 
+	// AskSwitch has documents that are built anew because of a projection's Version
+	// wait to be asked before readers see them, see [Rebuilds].
+	AskSwitch bool
+
 	// Guest says that the process does not serve, but opens the store for a
 	// moment, to ask or to look. Event handlers, processes, sagas and schedules
 	// are then left to the program that serves, and so is what nobody waits for:
@@ -107,6 +111,7 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 		return nil, err
 	}
 	nodes.Store, nodes.Followers, nodes.Logger, nodes.Poll, nodes.Guest = s, rt.followers, cfg.Logger, cfg.Poll, cfg.Guest
+	nodes.Notices = rt.notice
 	e, err := engine.New(nodes)
 	if err != nil {
 		return nil, fmt.Errorf("deed: %w", err)

@@ -109,7 +109,9 @@ func problemOf(err error) Problem {
 		return problem(http.StatusUnprocessableEntity, CodeIdempotencyMismatch, "this Idempotency-Key was used for another command or other contents: use a new key")
 	case errors.Is(err, deed.ErrNotRebuildable), errors.Is(err, deed.ErrNotRunning), errors.Is(err, deed.ErrStands),
 		errors.Is(err, deed.ErrVersionGone), errors.Is(err, deed.ErrDecided), errors.Is(err, deed.ErrClaimed),
-		errors.Is(err, deed.ErrFollowerInUse), errors.Is(err, deed.ErrCompacting):
+		errors.Is(err, deed.ErrFollowerInUse), errors.Is(err, deed.ErrCompacting),
+		errors.Is(err, deed.ErrNoRebuild), errors.Is(err, deed.ErrRebuilding), errors.Is(err, deed.ErrNoFormer),
+		errors.Is(err, deed.ErrNotCaughtUp), errors.Is(err, deed.ErrOtherVersion):
 		return problem(http.StatusConflict, CodeConflict, plain(err))
 	case errors.Is(err, store.ErrInvalid):
 		return problem(http.StatusBadRequest, CodeInvalid, plain(err))

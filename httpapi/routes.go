@@ -1,6 +1,10 @@
 package httpapi
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/deed-dev/deed"
+)
 
 // An access says who may use a route, when access is checked. A route without
 // one is for administrators.
@@ -93,6 +97,15 @@ func (a *api) routes() []route {
 		{pattern: "GET /v1/queries/{name}/runs", access: askers, serve: a.runs},
 		{pattern: "GET /v1/queries/{name}/runs/{id}", access: askers, own: a.askedFor, serve: a.run},
 		{pattern: "GET /v1/queries/{name}/runs/{id}/live", access: askers, own: a.askedFor, serve: a.liveRun, endless: true},
+		{pattern: "GET /v1/views/{view}/rebuild", access: operators, serve: a.rebuildStatus},
+		{pattern: "GET /v1/views/{view}/rebuild/diff", access: operators, serve: a.rebuildDiff},
+		{pattern: "POST /v1/views/{view}/rebuild", access: operators, serve: a.beginRebuild},
+		{pattern: "POST /v1/views/{view}/rebuild/switch", access: operators, serve: a.rebuildStep(deed.Rebuilds.Switch)},
+		{pattern: "POST /v1/views/{view}/rebuild/pause", access: operators, serve: a.rebuildStep(deed.Rebuilds.Pause)},
+		{pattern: "POST /v1/views/{view}/rebuild/resume", access: operators, serve: a.rebuildStep(deed.Rebuilds.Resume)},
+		{pattern: "POST /v1/views/{view}/rebuild/cancel", access: operators, serve: a.rebuildStep(deed.Rebuilds.Cancel)},
+		{pattern: "POST /v1/views/{view}/rebuild/rollback", access: operators, serve: a.rebuildStep(deed.Rebuilds.RollBack)},
+		{pattern: "POST /v1/views/{view}/rebuild/discard", access: operators, serve: a.rebuildStep(deed.Rebuilds.Discard)},
 
 		{pattern: "GET /v1/nodes", access: operators, serve: a.nodes},
 		{pattern: "GET /v1/followers", access: operators, serve: a.followers},
