@@ -2,6 +2,7 @@ package deed_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -82,6 +83,18 @@ func TestMain(m *testing.M) {
 	}
 	if dir := os.Getenv("DEED_COMPACT"); dir != "" {
 		if err := compactProgram(dir, os.Getenv("DEED_COMPACT_PLACE")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if given := os.Getenv("DEED_REBUILD"); given != "" {
+		var r rebuildRun
+		err := json.Unmarshal([]byte(given), &r)
+		if err == nil {
+			err = rebuildProgram(r)
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
