@@ -93,23 +93,23 @@ type rebuildRun struct {
 
 func (r rebuildRun) purses() int { return max(r.Events/50, 2*purseMembers) }
 
-// fillPurses records the events there are before anything is rebuilt.
+// fillPurses records the events there are before anything is rebuilt: all of a
+// purse together.
 func (r rebuildRun) fillPurses(s store.Store) error {
 	n := r.purses()
-	writes := make([]store.Write, 0, 250)
-	for done := 0; done < r.Events; {
-		writes = writes[:0]
-		for len(writes) < 250 && done < r.Events {
-			i := done % n
-			e := store.Event{ID: store.ID(uuid.New()), Type: "filled", Data: []byte(`{"n":1}`), Meta: []byte(`{"actor":"ann"}`)}
-			if done < n {
-				e.Type, e.Data = "opened", fmt.Appendf(nil, `{"member":%v}`, i < purseMembers)
-			}
-			writes = append(writes, store.Write{Stream: fmt.Sprintf("purse/%06d", i), Expect: store.Any, Events: []store.Event{e}})
-			done++
+	var writes []store.Write
+	for i := range n {
+		events := make([]store.Event, max(r.Events/n, 1))
+		for k := range events {
+			events[k] = store.Event{ID: store.ID(uuid.New()), Type: "filled", Data: []byte(`{"n":1}`), Meta: []byte(`{"actor":"ann"}`)}
 		}
-		if _, err := s.Append(context.Background(), writes...); err != nil {
-			return err
+		events[0].Type, events[0].Data = "opened", fmt.Appendf(nil, `{"member":%v}`, i < purseMembers)
+		writes = append(writes, store.Write{Stream: fmt.Sprintf("purse/%06d", i), Expect: store.NoStream, Events: events})
+		if len(writes) == 100 || i == n-1 {
+			if _, err := s.Append(context.Background(), writes...); err != nil {
+				return err
+			}
+			writes = writes[:0]
 		}
 	}
 	return nil

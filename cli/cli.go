@@ -176,9 +176,11 @@ type app struct {
 	node    string
 	lease   time.Duration
 	keep    time.Duration // of records of commands; 0 = for ever
-	tell    telling       // of a server
-	creates bool          // a store that is not there is made
-	shows   string        // the view that has to show what the log says; everyView = all
+
+	askSwitch bool    // documents of a new version wait to be asked before they are shown
+	tell      telling // of a server
+	creates   bool    // a store that is not there is made
+	shows     string  // the view that has to show what the log says; everyView = all
 }
 
 func (a *app) root() *cobra.Command {

@@ -136,10 +136,11 @@ func (a *app) view() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "view NAME [KEY]",
-		Short: "Print the documents of a view, or one of them",
+		Short: "Print the documents of a view, or one of them; rebuild a view",
 		Example: `  deed view order-summaries o-1
   deed view order-summaries --where status=Paid --where 'total.amount>=10000' --sort -created_at
-  deed view order-summaries o-1 --at 2026-02-03T04:05:06Z`,
+  deed view order-summaries o-1 --at 2026-02-03T04:05:06Z
+  deed view rebuild order-summaries`,
 		Args: args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			q := url.Values{}
@@ -168,6 +169,7 @@ func (a *app) view() *cobra.Command {
 	f.StringVar(&after, "after", "", "go on after this mark")
 	f.StringVar(&at, "at", "", "as it was at this time (RFC 3339)")
 	f.IntVar(&limit, "limit", 100, "at most so many documents, up to 1000")
+	cmd.AddCommand(a.rebuilds()...)
 	return cmd
 }
 

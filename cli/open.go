@@ -33,7 +33,7 @@ func (a *app) start(ctx context.Context, dsn string, mustExist, guest bool, log 
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	rt, err := deed.New(s, deed.Config{Domains: append(slices.Clip(a.domains), tell), Logger: log, Node: a.node, Lease: a.lease, Callbacks: allowed.callbacks, Deliveries: allowed.deliveries, Guest: guest, KeepCommands: a.keep})
+	rt, err := deed.New(s, deed.Config{Domains: append(slices.Clip(a.domains), tell), Logger: log, Node: a.node, Lease: a.lease, Callbacks: allowed.callbacks, Deliveries: allowed.deliveries, Guest: guest, KeepCommands: a.keep, AskSwitch: a.askSwitch})
 	if err != nil {
 		if _, bad := errors.AsType[deed.Invalid](err); bad || errors.Is(err, errors.ErrUnsupported) {
 			err = usageError{err} // it is what a flag asks for
@@ -87,10 +87,10 @@ func (r *running) settle(ctx context.Context, view string) (bool, error) {
 	return true, nil // whoever asks for it hears that there is none
 }
 
-// unpaused passes over that something which was waited for is paused: somebody
-// wants that.
+// unpaused passes over that something which was waited for is paused, which
+// somebody wants, or of another version, which the program that serves rebuilds.
 func unpaused(err error) error {
-	if errors.Is(err, deed.ErrPaused) {
+	if errors.Is(err, deed.ErrPaused) || errors.Is(err, deed.ErrOtherVersion) {
 		return nil
 	}
 	return err

@@ -56,6 +56,7 @@ func (a *app) serve() *cobra.Command {
 	cmd.Flags().StringVar(&inboxDir, "inbox", "", "folder to take commands in from, which has to be there: DIR/<aggregate>.<command>/<command id>.json")
 	cmd.Flags().StringVar(&a.node, "node", "", "name of this process among those that share the store (default: host, process id and something random)")
 	cmd.Flags().DurationVar(&a.lease, "lease", 6*time.Second, "after which others take over from a node that is silent")
+	cmd.Flags().BoolVar(&a.askSwitch, "ask-switch", false, "have views that are rebuilt because of a new version wait for deed view switch")
 	cmd.Flags().DurationVar(&a.keep, "keep-commands", 0, "how long to keep records of commands that nobody needs, for example 720h; then the id of a command is as good as new (default: for ever)")
 	cmd.Flags().StringSliceVar(&hosts, "host", nil, "name under which the server is reached, for example through a proxy; may be repeated (default: this machine's only, on a loopback address)")
 	who.flags(cmd.Flags())
