@@ -49,7 +49,7 @@ type Visitor interface {
 // reserved are the first segments of the HTTP API, which cannot be the names
 // of aggregates.
 var reserved = []string{
-	"commands", "streams", "events", "views", "changes", "blame", "groups", "queries", "query-runs", "processes", "sagas", "tasks",
+	"commands", "streams", "events", "views", "changes", "blame", "rebuilds", "groups", "queries", "query-runs", "processes", "sagas", "tasks",
 	"topics", "dead-letters", "followers", "nodes", "keys", "map", "compaction", "admin",
 }
 

@@ -104,7 +104,7 @@ func (r rebuildRun) fillPurses(s store.Store) error {
 			events[k] = store.Event{ID: store.ID(uuid.New()), Type: "filled", Data: []byte(`{"n":1}`), Meta: []byte(`{"actor":"ann"}`)}
 		}
 		events[0].Type, events[0].Data = "opened", fmt.Appendf(nil, `{"member":%v}`, i < purseMembers)
-		writes = append(writes, store.Write{Stream: fmt.Sprintf("purse/%06d", i), Expect: store.NoStream, Events: events})
+		writes = append(writes, store.Write{Stream: fmt.Sprintf("purse/%06d", i), Expect: store.None, Events: events})
 		if len(writes) == 100 || i == n-1 {
 			if _, err := s.Append(context.Background(), writes...); err != nil {
 				return err

@@ -92,7 +92,7 @@ func (a *app) generations() *cobra.Command {
 }
 
 func rebuildPath(view, step string) string {
-	parts := []string{"v1", "views", view, "rebuild"}
+	parts := []string{"v1", "rebuilds", view}
 	if step != "" {
 		parts = append(parts, step)
 	}
@@ -195,7 +195,7 @@ Both as they are at the same place in the log, while they go on.`,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			return a.with(cmd.Context(), func(c *client.Client) error {
 				var d deed.RebuildDiff
-				path := client.Path(url.Values{"samples": {strconv.Itoa(samples)}}, "v1", "views", given[0], "rebuild", "diff")
+				path := client.Path(url.Values{"samples": {strconv.Itoa(samples)}}, "v1", "rebuilds", given[0], "diff")
 				if _, err := c.Do(cmd.Context(), http.MethodGet, path, nil, nil, &d); err != nil {
 					return err
 				}

@@ -8,13 +8,13 @@ import (
 	"github.com/deed-dev/deed"
 )
 
-// How a rebuild ends, as POST /v1/views/{view}/rebuild is told.
+// How a rebuild ends, as POST /v1/rebuilds/{view} is told.
 const (
 	SwitchAuto  = "auto"  // by itself, when it has caught up
-	SwitchAsked = "asked" // when POST /v1/views/{view}/rebuild/switch is asked
+	SwitchAsked = "asked" // when POST /v1/rebuilds/{view}/switch is asked
 )
 
-// A RebuildRequest is the body of POST /v1/views/{view}/rebuild; it may be empty.
+// A RebuildRequest is the body of POST /v1/rebuilds/{view}; it may be empty.
 type RebuildRequest struct {
 	Switch string `json:"switch,omitempty"` // default: auto
 }
