@@ -60,6 +60,11 @@ outages: ## nodes killed, frozen and failed over, and no database for 30 s, at 1
 	go test -v -timeout 30m -run 'TestNodesShareTheWork|TestFrozenNodesAreFenced|TestNodesSurviveFailover|TestDatabaseAway' \
 		./cli -load 1000 -nodekills 20 -freezes 30 -failovers 10 -away 30s
 
+.PHONY: rebuilds
+rebuilds: ## a view of 1,000,000 events rebuilt at 1,000 events a second, killed twice; switches over nodes by many seeds
+	go test -v -timeout 30m -run TestRebuildUnderLoad . -rebuildevents 1000000
+	go test -v -timeout 30m -run TestSwitchOverNodes ./internal/engine -switchseeds 200
+
 .PHONY: chaos
 chaos: ## 20,000 sagas and 20,000 processes killed 40 times, 100,000 timers over 50 restarts, on SQLite and PostgreSQL
 	go test -v -timeout 3h -run TestSagasSurviveKills . -parallel 1 -sagas 20000 -kills 40

@@ -18,7 +18,9 @@ import (
 func counting(version int) Follower {
 	f := pure(nil)
 	f.Version = version
-	f.New = func(gen uint64) Handler { return &tally{coll: ledgerColl(gen), version: version, docs: map[string]count{}} }
+	f.New = func(gen uint64) Handler {
+		return &tally{coll: ledgerColl(gen), version: version, docs: map[string]count{}}
+	}
 	return f
 }
 
