@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"strings"
@@ -137,6 +138,37 @@ func TestStoredFormOfIntent(t *testing.T) {
 		}
 		if d, err := s.Get(t.Context(), "$follower", "ledger"); err != nil || string(d.Data) != stored {
 			t.Errorf("%s, %v", d.Data, err)
+		}
+	})
+}
+
+// What rebuilds and versions added: the form above is still read, and written of
+// a follower that has neither.
+func TestStoredFormOfRebuilds(t *testing.T) {
+	within(t, func(t *testing.T) {
+		two := 2
+		for stored, want := range map[string]intent{
+			`{"generation":3,"building":5,"last":5,"former":2,"versions":{"3":1,"5":2},"asked":true,"halted":true,"begun":"2026-01-02T03:04:05.678Z","switched":"2026-01-01T00:00:00Z"}`: {
+				Generation: 3, Building: 5, Last: 5, Former: 2, Versions: map[uint64]int{3: 1, 5: 2}, Asked: true, Halted: true,
+				Begun: time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC), Switched: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+			},
+			`{"generation":3,"building":2,"last":3,"versions":{"3":2},"back":true,"declined":2}`: {
+				Generation: 3, Building: 2, Last: 3, Versions: map[uint64]int{3: 2}, Back: true, Declined: &two,
+			},
+		} {
+			s := newShelf()
+			put(t, s, "$follower", "ledger", stored)
+			got, _, err := changeIntent(t.Context(), s, "ledger", func(*intent) error { return nil })
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if d, err := s.Get(t.Context(), "$follower", "ledger"); err != nil || string(d.Data) != stored {
+				t.Errorf("%s, %v", d.Data, err)
+			}
+		}
+		data, err := json.Marshal(nodeDoc{Node: "a", Beat: 1, Followers: map[string]int{"ledger": 1}, Versions: map[string]int{"ledger": 2}})
+		if want := `{"node":"a","started":"0001-01-01T00:00:00Z","beat":1,"followers":{"ledger":1},"versions":{"ledger":2}}`; err != nil || string(data) != want {
+			t.Errorf("%s, %v", data, err)
 		}
 	})
 }
