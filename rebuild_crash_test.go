@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -164,28 +163,45 @@ type rebuildTrial struct {
 	rt      *deed.Runtime
 	def     deed.Projection[balance]
 	written atomic.Int64
-	looks   atomic.Int64 // how often the whole view was read
-	pages   atomic.Int64 // how often it was read page by page
+	took    time.Duration // that events arrived
+	looks   atomic.Int64  // how often the whole view was read
+	pages   atomic.Int64  // how often it was read page by page
 }
 
-// load appends 1,000 events a second.
+// load appends 1,000 events a second, if the machine can: eight at a time append
+// five every 40 ms.
 func (x *rebuildTrial) load(ctx context.Context) error {
-	n, begun := x.purses(), time.Now()
-	for i := 0; ctx.Err() == nil; i++ {
-		var writes []store.Write
-		for k := range 20 {
-			e := store.Event{ID: store.ID(uuid.New()), Type: "filled", Data: []byte(`{"n":1}`), Meta: []byte(`{"actor":"ann"}`)}
-			writes = append(writes, store.Write{Stream: fmt.Sprintf("purse/%06d", (i*7919+k*31)%n), Expect: store.Any, Events: []store.Event{e}})
-		}
-		slices.SortFunc(writes, func(a, b store.Write) int { return strings.Compare(a.Stream, b.Stream) })
-		writes = slices.CompactFunc(writes, func(a, b store.Write) bool { return a.Stream == b.Stream })
-		if _, err := x.rt.Store().Append(context.WithoutCancel(ctx), writes...); err != nil {
-			return err
-		}
-		x.written.Add(int64(len(writes)))
-		time.Sleep(time.Until(begun.Add(time.Duration(i+1) * 20 * time.Millisecond)))
+	const writers = 8
+	ended := make(chan error, writers)
+	begun := time.Now()
+	for w := range writers {
+		go func() {
+			var err error
+			for i := 0; ctx.Err() == nil && err == nil; i++ {
+				err = x.arrive(ctx, (i*writers+w)*5)
+				time.Sleep(time.Until(begun.Add(time.Duration(i+1) * 40 * time.Millisecond)))
+			}
+			ended <- err
+		}()
 	}
-	return nil
+	var err error
+	for range writers {
+		err = errors.Join(err, <-ended)
+	}
+	x.took = time.Since(begun)
+	return err
+}
+
+// arrive appends five events.
+func (x *rebuildTrial) arrive(ctx context.Context, from int) error {
+	var writes []store.Write
+	for k := range 5 {
+		e := store.Event{ID: store.ID(uuid.New()), Type: "filled", Data: []byte(`{"n":1}`), Meta: []byte(`{"actor":"ann"}`)}
+		writes = append(writes, store.Write{Stream: fmt.Sprintf("purse/%06d", (from+k)*7919%x.purses()), Expect: store.Any, Events: []store.Event{e}})
+	}
+	_, err := x.rt.Store().Append(context.WithoutCancel(ctx), writes...)
+	x.written.Add(int64(len(writes)))
+	return err
 }
 
 // read reads the whole view over and over: it is complete, all of it by the old
@@ -367,7 +383,7 @@ func (x *rebuildTrial) differs(ctx context.Context) error {
 // still checks, when nothing arrives any more, that both generations are what
 // folding the log makes of it.
 func (x *rebuildTrial) still(ctx context.Context) error {
-	fmt.Printf("%d events arrived, the view was read %d times, and %d times by pages\n", x.written.Load(), x.looks.Load(), x.pages.Load())
+	fmt.Printf("%d events arrived, %.0f a second; the view was read %d times, and %d times by pages\n", x.written.Load(), float64(x.written.Load())/x.took.Seconds(), x.looks.Load(), x.pages.Load())
 	if x.looks.Load() == 0 || x.pages.Load() == 0 || x.written.Load() == 0 {
 		return errors.New("there was no load")
 	}
