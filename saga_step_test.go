@@ -330,7 +330,7 @@ func TestSagaStillKnowsItsEntities(t *testing.T) {
 	}, vaults, g)
 }
 
-// A tally must not be tallied twice.
+// A tally must not be counted twice.
 type (
 	tally   struct{ N int }
 	tallied struct{ Bad bool }

@@ -156,7 +156,6 @@ type simStory struct {
 	timers map[string]time.Time
 	undone []string // steps, in the order in which they were undone
 	done   []string
-	rest   int // records after its end that are not ignored
 }
 
 // readSimLog takes a log apart, and checks what can be checked on the way.
