@@ -431,3 +431,34 @@ func (s *handovers) Write(ctx context.Context, changes ...store.Change) error {
 	}
 	return store.ErrUnknown
 }
+
+// People who redrive dead letters of one partition by way of different nodes take
+// the partition from each other, and hear nothing of that.
+func TestRedriveByManyNodes(t *testing.T) {
+	within(t, func(t *testing.T) {
+		s := newShelf()
+		m := badly()
+		const streams = 12
+		for i := range streams {
+			m.dislike(fmt.Sprintf("a/%d@1", i))
+			add(t, s, fmt.Sprintf("a/%d", i), 1)
+		}
+		nodes := make([]*member, 3)
+		for i := range nodes {
+			nodes[i] = join(t, s, fmt.Sprint("n", i), pure(func(h *ledger) { h.fail = m.fail }))
+			defer nodes[i].stop()
+		}
+		time.Sleep(3 * testLease)
+		m.relent()
+		var all sync.WaitGroup
+		for i := range streams {
+			all.Go(func() {
+				if n, err := nodes[i%len(nodes)].Redrive(t.Context(), fmt.Sprintf("ledger.%d", i+1)); n != 1 || err != nil {
+					t.Errorf("letter %d: %d, %v", i+1, n, err)
+				}
+			})
+		}
+		all.Wait()
+		expectLedgers(t, s, streams, 1)
+	})
+}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/deed-dev/deed/store"
 )
@@ -13,6 +14,7 @@ type task struct {
 	// run does it. An error means that the worker has to begin afresh.
 	run  func(ctx context.Context, w *worker) (outcome, error)
 	done chan struct{}
+	lost int // so many times another node took the partition before it was done
 
 	// The answer, once done is closed.
 	out outcome
@@ -63,6 +65,20 @@ func (w *worker) nextTask() *task {
 	t := w.tasks[0]
 	w.tasks = w.tasks[1:]
 	return t
+}
+
+// tryAgain puts a task back of which nothing is done, because another node took
+// the partition meanwhile. That may go on for a while where many ask something of
+// the same partition by way of different nodes.
+func (w *worker) tryAgain(t *task) bool {
+	const often = 20
+	if t.lost++; t.lost > often || w.f.members == nil {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tasks = slices.Insert(w.tasks, 0, t)
+	return true
 }
 
 // end answers whoever still waits.

@@ -173,7 +173,9 @@ func (w *worker) step(ctx context.Context) error {
 	w.beat()
 	if t := w.nextTask(); t != nil {
 		out, err := t.run(ctx, w)
-		t.answer(out, err)
+		if !errors.Is(err, errFenced) || out.handled > 0 || !w.tryAgain(t) {
+			t.answer(out, err)
+		}
 		return err
 	}
 	due, at := w.parked.due()
