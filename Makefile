@@ -62,7 +62,7 @@ outages: ## nodes killed, frozen and failed over, and no database for 30 s, at 1
 
 .PHONY: rebuilds
 rebuilds: ## a view of 1,000,000 events rebuilt at 1,000 events a second, killed twice; switches over nodes by many seeds
-	go test -v -timeout 30m -run TestRebuildUnderLoad . -rebuildevents 1000000
+	go test -v -timeout 30m -run "TestRebuildUnderLoad|TestVersionOnEachStore" . -rebuildevents 1000000
 	go test -v -timeout 30m -run TestSwitchOverNodes ./internal/engine -switchseeds 200
 
 .PHONY: chaos
