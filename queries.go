@@ -152,7 +152,8 @@ func (q Queries) decode(name string, body []byte) (*question, any, error) {
 
 // keyOf says what is asked: equal askings have equal keys.
 func (x *question) keyOf(params []byte, of limit) string {
-	return digest(fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%d", x.name, params, of.time.UTC().Format(time.RFC3339Nano), of.position, of.version))
+	then := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+	return digest(fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%d\x00%s", x.name, params, then(of.time), of.position, of.version, then(of.effective)))
 }
 
 // askOnce answers a query, and records nothing.
@@ -256,7 +257,7 @@ func (k *newRun) past() *askedOf {
 	if k.of.none() {
 		return nil
 	}
-	return &askedOf{k.of.time, k.of.position, k.of.version}
+	return &askedOf{k.of.time, k.of.position, k.of.version, k.of.effective}
 }
 
 func (k *newRun) asInvalid() queryInvalid {

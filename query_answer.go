@@ -144,7 +144,7 @@ func (x *inquiry) ofPast(ctx context.Context) (*answer, error) {
 	case !x.past.time.IsZero():
 		a.fixed = x.rt.changes.past(x.past.time)
 	}
-	return a, x.try(ctx, a, bounded{x.rt, x.past})
+	return a, x.try(ctx, a, bounded{rt: x.rt, to: x.past})
 }
 
 // try asks the domain. An error is returned if it has nothing to do with what

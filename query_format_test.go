@@ -25,7 +25,7 @@ func TestRunEventsAreForEver(t *testing.T) {
 		queryAsked{Query: "summary", Hash: "h", Parameters: params, Head: "17"},
 		queryAsked{Query: "summary", Hash: "h", Parameters: params, Head: "17", Of: &askedOf{Time: at}, Deliver: []string{"https://h/p", "file:x"}},
 		queryAsked{Query: "summary", Hash: "h", Parameters: params, Of: &askedOf{Position: "3"}},
-		queryAsked{Query: "summary", Hash: "h", Parameters: params, Of: &askedOf{Version: 2}},
+		queryAsked{Query: "summary", Hash: "h", Parameters: params, Of: &askedOf{Version: 2, Effective: at}},
 		queryAnswered{Query: "summary", Hash: "h", Parameters: params, Position: "17", Result: result},
 		queryAnswered{Query: "summary", Hash: "h", Parameters: params, Of: &askedOf{Time: at}, Cached: true, Position: "17", Inexact: true, Code: "not_found", Reason: "not found"},
 		queryInvalid{Query: "summary", Hash: "h", Parameters: params, Findings: []Finding{{Field: "name", Text: "is blank", Fatal: true}}, Count: 101},

@@ -80,9 +80,10 @@ type (
 
 // askedOf is the past that a query is asked of.
 type askedOf struct {
-	Time     time.Time    `json:"time,omitzero"`
-	Position store.Cursor `json:"position,omitempty"`
-	Version  uint64       `json:"version,omitzero"`
+	Time      time.Time    `json:"time,omitzero"`
+	Position  store.Cursor `json:"position,omitempty"`
+	Version   uint64       `json:"version,omitzero"`
+	Effective time.Time    `json:"effective,omitzero"`
 }
 
 // The names of the events that others than the codec know.

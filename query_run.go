@@ -132,7 +132,7 @@ func (x *runExecution) take(m Meta, e any) {
 	case queryAsked:
 		x.hash, x.q, x.head = e.Hash, x.rt.questions[e.Query], x.head.Join(e.Head)
 		if e.Of != nil {
-			x.of = limit{time: e.Of.Time, position: e.Of.Position, version: e.Of.Version}
+			x.of = limit{time: e.Of.Time, position: e.Of.Position, version: e.Of.Version, effective: e.Of.Effective}
 		}
 	case queryAnswered:
 		x.hash = e.Hash

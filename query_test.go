@@ -295,6 +295,30 @@ func TestQueriesOfThePast(t *testing.T) {
 	}
 }
 
+// What a query reads of the past by itself counts as what it reads.
+func TestQueriesThatReadThePast(t *testing.T) {
+	soon := time.Now().Add(time.Hour)
+	fed := deed.Query[oneAnimal, int]{Name: "fed", Answer: func(ctx context.Context, r deed.Reader, p oneAnimal) (int, error) {
+		d, err := animalDocs.Get(ctx, deed.AsOf(r, soon), p.ID)
+		return d.Eaten, err
+	}}
+	rt := deedtest.Start(t, newHerdQueries().domain(fed))
+	mustExecute(t, rt, "a", beBorn{"f"})
+	for n := range 3 {
+		if eaten, run, err := fed.Ask(t.Context(), rt, oneAnimal{"a"}); err != nil || eaten != n {
+			t.Errorf("%d, %+v, %v; want %d", eaten, run, err, n)
+		}
+		mustExecute(t, rt, "a", eat{1})
+	}
+	// What is going to be true soon is not settled either.
+	for n := 3; n < 5; n++ {
+		if eaten, run, err := fed.Ask(t.Context(), rt.EffectiveAt(soon), oneAnimal{"a"}); err != nil || eaten != n || run.Cached {
+			t.Errorf("%d, %+v, %v; want %d", eaten, run, err, n)
+		}
+		mustExecute(t, rt, "a", eat{1})
+	}
+}
+
 // Those who ask the same at the same time share an answer.
 func TestEqualAskingsAreAnsweredOnce(t *testing.T) {
 	q := newHerdQueries()

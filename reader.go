@@ -51,13 +51,14 @@ func (l limit) skips(rec store.Record) (bool, error) {
 }
 
 type bounded struct {
-	rt *Runtime
-	to limit
+	rt    *Runtime
+	to    limit
+	noted *reads
 }
 
 func (b bounded) runtime() *Runtime { return b.rt }
 func (b bounded) limit() limit      { return b.to }
-func (b bounded) reads() *reads     { return nil }
+func (b bounded) reads() *reads     { return b.noted }
 
 func (rt *Runtime) runtime() *Runtime { return rt }
 func (rt *Runtime) limit() limit      { return limit{} }
@@ -72,22 +73,24 @@ func AsOf(r Reader, t time.Time) Reader {
 	if to.time.IsZero() || t.Before(to.time) {
 		to.time = t
 	}
-	return bounded{r.runtime(), to}
+	return bounded{r.runtime(), to, r.reads()}
 }
 
 // AtPosition returns a Reader that sees only what is at or before a cursor of
 // the log, such as the position of a [Receipt].
-func (rt *Runtime) AtPosition(c store.Cursor) Reader { return bounded{rt, limit{position: c}} }
+func (rt *Runtime) AtPosition(c store.Cursor) Reader { return bounded{rt: rt, to: limit{position: c}} }
 
 // AtVersion returns a Reader that sees only the first version events of each
 // stream.
-func (rt *Runtime) AtVersion(version uint64) Reader { return bounded{rt, limit{version: version}} }
+func (rt *Runtime) AtVersion(version uint64) Reader {
+	return bounded{rt: rt, to: limit{version: version}}
+}
 
 // EffectiveAt returns a Reader that sees only what takes effect up to t, in the
 // order in which it was recorded: what was true at t as far as is known now,
 // where [Runtime.AsOf] tells what was known at t. An event takes effect when
 // it says so, see [Event], or else when it is recorded.
-func (rt *Runtime) EffectiveAt(t time.Time) Reader { return bounded{rt, limit{effective: t}} }
+func (rt *Runtime) EffectiveAt(t time.Time) Reader { return bounded{rt: rt, to: limit{effective: t}} }
 
 // readStream yields the records of a stream that r sees, after a version.
 func readStream(ctx context.Context, r Reader, stream string, after uint64) iter.Seq2[store.Record, error] {

@@ -36,7 +36,7 @@ const defaultQueryWait = 30 * time.Second
 // to be delivered, or the request wants that, it is asked in the background, and
 // the answer says where to look.
 func (a *api) askQuery(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, "at", "position", "version", "max-age")
+	q, err := query(r, "at", "position", "version", "effective", "max-age")
 	if err != nil {
 		return err
 	}
