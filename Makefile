@@ -55,6 +55,10 @@ powercuts: ## 200 power cuts under SQLite, 30 under JetStream (needs root and lo
 	go test -run TestPowerCut -timeout 30m ./store/sqlite -powercuts 200
 	go test -run TestPowerCut -timeout 30m ./store/jetstream -powercuts 30
 
+.PHONY: queries
+queries: ## 64 clients ask for a minute while others write; 2,000 recorded queries are broken off
+	go test -v -timeout 30m -run 'TestNoAnswerIsStale|TestRunsAreResumed' . -querytime 60s -queryclients 64 -queryruns 2000 -laterfacts 10000
+
 .PHONY: outages
 outages: ## nodes killed, frozen and failed over, and no database for 30 s, at 1,000 commands a second
 	go test -v -timeout 30m -run 'TestNodesShareTheWork|TestFrozenNodesAreFenced|TestNodesSurviveFailover|TestDatabaseAway' \
