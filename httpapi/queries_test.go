@@ -1,0 +1,51 @@
+package httpapi_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/deedtest"
+	"github.com/deed-dev/deed/store/mem"
+)
+
+// A query that takes longer than somebody wants to wait goes on in the background.
+func TestSlowQuery(t *testing.T) {
+	open := make(chan struct{})
+	slow := deed.Query[struct{}, int]{Name: "slow", Answer: func(ctx context.Context, r deed.Reader, p struct{}) (int, error) {
+		select {
+		case <-open:
+			return coins(ctx, r, p)
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}}
+	later := deed.Query[struct{}, int]{Name: "later", Async: true, Answer: coins}
+	d := jars()
+	d.Parts = append(d.Parts, slow, later)
+	base := deedtest.Serve(t, mem.New(), d)
+	if status, _, body := ask(t, base, "POST", "/v1/jar/a/drop", `{"N":3}`, ""); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	status, h, body := ask(t, base, "POST", "/v1/queries/slow", "", "", "Prefer", "wait=1")
+	place := h.Get("Location")
+	if status != 202 || !strings.HasPrefix(place, "/v1/queries/slow/runs/") {
+		t.Fatalf("%d %s %s", status, place, body)
+	}
+	if status, _, body := ask(t, base, "GET", place, "", ""); status != 200 || !strings.Contains(string(body), `"state":"asked"`) {
+		t.Errorf("%d %s", status, body)
+	}
+	close(open)
+	var run deed.Run
+	if status, _, body := ask(t, base, "GET", place+"?wait=10s", "", ""); json.Unmarshal(body, &run) != nil || status != 200 || run.State != deed.RunCompleted || string(run.Result) != "3" {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, _, body := ask(t, base, "POST", "/v1/queries/slow", "", ""); status != 200 || !strings.Contains(string(body), `"result":3`) {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, h, body := ask(t, base, "POST", "/v1/queries/later", "", "", "Prefer", "wait=10"); status != 200 || h.Get("Location") == "" || !strings.Contains(string(body), `"result":3`) {
+		t.Errorf("%d %s", status, body)
+	}
+}
