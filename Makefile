@@ -45,6 +45,10 @@ maps: ## write docs/maps.md, the diagrams of the examples, anew
 bench: ## measure against the disk of this machine
 	go run ./cmd/deed bench
 
+.PHONY: bench-sagas
+bench-sagas: ## an order saga in deed beside DBOS and go-workflows, 20 minutes (see bench/README.md)
+	cd bench && go run ./sagas
+
 .PHONY: fuzz
 fuzz: ## fuzz every decoder for a minute each
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
