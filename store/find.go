@@ -181,6 +181,29 @@ func FieldOf(data []byte, field string) any {
 		}
 		data = obj[name]
 	}
+	return scalar(data)
+}
+
+// FieldsOf returns what [FieldOf] does for several fields, and looks at the
+// document once.
+func FieldsOf(data []byte, fields []string) []any {
+	values := make([]any, len(fields))
+	var obj map[string]json.RawMessage
+	if len(fields) == 0 || json.Unmarshal(data, &obj) != nil {
+		return values
+	}
+	for i, f := range fields {
+		if name, rest, nested := strings.Cut(f, "."); nested {
+			values[i] = FieldOf(obj[name], rest)
+		} else {
+			values[i] = scalar(obj[name])
+		}
+	}
+	return values
+}
+
+// scalar returns a JSON value if it is neither object nor list.
+func scalar(data []byte) any {
 	var v any
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()

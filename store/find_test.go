@@ -50,10 +50,16 @@ func TestFieldOf(t *testing.T) {
 		if got := store.FieldOf([]byte(doc), tt.field); got != tt.want {
 			t.Errorf("%s is %#v, want %#v", tt.field, got, tt.want)
 		}
+		if got := store.FieldsOf([]byte(doc), []string{"n", tt.field}); got[0] != int64(1) || got[1] != tt.want {
+			t.Errorf("n and %s are %#v, want %#v", tt.field, got, tt.want)
+		}
 	}
 	for _, doc := range []string{"", "null", "7", `"n"`, "[]", "{", "not json"} {
 		if got := store.FieldOf([]byte(doc), "n"); got != nil {
 			t.Errorf("n of %q is %#v, want nil", doc, got)
+		}
+		if got := store.FieldsOf([]byte(doc), []string{"n", "n.x"}); len(got) != 2 || got[0] != nil || got[1] != nil {
+			t.Errorf("n and n.x of %q are %#v, want nil", doc, got)
 		}
 	}
 }

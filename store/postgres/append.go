@@ -72,11 +72,12 @@ func (s *Store) appendBatch(batch []*appending) error {
 		}
 	}
 	if err != nil {
-		s.known.forget()
+		s.forget()
 		return s.blocked(err)
 	}
 	s.names.addKinds(p.newKinds)
-	s.known.learn(p)
+	follows := s.known.learn(p)
+	s.recent.add(p.events.recs, s.known.at, follows)
 	s.announce(uint64(p.pos))
 	select {
 	case s.moved <- struct{}{}:
@@ -91,7 +92,7 @@ func (s *Store) plan(batch []*appending) (*plan, error) {
 	p := s.newPlan()
 	return p, s.transact(carried(batch), func(ctx context.Context, t *transaction) error {
 		if err := p.look(ctx, t, batch); err != nil {
-			s.known.forget()
+			s.forget()
 			return err
 		}
 		for _, a := range batch {

@@ -33,6 +33,7 @@ func (s *Store) Compact(ctx context.Context, streams ...store.Whole) ([]uint64, 
 		}
 		return t.commit(ctx, c.write)
 	})
+	s.recent.forget() // it was, or may have been, among what goes
 	if err != nil {
 		return nil, s.blocked(err)
 	}

@@ -42,6 +42,36 @@ func (s *Store) getDoc(ctx context.Context, from docReader, coll, key string) (s
 	return d, s.failure(err)
 }
 
+// GetMany implements [store.Getter].
+func (s *Store) GetMany(ctx context.Context, coll string, keys []string) (map[string]store.Doc, error) {
+	docs := make(map[string]store.Doc, len(keys))
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	id, err := s.coll(ctx, coll)
+	if err != nil || id == 0 {
+		return docs, s.failure(err)
+	}
+	wanted := make([][]byte, len(keys))
+	for i, k := range keys {
+		wanted[i] = []byte(k)
+	}
+	rows, err := s.pool.Query(ctx, s.sql("SELECT key, rev, data FROM {}.docs WHERE coll = $1 AND key = ANY($2)"), id, wanted)
+	if err != nil {
+		return nil, s.failure(err)
+	}
+	var key, data []byte
+	var rev int64
+	_, err = pgx.ForEachRow(rows, []any{&key, &rev, &data}, func() error {
+		docs[string(key)] = store.Doc{Key: string(key), Rev: uint64(rev), Data: data}
+		data = nil
+		return nil
+	})
+	return docs, s.failure(err)
+}
+
 // List implements [store.Docs].
 func (s *Store) List(ctx context.Context, coll, prefix, after string) iter.Seq2[store.Doc, error] {
 	return s.listDocs(ctx, s.pool, coll, prefix, after)

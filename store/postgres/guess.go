@@ -30,15 +30,23 @@ type known struct {
 
 func (k *known) forget() { k.valid = false }
 
-// learn takes in a plan that was carried out.
-func (k *known) learn(p *plan) {
-	if !k.valid || k.at != p.before { // others have appended since
+// forget gives up what this process knows of the end of the log.
+func (s *Store) forget() {
+	s.known.forget()
+	s.recent.forget()
+}
+
+// learn takes in a plan that was carried out, and reports whether it went right
+// after what was known.
+func (k *known) learn(p *plan) (follows bool) {
+	if follows = k.valid && k.at == p.before; !follows { // others have appended since
 		k.streams, _ = simplelru.NewLRU[string, streamHead](knownStreams, nil) // fails only for sizes below 1
 	}
 	k.valid, k.at = true, headRow{p.pos, p.stream, p.time()}
 	for name, h := range p.streams {
 		k.streams.Add(name, h)
 	}
+	return follows
 }
 
 // guess plans appends from what is known. It returns nil if nothing is, or if

@@ -191,11 +191,11 @@ func (n *names) forgetFields(coll int64) {
 func fieldValues(data []byte, fields []string) string {
 	var b strings.Builder
 	b.WriteByte('{')
-	for i, f := range fields {
+	for i, value := range store.FieldsOf(data, fields) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		v := encodeValue(store.FieldOf(data, f))
+		v := encodeValue(value)
 		if v == nil {
 			b.WriteString("NULL")
 			continue

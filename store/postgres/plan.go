@@ -38,6 +38,7 @@ type plan struct {
 type eventColumns struct {
 	pos, stream, version, kind, time, sum []int64
 	id, data, meta                        [][]byte
+	recs                                  []store.Record // the same as readers see them
 }
 
 func (s *Store) newPlan() *plan {
@@ -109,7 +110,7 @@ func (p *plan) record(ctx context.Context, q querier, w store.Write, h *streamHe
 	} else if !p.created[w.Stream] {
 		p.changed[w.Stream] = true
 	}
-	rec := store.Record{Stream: w.Stream, Time: time.UnixMicro(p.now)}
+	rec := store.Record{Stream: w.Stream, Time: time.UnixMicro(p.now).UTC()}
 	category := store.Category(w.Stream)
 	for _, e := range w.Events {
 		kind, err := p.kind(ctx, q, kindName{category, e.Type})
@@ -121,10 +122,11 @@ func (p *plan) record(ctx context.Context, q querier, w store.Write, h *streamHe
 		micros := p.now
 		if len(p.times) > 0 {
 			micros, p.times = p.times[0], p.times[1:]
-			p.latest, rec.Time = max(p.latest, micros), time.UnixMicro(micros)
+			p.latest, rec.Time = max(p.latest, micros), time.UnixMicro(micros).UTC()
 		}
 		rec.Version, rec.Position.Seq, rec.ID, rec.Type, rec.Data, rec.Meta = uint64(h.version), uint64(p.pos), e.ID, e.Type, e.Data, e.Meta
 		c := &p.events
+		c.recs = append(c.recs, rec)
 		c.pos, c.stream, c.version = append(c.pos, p.pos), append(c.stream, h.id), append(c.version, h.version)
 		c.kind, c.time, c.sum = append(c.kind, kind), append(c.time, micros), append(c.sum, int64(p.summer.Sum(&rec)))
 		c.id, c.data, c.meta = append(c.id, e.ID[:]), append(c.data, notNull(e.Data)), append(c.meta, notNull(e.Meta))

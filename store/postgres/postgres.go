@@ -58,6 +58,7 @@ type Store struct {
 	commit  string // what synchronous_commit must be
 	names   names
 	known   known // belongs to the goroutine that appends
+	recent  recent
 	appends *groupcommit.Queue[*appending]
 	writes  *groupcommit.Queue[*writing]
 	all     sync.WaitGroup

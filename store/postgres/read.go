@@ -173,10 +173,15 @@ func (s *Store) readChunk(ctx context.Context, stream string, from uint64, n int
 
 // ReadAll implements [store.Log].
 func (s *Store) ReadAll(ctx context.Context, after store.Cursor, f store.Filter) iter.Seq2[store.Record, error] {
+	return s.readFrom(ctx, scan{after: after.Seq(0), filter: f})
+}
+
+// readFrom reads what is left of a scan.
+func (s *Store) readFrom(ctx context.Context, from scan) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
-		sc := scan{after: after.Seq(0), filter: f}
+		sc, f := from, from.filter
 		left := f.Limit
-		for {
+		for !sc.ended || sc.after < sc.end {
 			sc.limit = chunk
 			if f.Limit > 0 && f.Partitions <= 1 {
 				sc.limit = min(chunk, left)
@@ -198,7 +203,8 @@ func (s *Store) ReadAll(ctx context.Context, after store.Cursor, f store.Filter)
 
 // A scan is a part of the log that is being read.
 type scan struct {
-	after, end uint64 // what is still to be read; end is 0 before the first chunk
+	after, end uint64 // what is still to be read
+	ended      bool   // the end is known
 	filter     store.Filter
 	limit      int
 }
@@ -209,10 +215,11 @@ func (s *Store) scanChunk(ctx context.Context, sc *scan) (recs []store.Record, e
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	if sc.end == 0 {
+	if !sc.ended {
 		if sc.end, err = s.headNow(ctx); err != nil || sc.end <= sc.after {
 			return nil, err
 		}
+		sc.ended = true
 	}
 	ctx, cancel := s.within(ctx)
 	defer cancel()
@@ -307,13 +314,15 @@ func valid(names []string) []string {
 func (s *Store) headNow(ctx context.Context) (uint64, error) {
 	ctx, cancel := s.within(ctx)
 	defer cancel()
-	var pos int64
-	err := s.pool.QueryRow(ctx, s.sql("SELECT pos FROM {}.head")).Scan(&pos)
+	asked := time.Now()
+	var h headRow
+	err := s.pool.QueryRow(ctx, s.sql("SELECT pos, stream, time FROM {}.head")).Scan(&h.pos, &h.stream, &h.time)
 	if err != nil {
 		return 0, s.failure(err)
 	}
-	s.announce(uint64(pos))
-	return uint64(pos), nil
+	s.recent.confirm(h, asked)
+	s.announce(uint64(h.pos))
+	return uint64(h.pos), nil
 }
 
 // Head implements [store.Log].
