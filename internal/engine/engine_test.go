@@ -375,3 +375,48 @@ func TestFollowersAreIndependent(t *testing.T) {
 		}
 	})
 }
+
+// A follower that nobody waits for lets records gather, so that it commits less
+// often than they come; one that is waited for does not.
+func TestUnhurriedFollowersGather(t *testing.T) {
+	within(t, func(t *testing.T) {
+		for _, unhurried := range []bool{false, true} {
+			s := newShelf()
+			f := pure(func(l *ledger) {
+				l.flush = func(string, []uint64) error { time.Sleep(3 * time.Millisecond); return nil }
+			})
+			f.Unhurried = unhurried
+			r := run(t, s, f)
+			r.wait()
+			before := s.wrote()
+			for range 100 {
+				add(t, s, "a/1", 1)
+				time.Sleep(5 * time.Millisecond)
+			}
+			if n := s.wrote() - before; unhurried != (n < 60) {
+				t.Errorf("unhurried %v: %d commits", unhurried, n)
+			}
+			looks := 0
+			s.head = func() error { looks++; return nil }
+			for range 100 {
+				add(t, s, "b/1", 1) // which is nothing to it
+				time.Sleep(5 * time.Millisecond)
+			}
+			if s.head = nil; unhurried != (looks < 40) {
+				t.Errorf("unhurried %v: it looked %d times at what is not for it", unhurried, looks)
+			}
+			for i := range 10 {
+				add(t, s, "b/1", 1)
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				began := time.Now()
+				add(t, s, "a/1", 1)
+				r.wait()
+				if d := time.Since(began); d > 10*time.Millisecond {
+					t.Errorf("unhurried %v: it was waited for %v", unhurried, d)
+				}
+			}
+			r.same()
+			r.stop()
+		}
+	})
+}
