@@ -32,7 +32,13 @@ func (a *app) rebuilds() []*cobra.Command {
 			Use: s.use + " NAME", Short: s.short, Long: strings.TrimSpace(s.short + ". " + s.long), Args: args(cobra.ExactArgs(1)),
 			Example: "  deed view " + s.use + " order-summaries",
 			RunE: func(cmd *cobra.Command, given []string) error {
+				if s.step == "rollback" {
+					a.shows = given[0]
+				}
 				return a.with(cmd.Context(), func(c *client.Client) error {
+					if s.step == "rollback" { // the former documents may have to catch up
+						return a.watchRebuild(cmd.Context(), c, given[0], s.step, nil)
+					}
 					return a.rebuildStep(cmd.Context(), c, given[0], s.step, nil)
 				})
 			},
@@ -66,7 +72,7 @@ if this command ends.`,
 				if detach {
 					return a.rebuildStep(cmd.Context(), c, given[0], "", body)
 				}
-				return a.watchRebuild(cmd.Context(), c, given[0], body)
+				return a.watchRebuild(cmd.Context(), c, given[0], "", body)
 			})
 		},
 	}
@@ -111,11 +117,11 @@ func (a *app) rebuildStep(ctx context.Context, c *client.Client, view, step stri
 // rebuildLook is how often a rebuild is looked at that somebody waits for.
 const rebuildLook = 200 * time.Millisecond
 
-// watchRebuild begins a rebuild and shows how far it is, until it is shown, or
+// watchRebuild begins a rebuild, or a rollback, and shows how far it is, until it is shown, or
 // waits to be.
-func (a *app) watchRebuild(ctx context.Context, c *client.Client, view string, body httpapi.RebuildRequest) error {
+func (a *app) watchRebuild(ctx context.Context, c *client.Client, view, step string, body any) error {
 	var s deed.Rebuild
-	if _, err := c.Do(ctx, http.MethodPost, rebuildPath(view, ""), nil, body, &s); err != nil {
+	if _, err := c.Do(ctx, http.MethodPost, rebuildPath(view, step), nil, body, &s); err != nil {
 		return err
 	}
 	mine := s.Shown.Generation // it may be over already
