@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,10 +37,13 @@ func dieAt(t *testing.T, at int, before bool) (over bool) {
 	r := run(t, s, parted(pure(nil), 2))
 	r.wait()
 	from := s.wrote()
-	dead := false
+	var dead atomic.Bool
 	s.failWrites(func(n int, _ []store.Change) (error, error) {
-		switch dead = dead || n-from >= at; {
-		case !dead:
+		if n-from >= at {
+			dead.Store(true)
+		}
+		switch {
+		case !dead.Load():
 			return nil, nil
 		case n-from == at && !before:
 			return nil, errDown
@@ -69,10 +73,11 @@ func dieAt(t *testing.T, at int, before bool) (over bool) {
 		err := steps[step](r)
 		time.Sleep(5 * time.Second)
 		look()
-		if dead {
+		if dead.Load() {
 			r.stop()
 			s.failWrites(nil)
-			dead, over = false, true
+			dead.Store(false)
+			over = true
 			r = run(t, s, parted(pure(nil), 2))
 			time.Sleep(5 * time.Second)
 			look()

@@ -163,11 +163,12 @@ func TestSwitchIsOneWrite(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))
 			r := run(t, s, pure(nil))
 			r.wait()
+			dice := rand.New(rand.NewPCG(seed, 9))
 			s.failWrites(func(_ int, changes []store.Change) (before, after error) {
-				if changes[0].Coll != followerColl || rng.IntN(2) == 0 {
+				if changes[0].Coll != followerColl || dice.IntN(2) == 0 {
 					return nil, nil
 				}
-				if rng.IntN(2) == 0 {
+				if dice.IntN(2) == 0 {
 					return errDown, nil
 				}
 				return nil, fmt.Errorf("%w: on purpose", store.ErrUnknown)

@@ -97,7 +97,7 @@ func (f *follower) carryOut(ctx context.Context) error {
 	for {
 		_, changed := f.working()
 		switch {
-		case work.building == nil || i.Asked:
+		case work.building == nil || i.Asked || i.Back && !f.settled(i):
 			changed = nil
 		case work.building.cursor().CoversAll(f.cursor()):
 			return f.replace(ctx, work)
@@ -125,7 +125,7 @@ func (f *follower) lookAround(ctx context.Context, i intent, rev uint64) (again 
 		}
 	}
 	f.measurePace(i)
-	if work, _ := f.working(); work.building != nil && f.members != nil && !i.Asked {
+	if work, _ := f.working(); work.building != nil && f.members != nil && !i.Asked && (!i.Back || f.settled(i)) {
 		near, err := f.nearly(ctx, i, work.building)
 		if err != nil {
 			return false, err
@@ -137,7 +137,7 @@ func (f *follower) lookAround(ctx context.Context, i intent, rev uint64) (again 
 	if _, now, err := f.reload(ctx); err != nil || now != rev {
 		return true, err
 	}
-	return len(i.Retired) > 0 && f.mayClean(i) || f.version(i) != f.Version && f.mayBegin(i), nil
+	return len(i.Retired) > 0 && f.settled(i) || f.version(i) != f.Version && f.mayBegin(i), nil
 }
 
 // runs reports whether a generation is one that this program can work on.
@@ -221,7 +221,7 @@ func (f *follower) setWork(work generations) {
 // nothing more.
 func (f *follower) clean(ctx context.Context, at *intent) error {
 	i := *at
-	if !f.mayClean(i) {
+	if !f.settled(i) {
 		return nil
 	}
 	revived, err := f.revived(ctx, i)
@@ -255,9 +255,10 @@ func (f *follower) clean(ctx context.Context, at *intent) error {
 	return err
 }
 
-// mayClean reports whether nobody can read any more what is retired. Another node
-// may not know yet that readers are to see something else.
-func (f *follower) mayClean(i intent) bool {
+// settled reports whether all nodes know of the last switch. One that does not
+// still shows what was seen before: that must not be removed, nor go on beyond
+// what the others show.
+func (f *follower) settled(i intent) bool {
 	return f.members == nil || time.Since(i.Switched) > 2*f.poll
 }
 

@@ -256,7 +256,8 @@ func (f *follower) stranded(i intent) bool {
 //
 // The former one goes no further than the one readers see: a node that does not
 // know yet of the switch still shows it, and must not show it anything that
-// would be gone when it knows.
+// would be gone when it knows. So a roll-back that soon after a switch waits
+// until all know of that.
 //
 // One that waits to be asked goes no further either if what readers see is of
 // another version: the two are to be compared, and nobody here could move the
@@ -265,7 +266,8 @@ func (f *follower) boundOf(gen uint64) (store.Cursor, bool) {
 	f.mu.Lock()
 	i := f.intent
 	f.mu.Unlock()
-	if gen == i.Former || gen == i.Building && i.Asked && !f.runs(i, i.Generation) {
+	former := gen == i.Former || gen == i.Building && i.Back && !f.settled(i)
+	if former || gen == i.Building && i.Asked && !f.runs(i, i.Generation) {
 		return f.cursor(), true
 	}
 	return store.Start, false
