@@ -301,8 +301,15 @@ func (f *follower) reload(ctx context.Context) (intent, uint64, error) {
 		return i, rev, err
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	if rev < f.rev { // somebody has learned of a later one meanwhile
+		i, rev = f.intent, f.rev
+	}
+	moved := f.intent.Generation != i.Generation
 	f.intent, f.rev, f.learnedAt = i, rev, time.Now()
+	f.mu.Unlock()
+	if moved {
+		f.notify()
+	}
 	return i, rev, nil
 }
 
