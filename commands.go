@@ -52,7 +52,6 @@ func (c Commands) Find(ctx context.Context, q store.Query) ([]CommandStatus, err
 // that handles the command.
 const (
 	firstLook = 10 * time.Millisecond
-	ownLook   = 50 * time.Millisecond
 	lastLook  = 250 * time.Millisecond
 )
 
@@ -62,7 +61,7 @@ const (
 // the store for itself handles the command meanwhile, see [Config].
 func (c Commands) Wait(ctx context.Context, id string) (CommandStatus, error) {
 	if c.rt.own != nil && ctx.Err() == nil {
-		c.rt.own.queue.put(id, time.Time{}, latest)
+		c.rt.own.queue.put(id, time.Time{})
 	}
 	w := c.rt.waiters.enter(id)
 	defer c.rt.waiters.leave(id, w)

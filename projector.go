@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/deed-dev/deed/internal/engine"
@@ -52,25 +53,15 @@ func (w *projector[V]) Keys(rec store.Record) []string {
 
 // Needs implements [engine.Needer].
 func (w *projector[V]) Needs(recs []store.Record) (string, []string) {
-	seen := map[string]bool{}
-	var wanted []string
+	wanted := map[string]bool{}
 	for i := range recs {
 		for _, key := range w.keysOf(recs[i]) {
-			if _, held := w.docs[key]; held || seen[key] {
-				continue
-			}
-			if seen[key] = true; !w.beginsDoc(recs[i]) {
-				wanted = append(wanted, key)
+			if _, held := w.docs[key]; !held {
+				wanted[key] = true
 			}
 		}
 	}
-	return w.coll, wanted
-}
-
-// beginsDoc reports whether a record's document cannot be there yet: it is that of
-// one stream, which begins. That streams are given up is said in other streams.
-func (w *projector[V]) beginsDoc(rec store.Record) bool {
-	return w.single && rec.Version == 1 && store.Category(rec.Stream) != compactionCategory
+	return w.coll, slices.Collect(maps.Keys(wanted))
 }
 
 // keysOf returns the documents a record concerns, as far as that can be told.
@@ -100,7 +91,7 @@ func (w *projector[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Reco
 		return err
 	}
 	for _, t := range w.touches {
-		d, err := w.hold(ctx, tx, t.key, w.beginsDoc(rec))
+		d, err := w.hold(ctx, tx, t.key)
 		if err != nil {
 			return err
 		}
@@ -124,17 +115,11 @@ func (w *projector[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Reco
 	return nil
 }
 
-// hold returns a document: one that is in memory, or that of the store, unless
-// it is known that there is none.
-func (w *projector[V]) hold(ctx context.Context, tx *engine.Tx, key string, none bool) (*held[V], error) {
+func (w *projector[V]) hold(ctx context.Context, tx *engine.Tx, key string) (*held[V], error) {
 	if d, ok := w.docs[key]; ok {
 		return d, nil
 	}
 	d := &held[V]{}
-	if none {
-		w.docs[key] = d
-		return d, nil
-	}
 	stored, err := tx.Get(ctx, w.coll, key)
 	switch {
 	case err == nil:

@@ -150,7 +150,7 @@ func (b beginSaga[S]) plan(p *plan, x *turn) error {
 // hasBegun reports whether an instance that is to be begun has been, by the same
 // parent and with the same state.
 func (p *plan) hasBegun(stream string, in input) (bool, error) {
-	child, err := p.turn(stream, true)
+	child, err := p.turn(stream)
 	if err != nil {
 		return false, err
 	}
@@ -668,7 +668,7 @@ func (g *saga[S]) undoChild(p *plan, x *turn, st SagaStep[S]) (waits bool, err e
 	if err != nil {
 		return false, err
 	}
-	child, err := p.turn(b.to(), false)
+	child, err := p.turn(b.to())
 	if err != nil {
 		return false, err
 	}

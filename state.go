@@ -49,15 +49,6 @@ func (c cells[S]) of(id string) *cell[S] {
 	return x
 }
 
-// drop has the states of some entities loaded anew.
-func (c cells[S]) drop(which func(id string) bool) {
-	for _, id := range c.byID.Keys() {
-		if which(id) {
-			c.byID.Remove(id)
-		}
-	}
-}
-
 func (c *cell[S]) lock(ctx context.Context) error {
 	select {
 	case c.turn <- struct{}{}:
