@@ -153,7 +153,7 @@ func (p Projection[V]) register(rt *Runtime) error {
 		return err
 	}
 	return rt.addFollower(engine.Follower{
-		Name: p.Name, Kind: "projection", Filter: w.filter(), Partitions: p.Partitions, Pure: true, Unhurried: true,
+		Name: p.Name, Kind: "projection", Filter: w.filter(), Partitions: p.Partitions, Pure: true,
 		Version: p.Version, AskSwitch: rt.cfg.AskSwitch,
 		New: func(gen uint64) engine.Handler { return w.worker(gen) },
 		Prepare: func(ctx context.Context, gen uint64) error {

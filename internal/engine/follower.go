@@ -25,7 +25,6 @@ type Follower struct {
 	Pure       bool          // its only effects are documents: a batch may be handled again, and it can be rebuilt
 	Fixed      bool          // though Pure, it cannot be rebuilt
 	Retry      Retry         // of records it failed to handle
-	Unhurried  bool          // unless somebody waits for it, it lets records gather
 	FromNow    bool          // when it runs for the first time, it begins at the end of the log
 	Timeout    time.Duration // of handling one record, if not Pure; default 30 s
 	Elsewhere  bool          // it is left to other processes, and never run by this one

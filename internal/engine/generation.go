@@ -62,11 +62,11 @@ func (g *generation) stop() {
 	g.ended.Wait()
 }
 
-// poke makes workers that stand by, or let records gather, look.
+// poke makes workers that stand by look.
 func (g *generation) poke() {
 	for _, w := range g.workers {
 		w.mu.Lock()
-		if w.state == StateStandby || w.gathering {
+		if w.state == StateStandby {
 			w.poked = true
 			if w.poke != nil {
 				w.poke()

@@ -214,9 +214,6 @@ func (m *membership) aliveLocked(p *peer, now time.Time) bool {
 func (m *membership) ought(follower string, part int) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.peers) == 0 {
-		return m.self.Node
-	}
 	place := part
 	for _, name := range slices.Sorted(maps.Keys(m.self.Followers)) {
 		if name == follower {

@@ -24,8 +24,6 @@ const (
 	// pause between small batches, so that a busy log does not make every
 	// follower look at every single append.
 	pause = 2 * time.Millisecond
-	// longestPause bounds that of a follower that nobody waits for.
-	longestPause = 25 * time.Millisecond
 	// idleSave is how long a cursor may have moved over records without any
 	// effect before it is saved.
 	idleSave = time.Second
@@ -70,11 +68,10 @@ type worker struct {
 	cancel  context.CancelFunc
 	keeping *keeping // nil: it does not run
 
-	mu        sync.Mutex
-	poke      context.CancelFunc // ends the present wait; nil = not waiting
-	poked     bool
-	gathering bool // it pauses, and need not
-	tasks     []*task
+	mu    sync.Mutex
+	poke  context.CancelFunc // ends the present wait; nil = not waiting
+	poked bool
+	tasks []*task
 	report
 }
 
@@ -196,41 +193,13 @@ func (w *worker) step(ctx context.Context) error {
 	if len(b.recs) == 0 && b.next == w.cursor {
 		return w.idle(ctx, b.bound, due, at)
 	}
-	began := time.Now()
 	if err := w.handle(ctx, b); err != nil {
 		return err
 	}
 	if !b.full && len(w.rest.recs) == 0 {
-		w.breathe(ctx, len(b.recs), time.Since(began))
+		w.sleep(ctx, pause)
 	}
 	return nil
-}
-
-// breathe pauses after a batch of so many records that took so long. A view lets
-// records gather, for the longer the longer the batch took: a document that
-// changes ten times in a moment need not be written ten times. One that had
-// nothing to do looks seldom what others have. Whoever waits for it pokes it.
-func (w *worker) breathe(ctx context.Context, records int, took time.Duration) {
-	if !w.f.Unhurried {
-		w.sleep(ctx, pause)
-		return
-	}
-	w.gather(true)
-	defer w.gather(false)
-	d := min(max(pause, 4*took), longestPause)
-	switch {
-	case w.f.waiting.Load() > 0: // they may have come before it gathered
-		d = pause
-	case records == 0:
-		d = longestPause
-	}
-	w.sleep(ctx, d)
-}
-
-func (w *worker) gather(on bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.gathering = on
 }
 
 // idle waits for more records, a task, or the time of the next retry.
