@@ -97,7 +97,7 @@ func (w *worker) observe(ctx context.Context, c checkpoint) {
 // claim makes this node the holder. From then on whatever the last one commits
 // is refused.
 func (w *worker) claim(ctx context.Context, c checkpoint, rev uint64) error {
-	w.cursor, w.rev, w.past, w.epoch, w.held, w.open = c.Cursor, rev, c.Past, c.Epoch+1, true, nil
+	w.cursor, w.rev, w.past, w.epoch, w.held = c.Cursor, rev, c.Past, c.Epoch+1, true
 	w.vacant = time.Time{}
 	if err := w.commit(ctx, newTx(w.f.store), w.cursor); err != nil {
 		w.held = false
