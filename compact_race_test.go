@@ -28,8 +28,11 @@ type watched struct {
 func (s *watched) Shared() bool { return s.many }
 
 func (s *watched) do(what string, f func() error) error {
+	if what == "" { // others than the compaction do not look at at, which the test may be setting
+		return f()
+	}
 	at := s.at
-	if what == "" || at == nil {
+	if at == nil {
 		return f()
 	}
 	if err := at("before " + what); err != nil {

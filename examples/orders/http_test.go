@@ -189,6 +189,6 @@ func pagesOfAView(t *testing.T, base string) {
 	}
 	_, page, _ := ask(t, "GET", base+"/v1/views/order-summaries?where=total.amount%3E=5&where=total.amount%3C6&"+min, "")
 	httptry.Want(t, "between 5 and 6", len(page["documents"].([]any)), 3)
-	_, doc, _ := ask(t, "GET", base+"/v1/views/customers/c-1", "")
+	_, doc, _ := ask(t, "GET", base+"/v1/views/customers/c-1?"+min, "")
 	httptry.Want(t, "a view keyed by what events say", doc["value"].(map[string]any)["orders"], 8)
 }
