@@ -57,7 +57,7 @@ func (c *Cluster) Folder(i int) string { return c.opts[i].StoreDir }
 // WaitCurrent waits until every server has all of a stream.
 func (c *Cluster) WaitCurrent(tb testing.TB, stream string) {
 	tb.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		current := 0
 		for _, n := range c.Nodes() {
 			if n != nil && n.JetStreamIsStreamCurrent("APP", stream) {

@@ -25,7 +25,7 @@ func TestStoppedNodeLosesNothing(t *testing.T) {
 	}
 	c := startCluster(t, t.TempDir(), 3)
 	s := c.open(t, "nodes")
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute+time.Duration(*nodestops)*20*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute+time.Duration(*nodestops)*time.Minute)
 	defer stop()
 	var acked [8][]store.ID
 	var writers sync.WaitGroup
