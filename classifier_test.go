@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -206,6 +207,12 @@ func TestClassifierModel(t *testing.T) {
 // writes is written once.
 func TestWatcher(t *testing.T) {
 	var told []string
+	var mu sync.Mutex
+	tell := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, what)
+	}
 	fail := true
 	log := deed.View[string]{Name: "log"}
 	watch := deed.Watcher[deed.Member[sheep]]{Name: "watch", Of: inAPen.Projection(), Changed: func(_ context.Context, tx *deed.Tx, c deed.Change[deed.Member[sheep]]) error {
@@ -213,14 +220,14 @@ func TestWatcher(t *testing.T) {
 			fail = false
 			return errors.New("not now")
 		}
-		told = append(told, fmt.Sprint(c.Key, c.Version, c.Now.In, c.Actor))
+		tell(fmt.Sprint(c.Key, c.Version, c.Now.In, c.Actor))
 		return log.Put(tx, fmt.Sprintf("%s-%d", c.Key, c.Version), "x")
 	}}
 	docs := deed.Watcher[sheep]{Name: "docs", Of: flock.States(), Changed: func(_ context.Context, _ *deed.Tx, c deed.Change[sheep]) error {
 		if c.Before == nil {
 			c.Before = new(sheep)
 		}
-		told = append(told, fmt.Sprintf("%s %v -> %v", c.Key, *c.Before, *c.Now))
+		tell(fmt.Sprintf("%s %v -> %v", c.Key, *c.Before, *c.Now))
 		return nil
 	}}
 	onMeadow(t, func(m *meadow) {
@@ -232,6 +239,8 @@ func TestWatcher(t *testing.T) {
 		m.happens("b", "penned", `{"pen":"p"}`)
 		m.happens("b", "penned", `{"pen":"q"}`)
 		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		slices.Sort(told)
 		m.want("told", told, []string{
 			"a { false 0} -> { false 1}", "a { false 1} -> { false 2}", "a { false 1} -> {p false 1}", "a {p false 1} -> { false 1}",
