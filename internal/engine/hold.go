@@ -96,7 +96,14 @@ func (w *worker) observe(ctx context.Context, c checkpoint) {
 
 // claim makes this node the holder. From then on whatever the last one commits
 // is refused.
+//
+// A switch changes the checkpoints of what readers saw, so that nobody goes on with
+// them who does not know of it; whoever takes one anew has to find out.
 func (w *worker) claim(ctx context.Context, c checkpoint, rev uint64) error {
+	if _, _, err := w.f.reload(ctx); err != nil {
+		return err
+	}
+	w.f.wake()
 	w.cursor, w.rev, w.past, w.epoch, w.held = c.Cursor, rev, c.Past, c.Epoch+1, true
 	w.vacant = time.Time{}
 	if err := w.commit(ctx, newTx(w.f.store), w.cursor); err != nil {
