@@ -1,6 +1,7 @@
 package deed_test
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -19,8 +20,9 @@ var (
 	twiceMany  = flag.Int("twicemany", 100, "commands of a seed")
 )
 
-// Commands are sent ten times at once, by way of two nodes, some to be handled
-// in the background: each has one effect, and all get the same answer.
+// Commands are sent ten times at once, by way of two nodes: each has one effect,
+// and all get the same answer. Some are handled in the background; of these the
+// answer is that they are stored, or what became of them.
 func TestSentTenTimes(t *testing.T) {
 	for seed := *twiceFrom; seed < *twiceFrom+uint64(*twiceSeeds); seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { sentTenTimes(t, rand.New(rand.NewPCG(seed, 1)), *twiceMany) })
@@ -37,17 +39,37 @@ func sentTenTimes(t *testing.T, chance *rand.Rand, commands int) {
 		}
 		nodes = append(nodes, rt)
 	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- nodes[0].Run(ctx) }() // the store is one process's: only one of them works in the background
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	var later []string
 	var all sync.WaitGroup
 	want := map[string]int{}
 	for i := range commands {
 		id, entity, n := fmt.Sprintf("c-%d", i), fmt.Sprint(chance.IntN(5)), 1+chance.IntN(3)
 		want[entity] += n
+		ask := func(node *deed.Runtime) (deed.Receipt, error) {
+			return ask10(t, node, deed.Call{ID: id}, entity, drop{n})
+		}
+		if i%4 == 0 {
+			later = append(later, id)
+			ask = func(node *deed.Runtime) (deed.Receipt, error) {
+				_, err := ask10(t, node, deed.Call{ID: id}, entity, laterDrop{n})
+				return deed.Receipt{}, err
+			}
+		}
 		var mu sync.Mutex
 		answers := map[string]int{}
 		for j := range 10 {
 			node := nodes[chance.IntN(2)]
 			all.Go(func() {
-				r, err := ask10(t, node, deed.Call{ID: id}, entity, drop{n})
+				r, err := ask(node)
 				if err != nil {
 					t.Errorf("%s: %v", id, err)
 				}
@@ -61,8 +83,7 @@ func sentTenTimes(t *testing.T, chance *rand.Rand, commands int) {
 		}
 		if chance.IntN(4) == 0 {
 			all.Go(func() {
-				_, err := ask10(t, nodes[0], deed.Call{ID: id}, entity, drop{n})
-				if err != nil {
+				if _, err := ask(nodes[0]); err != nil {
 					t.Error(err)
 				}
 				if _, err := ask10(t, nodes[1], deed.Call{ID: id}, entity, drop{n + 1}); !errors.Is(err, deed.ErrMismatch) {
@@ -72,6 +93,11 @@ func sentTenTimes(t *testing.T, chance *rand.Rand, commands int) {
 		}
 	}
 	all.Wait()
+	for _, id := range later {
+		if s, err := nodes[0].Commands().Wait(t.Context(), id); err != nil || s.State != deed.CommandCompleted {
+			t.Errorf("%s is %s (%s), %v", id, s.State, s.Reason, err)
+		}
+	}
 	for entity, n := range want {
 		if j, _, err := vaults.Load(t.Context(), nodes[0], entity); err != nil || j.Coins != n {
 			t.Errorf("%s has %d coins, want %d (%v)", entity, j.Coins, n, err)
