@@ -15,8 +15,11 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: func(e *testscript.Env) error {
-		e.Setenv("GORACE", os.Getenv("GORACE")) // see the Makefile
-		return nil
-	}})
+	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: scriptEnv})
+}
+
+// scriptEnv hands to the scripts what they need to know of the tests' environment.
+func scriptEnv(e *testscript.Env) error {
+	e.Setenv("GORACE", os.Getenv("GORACE")) // see the Makefile
+	return nil
 }

@@ -80,10 +80,24 @@ func (a *app) printCommands(list []deed.CommandStatus) {
 	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tCOMMAND\tOF\tSTATE\tSTEP\tATTEMPTS\tACTOR\tRECEIVED\tREASON")
 	for _, s := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", s.ID, s.Command, s.Stream, s.State, s.Step, s.Attempts, s.Actor,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", s.ID, s.Command, s.Stream, s.State, stepOf(s), s.Attempts, s.Actor,
 			s.Received.Format(time.DateTime), s.Reason)
 	}
 	w.Flush()
+}
+
+// stepOf is the step that a command is at; of one that has failed, the step that
+// did.
+func stepOf(s deed.CommandStatus) string {
+	if s.State != deed.CommandFailed {
+		return s.Step
+	}
+	for _, st := range s.Steps {
+		if st.State == deed.CommandFailed {
+			return st.Name
+		}
+	}
+	return s.Step
 }
 
 func (a *app) showCommand() *cobra.Command {

@@ -2,7 +2,7 @@ package cli_test
 
 import (
 	"context"
-	"os"
+	"errors"
 	"regexp"
 	"testing"
 	"time"
@@ -69,11 +69,30 @@ func to(id string, c deed.Command[crate]) []deed.Sending {
 	return []deed.Sending{deed.Send(crates, id, c)}
 }
 
-// shipping is a domain of these tests, with a saga and a process: as soon as a
-// crate is sealed, its twin is loaded, and unloaded should that have been a
-// mistake.
+// collect is a command in steps: a crate is loaded, and fetched unless somebody
+// has sealed it, which is in the way until it is unsealed.
+type collect struct{}
+
+var collecting = deed.Stepwise[collect]{
+	Name: "crate.collect",
+	Steps: []deed.Step[collect]{
+		{Name: "load", Do: func(ctx context.Context, w *deed.Work, _ collect) error {
+			return w.Ask(ctx, deed.Send(crates, w.ID, stow{}))
+		}},
+		{Name: "fetch", Retry: deed.Retry{Attempts: 1}, Do: func(ctx context.Context, w *deed.Work, _ collect) error {
+			if c, _, err := crates.Load(ctx, w.Reader(), w.ID); err != nil || c.Sealed {
+				return errors.Join(err, errors.New("the van has no key"))
+			}
+			return nil
+		}},
+	},
+}
+
+// shipping is a domain of these tests, with a command in steps, a saga and a
+// process: as soon as a crate is sealed, its twin is loaded, and unloaded should
+// that have been a mistake.
 var shipping = deed.Domain{Name: "shipping", Parts: []deed.Part{
-	crates,
+	crates, collecting,
 	deed.Saga[shipment]{Name: "shipment", Steps: []deed.SagaStep[shipment]{
 		{
 			Name: "load",
@@ -103,9 +122,8 @@ func TestScriptsOverHTTP(t *testing.T) {
 		Dir: "testdata/served",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DEED_SERVER", deedtest.Serve(t, mem.New(), shipping))
-			e.Setenv("GORACE", os.Getenv("GORACE")) // see the Makefile
 			e.Setenv("USER", "ann")
-			return nil
+			return scriptEnv(e)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until},
 	})
