@@ -60,7 +60,7 @@ func (s site) buy(t *testing.T, id string) {
 	s.do(t, 200, "cow/"+id+"/buy", `{"from":"mart","price":{"amount":1,"currency":"EUR"},"place":"barn/b"}`)
 }
 
-// Scenario F1 of the specification, without the notifications.
+// Scenario F1 of the specification, but for who hears of it: that is groups.
 func (s site) inAndOut(t *testing.T) {
 	look := func(view string, a httptry.Answer) httptry.Answer {
 		return s.ask(t, "GET", fmt.Sprintf("views/%s/IE-123-0042?min-position=%v&wait=10s", view, a.Get("position")), "")
@@ -80,7 +80,7 @@ func (s site) inAndOut(t *testing.T) {
 	httptry.Want(t, "relocate what is gone", p.Get("reason"), "not_on_farm")
 }
 
-// Scenario F1.
+// Scenario F1: who hears of it, and when.
 func (s site) groups(t *testing.T) {
 	const cow = "IE-55-0042"
 	changes := httptry.Tail(t, s.base+"/v1/changes/on-farm?key="+cow)
