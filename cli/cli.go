@@ -239,6 +239,13 @@ func (a *app) logger() *slog.Logger {
 // say talks to people.
 func (a *app) say(format string, args ...any) { fmt.Fprintf(a.talk, format, args...) }
 
+// more says how to go on after a page, if that was not all.
+func (a *app) more(next string) {
+	if next != "" {
+		a.say("There is more: --after %s\n", next)
+	}
+}
+
 // print writes data for people.
 func (a *app) print(format string, args ...any) { fmt.Fprintf(a.out, format, args...) }
 

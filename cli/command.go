@@ -60,9 +60,7 @@ func (a *app) listCommands() *cobra.Command {
 				}
 				return a.show(page, func() {
 					a.printCommands(page.Commands)
-					if page.Next != "" {
-						a.say("There is more: --after %s\n", page.Next)
-					}
+					a.more(page.Next)
 				})
 			})
 		},

@@ -99,9 +99,7 @@ func (a *app) members(ctx context.Context, c *client.Client, q url.Values, group
 			fmt.Fprintf(w, "%s\tsince %s\t%s\n", m.Key, m.Since.Format(time.RFC3339), compact(m.Of))
 		}
 		w.Flush()
-		if page.Next != "" {
-			a.say("There is more: --after %s\n", page.Next)
-		}
+		a.more(page.Next)
 	})
 }
 

@@ -175,9 +175,7 @@ func (m machine) list() *cobra.Command {
 				}
 				return m.show(page, func() {
 					m.printInstances(page.Instances)
-					if page.Next != "" {
-						m.say("There is more: --after %s\n", page.Next)
-					}
+					m.more(page.Next)
 				})
 			})
 		},

@@ -165,9 +165,7 @@ func (a *app) printKeys(page httpapi.KeyPage) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Actor, strings.Join(k.Roles, ","), k.State, day(k.Created), day(k.Expires), day(k.Used), k.Note)
 	}
 	w.Flush()
-	if page.Next != "" {
-		a.say("There is more: --after %s\n", page.Next)
-	}
+	a.more(page.Next)
 }
 
 func day(t time.Time) string {

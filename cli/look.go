@@ -198,8 +198,6 @@ func (a *app) documents(ctx context.Context, c *client.Client, q url.Values, vie
 			w.Write([]byte(d.Key + "\t" + compact(d.Value) + "\n"))
 		}
 		w.Flush()
-		if page.Next != "" {
-			a.say("There is more: --after %s\n", page.Next)
-		}
+		a.more(page.Next)
 	})
 }

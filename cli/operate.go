@@ -149,9 +149,7 @@ func (a *app) listDeadLetters() *cobra.Command {
 						fmt.Fprintf(w, "%s\t%s\t%s@%d\t%s\t%d\t%s\n", l.ID, l.State, l.Stream, l.Version, l.Type, l.Attempts, l.Reason)
 					}
 					w.Flush()
-					if page.Next != "" {
-						a.say("There is more: --after %s\n", page.Next)
-					}
+					a.more(page.Next)
 				})
 			})
 		},

@@ -73,9 +73,7 @@ func (a *app) listTasks() *cobra.Command {
 				}
 				return a.show(all, func() {
 					a.printTasks(all.Tasks)
-					if all.Next != "" {
-						a.say("There is more: --after %s\n", all.Next)
-					}
+					a.more(all.Next)
 				})
 			})
 		},

@@ -67,6 +67,16 @@ func (a *api) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
+// noCommandHeaders refuses the headers that only commands have.
+func noCommandHeaders(r *http.Request) error {
+	for _, name := range []string{"If-Match", "Deed-Callback"} {
+		if len(r.Header.Values(name)) > 0 {
+			return deed.Invalid{Detail: "the header " + name + " is for commands"}
+		}
+	}
+	return nil
+}
+
 // callOf reads the circumstances of a command from the headers.
 func callOf(r *http.Request) (deed.Call, error) {
 	h := r.Header

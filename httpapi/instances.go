@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/deed-dev/deed"
-	"github.com/deed-dev/deed/store"
 )
 
 // An InstanceStatus is how a process or saga stands.
@@ -33,10 +32,8 @@ func (a *api) startSaga(w http.ResponseWriter, r *http.Request) error {
 	if _, err := query(r); err != nil {
 		return err
 	}
-	for _, name := range []string{"If-Match", "Deed-Callback"} {
-		if len(r.Header.Values(name)) > 0 {
-			return deed.Invalid{Detail: "the header " + name + " is for commands"}
-		}
+	if err := noCommandHeaders(r); err != nil {
+		return err
 	}
 	call, err := callOf(r)
 	if err != nil {
@@ -148,7 +145,7 @@ func (a *api) instances(kind string) handler {
 		}
 		page := InstancePage{Instances: []deed.Instance{}, Next: next}
 		for _, row := range rows {
-			i, err := instanceOf(row)
+			i, err := documentOf[deed.Instance]("instances", row)
 			if err != nil {
 				return err
 			}
@@ -175,13 +172,6 @@ func (a *api) instanceRows(w http.ResponseWriter, r *http.Request, q url.Values)
 		return nil, "", nil
 	}
 	return a.page(w, r, "instances", q)
-}
-
-func instanceOf(row deed.Row[json.RawMessage]) (i deed.Instance, err error) {
-	if err := json.Unmarshal(row.Value, &i); err != nil {
-		return i, fmt.Errorf("%w: view instances/%s: %w", store.ErrCorrupt, row.Key, err)
-	}
-	return i, nil
 }
 
 var instanceStates = []deed.InstanceState{

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -224,15 +223,11 @@ func (a *api) commands(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := CommandPage{Commands: []deed.CommandStatus{}, Next: next}
-	for _, row := range rows {
-		var s deed.CommandStatus
-		if err := json.Unmarshal(row.Value, &s); err != nil {
-			return fmt.Errorf("%w: view commands/%s: %w", store.ErrCorrupt, row.Key, err)
-		}
-		page.Commands = append(page.Commands, s)
+	commands, err := documentsOf[deed.CommandStatus]("commands", rows)
+	if err != nil {
+		return err
 	}
-	return answer(w, http.StatusOK, page)
+	return answer(w, http.StatusOK, CommandPage{Commands: commands, Next: next})
 }
 
 // cancelCommand asks for a command to be called off.

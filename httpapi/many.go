@@ -156,7 +156,7 @@ func (a *api) many(w http.ResponseWriter, r *http.Request, kind, verb string, q 
 			return all, string(state) + ":", nil
 		}
 		for _, row := range rows {
-			i, err := instanceOf(row)
+			i, err := documentOf[deed.Instance]("instances", row)
 			if err != nil {
 				return nil, "", err
 			}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/deed-dev/deed"
-	"github.com/deed-dev/deed/store"
 )
 
 // QueryList is the queries there are.
@@ -40,10 +39,8 @@ func (a *api) askQuery(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"If-Match", "Deed-Callback"} {
-		if len(r.Header.Values(name)) > 0 {
-			return deed.Invalid{Detail: "the header " + name + " is for commands"}
-		}
+	if err := noCommandHeaders(r); err != nil {
+		return err
 	}
 	call, err := callOf(r)
 	if err != nil {
@@ -220,15 +217,11 @@ func (a *api) runs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := RunPage{Runs: []deed.Run{}, Next: next}
-	for _, row := range rows {
-		var run deed.Run
-		if err := json.Unmarshal(row.Value, &run); err != nil {
-			return fmt.Errorf("%w: view query-runs/%s: %w", store.ErrCorrupt, row.Key, err)
-		}
-		page.Runs = append(page.Runs, run)
+	runs, err := documentsOf[deed.Run]("query-runs", rows)
+	if err != nil {
+		return err
 	}
-	return answer(w, http.StatusOK, page)
+	return answer(w, http.StatusOK, RunPage{Runs: runs, Next: next})
 }
 
 // run answers a recorded asking as it stands, with its answer as it was when it

@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/auth"
-	"github.com/deed-dev/deed/store"
 )
 
 // A TaskPage is some tasks. It may have fewer than it could although there are
@@ -53,9 +51,9 @@ func (a *api) tasks(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	for n, row := range rows {
-		var t deed.Task
-		if err := json.Unmarshal(row.Value, &t); err != nil {
-			return fmt.Errorf("%w: view tasks/%s: %w", store.ErrCorrupt, row.Key, err)
+		t, err := documentOf[deed.Task]("tasks", row)
+		if err != nil {
+			return err
 		}
 		if !concerns(r, t) || role != "" && !slices.Contains(t.Roles, role) {
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -84,6 +85,26 @@ func (a *api) page(w http.ResponseWriter, r *http.Request, view string, q url.Va
 		return rows, "", err
 	}
 	return rows[:limit], markAt(view, q, rows[limit-1]), nil
+}
+
+// documentsOf are the documents of one of deed's own views.
+func documentsOf[T any](view string, rows []deed.Row[json.RawMessage]) ([]T, error) {
+	all := make([]T, 0, len(rows))
+	for _, row := range rows {
+		d, err := documentOf[T](view, row)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, d)
+	}
+	return all, nil
+}
+
+func documentOf[T any](view string, row deed.Row[json.RawMessage]) (d T, err error) {
+	if err := json.Unmarshal(row.Value, &d); err != nil {
+		return d, fmt.Errorf("%w: view %s/%s: %w", store.ErrCorrupt, view, row.Key, err)
+	}
+	return d, nil
 }
 
 // markAt is where to go on after a row of what q asks of a view.
