@@ -5,6 +5,10 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # detector sees nothing there, and takes four times as long to do so.
 RACE = -race -gcflags=modernc.org/sqlite/lib=-race=false
 
+# lint has vetted the tests, and nobody opens them in a debugger. Many of them
+# wait for servers most of the time: three packages at once keep two cores busy.
+LEAN = -vet=off -ldflags='-s -w'
+
 # A program that is watched for races waits a second before it ends, should
 # there be another; the tests start hundreds.
 export GORACE = atexit_sleep_ms=10
@@ -15,8 +19,8 @@ help: ## show this help
 
 .PHONY: test
 test: needs lint ## everything, with the race detector, and 2,000 simulations without: the one test command
-	go test $(RACE) -timeout 20m ./...
-	go test -run '^TestSimulations$$' .
+	go test $(RACE) $(LEAN) -p 3 -timeout 20m ./...
+	go test $(LEAN) -run '^TestSimulations$$' .
 
 .PHONY: needs
 needs: ## install what the tests need and this machine lacks (Debian, root)
@@ -29,8 +33,8 @@ quick: ## the tests without the race detector and without the slow ones
 .PHONY: lint
 lint: ## gofmt, vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
-	go vet ./...
-	go run $(STATICCHECK) ./...
+	GOGC=400 go vet ./...
+	GOGC=400 go run $(STATICCHECK) ./...
 
 .PHONY: demo
 demo: ## run the examples and a simulator on http://localhost:8080
@@ -62,6 +66,11 @@ powercuts: ## 200 power cuts under SQLite, 30 under JetStream (needs root and lo
 .PHONY: queries
 queries: ## 64 clients ask for a minute while others write; 2,000 recorded queries are broken off
 	go test -v -timeout 30m -run 'TestNoAnswerIsStale|TestRunsAreResumed' . -querytime 60s -queryclients 64 -queryruns 2000 -laterfacts 10000
+
+.PHONY: everywhere
+everywhere: ## the whole contract by way of deed verify on every store, 100 races for each address
+	go test -v -timeout 30m -run 'TestVerify$$' ./cli -verifyall
+	go test -v -timeout 30m -run 'TestOverHTTP' ./examples/conference -races 100
 
 .PHONY: outages
 outages: ## nodes killed, frozen and failed over, and no database for 30 s, at 1,000 commands a second

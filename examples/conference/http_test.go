@@ -1,6 +1,7 @@
 package conference_test
 
 import (
+	"flag"
 	"fmt"
 	"strings"
 	"sync"
@@ -15,13 +16,21 @@ import (
 	"github.com/deed-dev/deed/store"
 )
 
+var races = flag.Int("races", 25, "how often clients race for an address on a store that is a server (100 times on SQLite)")
+
 // Every scenario is played on every backend, over real HTTP.
 func TestOverHTTP(t *testing.T) {
 	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
 		t.Run("conference", func(t *testing.T) { conferenceOverHTTP(t, deedtest.Serve(t, open(t), conference.Domain)) })
 	})
 	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
-		t.Run("one address, one attendee", func(t *testing.T) { oneAddressOneAttendee(t, open(t)) })
+		t.Run("one address, one attendee", func(t *testing.T) {
+			rounds := *races
+			if strings.Contains(t.Name(), "/sqlite") {
+				rounds = max(rounds, 100)
+			}
+			oneAddressOneAttendee(t, open(t), rounds)
+		})
 	})
 	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
 		t.Run("trouble with views", func(t *testing.T) { troubleWithViews(t, open(t)) })
@@ -82,10 +91,10 @@ func conferenceOverHTTP(t *testing.T, base string) {
 }
 
 // Twenty clients of two servers want the same address at once; one gets it.
-func oneAddressOneAttendee(t *testing.T, s store.Store) {
+func oneAddressOneAttendee(t *testing.T, s store.Store, rounds int) {
 	// Two runtimes on one store know nothing of each other, as two processes would.
 	servers := []string{deedtest.Serve(t, s, conference.Domain), deedtest.Serve(t, s, conference.Domain)}
-	for round := range 100 {
+	for round := range rounds {
 		answers := make([]httptry.Answer, 20)
 		var all sync.WaitGroup
 		begin := make(chan struct{})

@@ -143,14 +143,7 @@ var docClauses = []Clause{
 		}
 	}),
 	clause("docs/list-long", "what is read in pieces must be whole", func(ctx context.Context, s store.Store) {
-		var changes []store.Change
-		var want []string
-		for i := range 1300 {
-			key := fmt.Sprintf("k%05d", i)
-			want = append(want, key)
-			changes = append(changes, store.Change{Coll: "v", Key: key, Data: []byte(`{}`)})
-		}
-		check(s.Write(ctx, changes...), "write")
+		want := putMany(ctx, s, "v", 1300, `{}`)
 		list, find := s.List(ctx, "v", "k", ""), store.Find(ctx, s, "v", store.Query{})
 		for range 2 { // each time reads anew
 			equalSlices(keys(collect(list, "list")), want, "list")
@@ -158,9 +151,7 @@ var docClauses = []Clause{
 		}
 	}),
 	clause("docs/list-while-writing", "a reader of a view must not stand in the way of its writer", func(ctx context.Context, s store.Store) {
-		for i := range 50 {
-			put(ctx, s, "v", fmt.Sprintf("k%02d", i), `{}`)
-		}
+		putMany(ctx, s, "v", 50, `{}`)
 		seen := map[string]bool{}
 		for d, err := range s.List(ctx, "v", "", "") {
 			check(err, "list")
@@ -172,9 +163,7 @@ var docClauses = []Clause{
 	}),
 	clause("docs/drop", "a rebuilt view leaves nothing behind", func(ctx context.Context, s store.Store) {
 		check(store.EnsureIndexes(ctx, s, "v", []string{"n"}), "indexes")
-		for i := range 30 {
-			put(ctx, s, "v", fmt.Sprint(i), `{"n":1}`)
-		}
+		putMany(ctx, s, "v", 30, `{"n":1}`)
 		put(ctx, s, "w", "k", `{}`)
 		check(store.DropColl(ctx, s, "v"), "drop")
 		equal(len(collect(s.List(ctx, "v", "", ""), "list")), 0, "documents left")
@@ -185,9 +174,7 @@ var docClauses = []Clause{
 		equal(string(get(ctx, s, "v", "k").Data), `{"n":2}`, "data")
 	}),
 	clause("docs/snapshot", "two generations of a view are compared while both go on", func(ctx context.Context, s store.Store) {
-		for i := range 1300 {
-			put(ctx, s, "v", fmt.Sprintf("k%04d", i), `{"n":1}`)
-		}
+		putMany(ctx, s, "v", 1300, `{"n":1}`)
 		put(ctx, s, "w", "k", `{"n":1}`)
 		err := store.Snapshot(ctx, s, func(then store.Reading) error {
 			d, err := then.Get(ctx, "w", "k")
@@ -195,8 +182,8 @@ var docClauses = []Clause{
 			equal(string(d.Data), `{"n":1}`, "data")
 			check(s.Write(ctx,
 				store.Change{Coll: "w", Key: "k", Rev: store.AnyRev, Data: []byte(`{"n":2}`)},
-				store.Change{Coll: "v", Key: "k1250", Rev: store.AnyRev, Data: []byte(`{"n":2}`)},
-				store.Change{Coll: "v", Key: "k1260", Rev: store.AnyRev},
+				store.Change{Coll: "v", Key: "k01250", Rev: store.AnyRev, Data: []byte(`{"n":2}`)},
+				store.Change{Coll: "v", Key: "k01260", Rev: store.AnyRev},
 				store.Change{Coll: "v", Key: "z", Rev: store.AnyRev, Data: []byte(`{"n":2}`)},
 			), "write meanwhile")
 			n := 0

@@ -61,12 +61,14 @@ var farClauses = []Clause{
 		put(ctx, s, "v", "gone", `{}`)
 		check(s.Write(ctx, store.Change{Coll: "v", Key: "gone", Rev: store.AnyRev}), "delete")
 		equal(len(getMany(ctx, s, names)), 0, "documents")
+		var changes []store.Change
 		for i := range 300 {
 			k := fmt.Sprintf("k.%d/ü", i)
-			put(ctx, s, "v", k, fmt.Sprintf(`{"n":%d}`, i))
-			put(ctx, s, "w", k, `{"of":"another collection"}`)
+			changes = append(changes, store.Change{Coll: "v", Key: k, Data: fmt.Appendf(nil, `{"n":%d}`, i)},
+				store.Change{Coll: "w", Key: k, Data: []byte(`{"of":"another collection"}`)})
 			want[k], names = fmt.Sprintf("1 {\"n\":%d}", i), append(names, k)
 		}
+		check(s.Write(ctx, changes...), "write")
 		for round := range 20 {
 			k := names[2+round]
 			put(ctx, s, "v", k, `{"again":true}`)

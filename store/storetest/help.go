@@ -144,6 +144,17 @@ func put(ctx context.Context, s store.Store, coll, key, data string) {
 	check(s.Write(ctx, store.Change{Coll: coll, Key: key, Rev: store.AnyRev, Data: []byte(data)}), "write %s/%s", coll, key)
 }
 
+// putMany writes n new documents at once, and returns their keys in order.
+func putMany(ctx context.Context, s store.Store, coll string, n int, data string) (keys []string) {
+	var changes []store.Change
+	for i := range n {
+		keys = append(keys, fmt.Sprintf("k%05d", i))
+		changes = append(changes, store.Change{Coll: coll, Key: keys[i], Data: []byte(data)})
+	}
+	check(s.Write(ctx, changes...), "write %d documents", n)
+	return keys
+}
+
 func keys(docs []store.Doc) []string {
 	out := []string{}
 	for _, d := range docs {
