@@ -328,7 +328,13 @@ func (x *turn) touched(streams []string) {
 	x.cur.Touched = i.Entities[before:]
 }
 
+// setTimer has a timer go off at a time, or takes it back if that is zero. Times
+// in the log are whole microseconds; so is this one, rounded up. Else what happens
+// in the instant in which it goes off would seem to have happened before.
 func (x *turn) setTimer(name string, at time.Time) {
+	if part := at.Nanosecond() % int(time.Microsecond); part > 0 {
+		at = at.Add(time.Microsecond - time.Duration(part))
+	}
 	i := &x.cell.state
 	if _, set := i.Timers[name]; !set && at.IsZero() {
 		return

@@ -299,7 +299,7 @@ func (l *simLog) timer(s *simStory, rec store.Record, e moved) {
 	switch {
 	case !set:
 		l.wrong("%s@%d: the timer %s goes off and is not set", rec.Stream, rec.Version, e.Input.Name)
-	case rec.Time.Before(at.Truncate(time.Microsecond)):
+	case rec.Time.Before(at):
 		l.wrong("%s@%d: the timer %s goes off %v early", rec.Stream, rec.Version, e.Input.Name, at.Sub(rec.Time))
 	}
 	delete(s.timers, e.Input.Name)

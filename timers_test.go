@@ -87,6 +87,23 @@ func TestThirtyDays(t *testing.T) {
 	t.Logf("thirty days took %v", time.Since(began))
 }
 
+// Times in the log are whole microseconds. So are those of timers: what happens in
+// the instant in which one goes off has not happened before it.
+func TestTimersAreWholeMicroseconds(t *testing.T) {
+	tell(t, func(p *tale) {
+		due := time.Now().Add(time.Second)
+		_, err := bells.Execute(p.Context(), p.rt, "b", setIt{due.Add(-999 * time.Nanosecond)})
+		p.ok(err)
+		for rung, at := range []time.Time{due.Add(-time.Nanosecond), due} {
+			time.Sleep(time.Until(at))
+			synctest.Wait()
+			if b, _, err := bells.Load(p.Context(), p.rt, "b"); err != nil || b.Rang != rung {
+				p.Errorf("at %v, it has rung %d times, %v", at, b.Rang, err)
+			}
+		}
+	}, bells, alarms)
+}
+
 // Timers go off on one of two nodes, once and at their time, whichever of them
 // stops and starts meanwhile.
 func TestTimersOnTwoNodes(t *testing.T) {
