@@ -18,6 +18,7 @@ import (
 
 var (
 	simSeeds = flag.Int("seeds", 0, "how many simulations of three nodes are run; 0 = 2,000, or 200 with the race detector or -short")
+	simAfter = flag.Int("seeds-after", 0, "the seeds that are run come after this one")
 	simSeed  = flag.Uint64("seed", 0, "the one simulation to be run again, with -v and -count if once is not enough; 0 = all")
 )
 
@@ -43,7 +44,7 @@ func TestSimulations(t *testing.T) {
 		t.Run(fmt.Sprint(part), func(t *testing.T) {
 			t.Parallel()
 			for seed := part + 1; seed <= seeds && !t.Failed(); seed += workers {
-				simulateSeed(t, uint64(seed), &all)
+				simulateSeed(t, uint64(*simAfter+seed), &all)
 			}
 		})
 	}
