@@ -207,6 +207,9 @@ const checkEvery = 16
 // fails then can be told, and dropped by itself.
 func (w *worker) pass(ctx context.Context, recs []store.Record, doomed []*letter, singly bool) (p pass) {
 	p.tx = newTx(w.f.store)
+	if _, ok := w.handler.(Settler); ok {
+		p.tx.open = map[string]store.Position{}
+	}
 	for _, l := range doomed {
 		p.parked.add(l)
 	}
@@ -224,6 +227,10 @@ func (w *worker) pass(ctx context.Context, recs []store.Record, doomed []*letter
 			continue
 		}
 		if !w.parked.empty() || !p.parked.empty() {
+			if w.parked.find(rec.Position) != nil { // it is read again because of an earlier one that was not settled
+				p.taken++
+				continue
+			}
 			if keys := w.keys(*rec); w.parked.blocks(keys) || p.parked.blocks(keys) {
 				p.parked.add(newLetter(w.f.Name, *rec, keys, time.Now()))
 				p.taken++
@@ -264,6 +271,7 @@ func (w *worker) pass(ctx context.Context, recs []store.Record, doomed []*letter
 
 // takeIn gives the handler one record, and has it flush if singly.
 func (w *worker) takeIn(ctx context.Context, tx *Tx, rec *store.Record, singly bool) error {
+	tx.pos = rec.Position
 	return safely(func() error {
 		if err := w.handleOne(ctx, tx, *rec); err != nil || !singly {
 			return err
@@ -275,6 +283,7 @@ func (w *worker) takeIn(ctx context.Context, tx *Tx, rec *store.Record, singly b
 // finish commits a pass, or only remembers how far it has come if it had no
 // effect at all. What is left of the batch is kept for the next time.
 func (w *worker) finish(ctx context.Context, b batch, left []store.Record, p pass) error {
+	w.leaveOpen(p.tx)
 	next := b.next
 	if len(left) > 0 {
 		next = advance(b.from, b.recs[:len(b.recs)-len(left)])

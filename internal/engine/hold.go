@@ -104,7 +104,7 @@ func (w *worker) claim(ctx context.Context, c checkpoint, rev uint64) error {
 		return err
 	}
 	w.f.wake()
-	w.cursor, w.rev, w.past, w.epoch, w.held = c.Cursor, rev, c.Past, c.Epoch+1, true
+	w.cursor, w.rev, w.past, w.epoch, w.held, w.open = c.Cursor, rev, c.Past, c.Epoch+1, true, nil
 	w.vacant = time.Time{}
 	if err := w.commit(ctx, newTx(w.f.store), w.cursor); err != nil {
 		w.held = false

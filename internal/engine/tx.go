@@ -15,9 +15,11 @@ type Tx struct {
 	changes []store.Change
 	at      map[docKey]int // index into changes
 	revs    map[docKey]uint64
-	have    map[docKey]store.Doc // read beforehand; revision 0 = there is none
-	undo    []undo               // what the present record did
-	trouble bool                 // the store failed to answer the present record
+	have    map[docKey]store.Doc      // read beforehand; revision 0 = there is none
+	undo    []undo                    // what the present record did
+	trouble bool                      // the store failed to answer the present record
+	pos     store.Position            // of the present record
+	open    map[string]store.Position // what the batch leaves open, see Settler; nil: that cannot be
 }
 
 type docKey struct{ coll, key string }

@@ -50,9 +50,10 @@ type worker struct {
 	log     *slog.Logger
 
 	// These belong to the goroutine that runs the worker.
-	cursor  store.Cursor // as far as the handler has come
-	saved   store.Cursor // as far as the store knows
-	rev     uint64       // of the checkpoint
+	cursor  store.Cursor              // as far as the handler has come
+	open    map[string]store.Position // records before there that are not settled
+	saved   store.Cursor              // as far as the store knows
+	rev     uint64                    // of the checkpoint
 	past    []past
 	parked  letterList
 	held    bool           // this node holds the partition
@@ -81,8 +82,11 @@ func (w *worker) run(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
 		err := w.work(ctx)
-		for err != nil && ctx.Err() == nil {
-			w.handler.Reset()
+		for err != nil {
+			w.handler.Reset() // also at the end: what it was about to write down is not settled
+			if ctx.Err() != nil {
+				return
+			}
 			w.forgetRead()
 			w.fails(err)
 			if errors.Is(err, errFenced) {
@@ -149,7 +153,7 @@ func (w *worker) load(ctx context.Context) error {
 			parked.add(l)
 		}
 	}
-	w.cursor, w.saved, w.rev, w.past, w.epoch, w.parked = c.Cursor, c.Cursor, rev, c.Past, c.Epoch, parked
+	w.cursor, w.saved, w.rev, w.past, w.epoch, w.parked, w.open = c.Cursor, c.Cursor, rev, c.Past, c.Epoch, parked, nil
 	w.size = smallBatch
 	w.tell()
 	return nil
@@ -207,7 +211,7 @@ func (w *worker) idle(ctx context.Context, bound bool, due *letter, at time.Time
 	if w.cursor != w.saved {
 		left := time.Until(w.saveAt)
 		if left <= 0 {
-			return w.commit(ctx, newTx(w.f.store), w.cursor)
+			return w.saveIdle(ctx)
 		}
 		wait = min(wait, left)
 	}
@@ -227,6 +231,23 @@ func (w *worker) idle(ctx context.Context, bound bool, due *letter, at time.Time
 		return nil
 	}
 	return err
+}
+
+// saveIdle saves how far the worker has come while nothing comes in. What takes
+// long to be settled the handler can write down now: a checkpoint that stayed
+// where it is would keep others waiting, and have ever more read again.
+func (w *worker) saveIdle(ctx context.Context) error {
+	tx := newTx(w.f.store)
+	if len(w.open) > 0 {
+		if err := safely(func() error { return w.handler.Flush(ctx, tx) }); err != nil {
+			return err
+		}
+	}
+	if settled, _ := w.settled(w.cursor); len(tx.changes) == 0 && settled == w.saved {
+		w.saveAt = time.Now().Add(idleSave)
+		return nil
+	}
+	return w.commit(ctx, tx, w.cursor)
 }
 
 // sleep waits for some time or until somebody pokes the worker.
@@ -257,8 +278,9 @@ func (w *worker) startWait(ctx context.Context, d time.Duration) (context.Contex
 // moved the checkpoint, nothing is saved and errFenced returned. Others learn
 // of it when the worker next reports.
 func (w *worker) commit(ctx context.Context, tx *Tx, cursor store.Cursor, extra ...store.Change) error {
-	past := remaining(w.past, cursor)
-	c := checkpoint{Cursor: cursor, Past: past, Epoch: w.epoch}
+	settled, done := w.settled(cursor)
+	past := remaining(w.past, settled)
+	c := checkpoint{Cursor: settled, Past: past, Epoch: w.epoch}
 	if w.held {
 		c.Node = w.f.members.self.Node
 	}
@@ -279,7 +301,8 @@ func (w *worker) commit(ctx context.Context, tx *Tx, cursor store.Cursor, extra 
 		return err
 	}
 	w.rev++
-	w.cursor, w.saved, w.past = cursor, cursor, past
+	w.close(done)
+	w.cursor, w.saved, w.past = cursor, settled, past
 	w.saveAt = time.Now().Add(idleSave)
 	if w.held && w.f.Awaited {
 		w.saveAt = time.Now().Add(awaitedSave)
