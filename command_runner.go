@@ -106,7 +106,7 @@ func (r *runner) Handle(_ context.Context, tx *engine.Tx, rec store.Record) erro
 			r.mu.Unlock()
 		}
 		r.batch[id] = true
-		r.queue.put(id, time.Time{})
+		r.queue.put(id, time.Time{}, latest)
 		return nil
 	}
 	delete(r.batch, id)
@@ -190,7 +190,7 @@ func (r *runner) compactBeside(ctx context.Context, mine func(stream string) boo
 
 // work handles the commands that are given out, until ctx is done.
 func (r *runner) work(ctx context.Context) {
-	r.queue.work(ctx, inHand, time.Now, time.Minute, func(id string) { r.do(ctx, id) })
+	r.queue.work(ctx, inHand, time.Now, time.Minute, func(id string, _ uint64) { r.do(ctx, id) })
 }
 
 // takeOver finds out what was left to do when the partition was taken.
@@ -202,7 +202,7 @@ func (r *runner) takeOver(ctx context.Context, mine func(stream string) bool) {
 			}
 			if mine(r.category + "/" + d.Key) {
 				r.note(d.Key)
-				r.queue.put(d.Key, time.Time{})
+				r.queue.put(d.Key, time.Time{}, latest)
 			}
 		}
 		r.mu.Lock()
@@ -282,5 +282,5 @@ func (r *runner) do(ctx context.Context, id string) {
 		next = time.Now().Add(r.queue.failed(id))
 		r.rt.cfg.Logger.Warn(r.what+" waits", slog.String("id", id), slog.Any("error", err))
 	}
-	r.queue.done(id, next, err == nil)
+	r.queue.done(id, next, err == nil, 0)
 }

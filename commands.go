@@ -61,7 +61,7 @@ const (
 // the store for itself handles the command meanwhile, see [Config].
 func (c Commands) Wait(ctx context.Context, id string) (CommandStatus, error) {
 	if c.rt.own != nil && ctx.Err() == nil {
-		c.rt.own.queue.put(id, time.Time{})
+		c.rt.own.queue.put(id, time.Time{}, latest)
 	}
 	w := c.rt.waiters.enter(id)
 	defer c.rt.waiters.leave(id, w)

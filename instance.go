@@ -54,10 +54,11 @@ type Instance struct {
 	Changed     time.Time            `json:"changed_at,omitzero"`
 	Finished    time.Time            `json:"finished_at,omitzero"`
 
-	seen   map[string]uint64 // of each stream, up to which version its events were taken in
-	cause  *cause            // why it was turned back; nil: it was not
-	more   bool              // there is more to do than was recorded
-	rounds int               // how often somebody has asked for it to be tried again
+	seen    map[string]uint64 // of each stream, up to which version its events were taken in
+	cause   *cause            // why it was turned back; nil: it was not
+	more    bool              // there is more to do than was recorded
+	rounds  int               // how often somebody has asked for it to be tried again
+	version uint64            // of its own stream
 }
 
 // An InstanceStep is how a step of a saga is doing.
@@ -118,6 +119,10 @@ func (s *Instance) goesForward() bool {
 	return s.State == InstanceRunning || s.State == InstanceStuck && !s.TurnedBack
 }
 
+// rests reports whether an instance stays as it is until somebody asks for
+// something else.
+func (s *Instance) rests() bool { return s.State.Over() || s.State == InstanceStuck }
+
 // step returns a step that was begun, or nil.
 func (s *Instance) step(name string) *InstanceStep {
 	for i := range s.Steps {
@@ -133,7 +138,7 @@ func (s *Instance) take(m Meta, e moved) {
 	if s.Kind == "" {
 		s.begin(m, e)
 	}
-	s.Changed, s.Wake = m.Time, e.Wake
+	s.Changed, s.Wake, s.version = m.Time, e.Wake, m.Version
 	if f := e.Input.From; f != "" && e.Input.Version > 0 {
 		if s.seen == nil {
 			s.seen = map[string]uint64{}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -173,7 +172,9 @@ func (f *feeder) Reset() { clear(f.inputs) }
 
 // instanceMoved tells those who wait for an instance, and those who look after
 // it.
-func (rt *Runtime) instanceMoved(stream string, wake time.Time) {
-	rt.waiters.tell(stream)
-	rt.runners.offer(stream, wake)
+func (rt *Runtime) instanceMoved(stream string, i *Instance) {
+	if i.rests() {
+		rt.waiters.tell(stream)
+	}
+	rt.runners.offer(stream, i.Wake, i.version)
 }

@@ -84,6 +84,7 @@ func (rt *Runtime) advance(ctx context.Context, stream string, in input, with ..
 	if err != nil {
 		return Instance{}, err
 	}
+	x.begins = in.Kind == inputStarted
 	p.want[stream] = x
 	for try := 0; ; try++ {
 		inst, err := p.attempt(x, in, with)
@@ -100,7 +101,7 @@ func (rt *Runtime) advance(ctx context.Context, stream string, in input, with ..
 			p.whole, p.refusals = true, nil
 		case errors.Is(err, errTooMuch):
 			return inst, engine.Permanent(err)
-		case isConflict(err) && try < rt.cfg.Retries && !conflictsWith(err, with):
+		case isConflict(err) && (try < rt.cfg.Retries || !p.fresh) && !conflictsWith(err, with):
 			p.fresh, p.refusals = true, nil
 		default:
 			return inst, err
@@ -153,7 +154,7 @@ func (p *plan) attempt(x *turn, in input, given []store.Write) (inst Instance, e
 	for len(p.queue) > 0 {
 		q := p.queue[0]
 		p.queue = p.queue[1:]
-		other, err := p.turn(q.stream)
+		other, err := p.turn(q.stream, q.in.Kind == inputStarted)
 		if err != nil {
 			return inst, err
 		}
@@ -208,7 +209,7 @@ func (p *plan) record(given []store.Write) (bool, error) {
 		return false, err
 	}
 	for _, x := range turns {
-		p.rt.instanceMoved(x.stream, x.cell.state.Wake)
+		p.rt.instanceMoved(x.stream, &x.cell.state)
 	}
 	return true, nil
 }
@@ -227,11 +228,12 @@ func (p *plan) join(stream string, m member) (member, error) {
 	return m, m.refresh(p.ctx, p.rt, p.fresh)
 }
 
-func (p *plan) turn(stream string) (*turn, error) {
+func (p *plan) turn(stream string, begins bool) (*turn, error) {
 	x, err := p.rt.instance(stream)
 	if err != nil {
 		return nil, err
 	}
+	x.begins = begins
 	m, err := p.join(stream, x)
 	if err != nil {
 		return nil, err
@@ -275,6 +277,9 @@ func (p *plan) send(x *turn, s Sending) error {
 	}
 	if err != nil {
 		return p.refuse(x, s.stream, a.name, err)
+	}
+	if len(w.events) == 0 && !p.fresh { // nor must it that there is nothing to do
+		return errStale
 	}
 	m.(target).accept(w)
 	p.events += len(w.events)

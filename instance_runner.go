@@ -24,6 +24,7 @@ type instanceRunner struct {
 	outside workQueue // of these, the ones that have something to do outside; they stay in the other queue, too
 
 	batch map[string]time.Time // when to look at instances, as of the records since the last Flush; zero: never
+	open  map[string]hurried   // instances that have something to do at once
 
 	mu    sync.Mutex
 	noted map[string]bool // instances that have a document, as far as is known
@@ -45,40 +46,76 @@ const instanceRunnerName = "instance-runner"
 func (rt *Runtime) newInstanceRunner() *instanceRunner {
 	return &instanceRunner{
 		rt: rt, queue: newWorkQueue(), outside: newWorkQueue(),
-		batch: map[string]time.Time{}, noted: map[string]bool{},
+		batch: map[string]time.Time{}, open: map[string]hurried{}, noted: map[string]bool{},
 	}
 }
 
 func (r *instanceRunner) Keys(rec store.Record) []string { return []string{rec.Stream} }
 
 // Handle notes when an instance has to be looked at.
-func (r *instanceRunner) Handle(_ context.Context, _ *engine.Tx, rec store.Record) error {
+func (r *instanceRunner) Handle(_ context.Context, tx *engine.Tx, rec store.Record) error {
 	var e struct {
 		Wake time.Time `json:"wake_at"`
 	}
 	if err := wire.Unmarshal(rec.Data, &e); err != nil {
 		return engine.Permanent(err)
 	}
-	r.batch[rec.Stream] = e.Wake
-	r.look(rec.Stream, e.Wake)
+	now := r.rt.cfg.Now()
+	if r.batch[rec.Stream] = e.Wake; !e.Wake.IsZero() && !e.Wake.After(now) && r.leaveOpen(tx, rec.Stream, now) {
+		delete(r.batch, rec.Stream)
+	}
+	if !r.rt.knowsMore(rec.Stream, rec.Version) { // else what follows from that counts
+		r.look(rec.Stream, e.Wake, rec.Version)
+	}
 	return nil
 }
 
-func (r *instanceRunner) look(stream string, at time.Time) {
+// look has an instance looked at when it says so in a version of its stream.
+func (r *instanceRunner) look(stream string, at time.Time, version uint64) {
 	switch {
 	case at.IsZero():
 		r.queue.drop(stream)
 	case !at.After(r.rt.cfg.Now()):
-		r.queue.put(stream, time.Time{})
+		r.queue.put(stream, time.Time{}, version)
 	default:
-		r.queue.put(stream, at)
+		r.queue.put(stream, at, version)
 	}
 }
 
-// Flush writes down what has to be looked at. Most instances that are in a
-// hurry are done with by then.
-func (r *instanceRunner) Flush(ctx context.Context, tx *engine.Tx) error {
-	r.settle(ctx)
+// hurry is how long an instance that has something to do at once may be on its
+// way without that being written down. Most are done with by then; until they
+// are, the follower's checkpoint stays before the record that says so.
+const hurry = time.Second
+
+// hurried is an instance in a hurry.
+type hurried struct {
+	since time.Time
+	noted bool // it has a document after all
+}
+
+// leaveOpen reports whether an instance in a hurry needs no document for now.
+func (r *instanceRunner) leaveOpen(tx *engine.Tx, stream string, now time.Time) bool {
+	if !tx.Open(stream) {
+		return false
+	}
+	if _, known := r.open[stream]; !known {
+		r.open[stream] = hurried{since: now}
+	}
+	return true
+}
+
+// Settled implements [engine.Settler]. What is not in the queue any more is done:
+// another record tells what is to be done next, if anything. What a record said
+// does not matter any more when a later one was written down.
+func (r *instanceRunner) Settled(stream string) bool {
+	h, hurries := r.open[stream]
+	return !hurries || h.noted || !r.queue.has(stream)
+}
+
+// Flush writes down what has to be looked at, but for what is done with in a
+// moment.
+func (r *instanceRunner) Flush(_ context.Context, tx *engine.Tx) error {
+	r.overdue()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for stream, at := range r.batch {
@@ -104,35 +141,16 @@ func (r *instanceRunner) Flush(ctx context.Context, tx *engine.Tx) error {
 	return nil
 }
 
-// settle waits a moment for instances that have something to do at once, and
-// forgets those that are done with and of which nothing is written down.
-func (r *instanceRunner) settle(ctx context.Context) {
+// overdue adds to the batch what was in a hurry and is still not done.
+func (r *instanceRunner) overdue() {
 	now := r.rt.cfg.Now()
-	enough := time.After(grace)
-	for {
-		hurry := map[string]bool{}
-		for stream, at := range r.batch {
-			if !at.IsZero() && !at.After(now) {
-				hurry[stream] = true
-			}
-		}
-		before := len(hurry)
-		r.queue.forgetDone(hurry)
-		for stream, at := range r.batch {
-			// Another record tells what is to be done about it, if anything.
-			if !at.IsZero() && !at.After(now) && !hurry[stream] {
-				delete(r.batch, stream)
-			}
-		}
-		if len(hurry) == 0 || before == 0 {
-			return
-		}
-		select {
-		case <-r.queue.ended:
-		case <-enough:
-			return
-		case <-ctx.Done():
-			return
+	for stream, h := range r.open {
+		switch _, later := r.batch[stream]; {
+		case later || !r.queue.has(stream):
+			delete(r.open, stream)
+		case !h.noted && now.Sub(h.since) > hurry:
+			r.batch[stream], h.noted = now, true
+			r.open[stream] = h
 		}
 	}
 }
@@ -141,6 +159,9 @@ func (r *instanceRunner) settle(ctx context.Context) {
 // about to change that.
 func (r *instanceRunner) Reset() {
 	clear(r.batch)
+	for stream, h := range r.open {
+		r.open[stream] = hurried{since: h.since}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.all = false
@@ -157,17 +178,19 @@ func (r *instanceRunner) Keep(ctx context.Context, mine func(stream string) bool
 	r.rt.runners.add(r, mine)
 	defer r.rt.runners.remove(r)
 	var both sync.WaitGroup
-	serve := func(q *workQueue, atOnce int, handle func(context.Context, string)) {
+	serve := func(q *workQueue, atOnce int, handle func(context.Context, string, uint64)) {
 		// The clock may be set meanwhile.
-		q.work(ctx, atOnce, r.rt.cfg.Now, r.rt.cfg.Poll, func(stream string) { handle(ctx, stream) })
+		q.work(ctx, atOnce, r.rt.cfg.Now, r.rt.cfg.Poll, func(stream string, version uint64) { handle(ctx, stream, version) })
 	}
 	both.Go(func() { serve(&r.outside, outHand, r.handleOutside) })
 	serve(&r.queue, inHand, r.handle)
 	both.Wait()
 }
 
-// takeOver finds out what was left to do when the partition was taken.
+// takeOver finds out what was left to do when the partition was taken. What this
+// process knows of instances may be from a time before others looked after them.
 func (r *instanceRunner) takeOver(ctx context.Context, mine func(stream string) bool) {
+	r.rt.instances.forget(ctx, mine)
 	r.rt.persist(ctx, "instances to be looked at cannot be read", func() error {
 		for d, err := range r.rt.store.List(ctx, wakingColl, "", "") {
 			if err != nil {
@@ -183,7 +206,7 @@ func (r *instanceRunner) takeOver(ctx context.Context, mine func(stream string) 
 			r.mu.Lock()
 			r.noted[d.Key] = true
 			r.mu.Unlock()
-			r.look(d.Key, w.At)
+			r.look(d.Key, w.At, latest)
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -194,23 +217,23 @@ func (r *instanceRunner) takeOver(ctx context.Context, mine func(stream string) 
 
 // handle does what there is to do about one instance, as far as that is
 // possible now, and leaves it to others if that is something outside.
-func (r *instanceRunner) handle(ctx context.Context, stream string) {
-	next, err := r.rt.goOn(ctx, stream, false)
+func (r *instanceRunner) handle(ctx context.Context, stream string, version uint64) {
+	next, seen, err := r.rt.goOn(ctx, stream, version, false)
 	if errors.Is(err, errOutside) {
-		r.outside.put(stream, time.Time{})
+		r.outside.put(stream, time.Time{}, seen)
 		return
 	}
-	r.handled(ctx, stream, next, err)
+	r.handled(ctx, stream, next, seen, err)
 }
 
-func (r *instanceRunner) handleOutside(ctx context.Context, stream string) {
-	next, err := r.rt.goOn(ctx, stream, true)
-	r.outside.done(stream, time.Time{}, true)
-	r.handled(ctx, stream, next, err)
+func (r *instanceRunner) handleOutside(ctx context.Context, stream string, version uint64) {
+	next, seen, err := r.rt.goOn(ctx, stream, version, true)
+	r.outside.done(stream, time.Time{}, true, seen)
+	r.handled(ctx, stream, next, seen, err)
 }
 
 // handled puts an instance back into the queue, if there is more to do about it.
-func (r *instanceRunner) handled(ctx context.Context, stream string, next time.Time, err error) {
+func (r *instanceRunner) handled(ctx context.Context, stream string, next time.Time, seen uint64, err error) {
 	switch {
 	case ctx.Err() != nil:
 		next = r.rt.cfg.Now()
@@ -221,7 +244,7 @@ func (r *instanceRunner) handled(ctx context.Context, stream string, next time.T
 		next = r.rt.cfg.Now().Add(wait)
 		r.rt.cfg.Logger.Warn(strings.TrimPrefix(store.Category(stream), "$")+" waits", slog.String("stream", stream), slog.Any("error", err))
 	}
-	r.queue.done(stream, next, err == nil)
+	r.queue.done(stream, next, err == nil, seen)
 }
 
 // runners are the partitions that this process looks after.
@@ -245,14 +268,26 @@ func (s *runners) remove(r *instanceRunner) {
 	delete(s.all, r)
 }
 
+// has reports whether this process looks after an instance.
+func (s *runners) has(stream string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, mine := range s.all {
+		if mine(stream) {
+			return true
+		}
+	}
+	return false
+}
+
 // offer tells the runner of an instance's partition what its follower is going
 // to learn from the log a moment later.
-func (s *runners) offer(stream string, at time.Time) {
+func (s *runners) offer(stream string, at time.Time, version uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for r, mine := range s.all {
 		if mine(stream) {
-			r.look(stream, at)
+			r.look(stream, at, version)
 		}
 	}
 }

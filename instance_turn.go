@@ -41,6 +41,8 @@ type turn struct {
 	cur    *moved
 
 	started []string // steps that have begun only in this plan
+	begins  bool     // it is to be begun: unless it is known here, it is thought not to exist
+	guessed bool     // that is all that is known
 }
 
 // definitions are the versions of a process or saga that a program has.
@@ -79,10 +81,10 @@ func (x *turn) lock(ctx context.Context) error { return x.cell.lock(ctx) }
 func (x *turn) tryLock() bool                  { return x.cell.tryLock() }
 
 func (x *turn) leave(recorded bool) {
-	if len(x.moves) > 0 && !recorded {
+	if !recorded && (len(x.moves) > 0 || x.guessed) {
 		x.cell.forget()
 	}
-	x.moves, x.cur = nil, nil
+	x.moves, x.cur, x.guessed = nil, nil, false
 	x.cell.unlock()
 }
 
@@ -91,13 +93,15 @@ func (x *turn) refresh(ctx context.Context, rt *Runtime, fresh bool) error {
 		x.cell.forget()
 	}
 	x.moves, x.cur, x.started = nil, nil, nil
-	if fresh || !x.cell.loaded || x.cell.version == 0 { // that there is no instance may change
+	unknown := !x.cell.loaded || x.cell.version == 0 // that there is no instance may change
+	x.guessed = unknown && x.begins && !fresh
+	if fresh || unknown && !x.guessed {
 		if err := rt.foldInstance(ctx, x.stream, &x.cell.folded); err != nil {
 			x.cell.forget()
 			return err
 		}
-		x.cell.loaded = true
 	}
+	x.cell.loaded = true
 	x.before = x.cell.version
 	return nil
 }
@@ -129,6 +133,8 @@ func (x *turn) take(p *plan, in input) error {
 	switch {
 	case in.Kind == inputStarted && began:
 		return p.again(x, in)
+	case in.Kind != inputStarted && !began && x.guessed:
+		return errStale
 	case in.Kind != inputStarted && !began && in.state == nil:
 		return errNoInstance
 	case in.From != "" && in.Version > 0 && in.Version <= i.seen[in.From]:
@@ -151,6 +157,7 @@ func (x *turn) take(p *plan, in input) error {
 	x.cur.Wake = x.wake(p)
 	i.Wake = x.cur.Wake
 	x.cell.version++
+	i.version = x.cell.version
 	return nil
 }
 

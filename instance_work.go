@@ -29,27 +29,34 @@ type worked struct {
 // errOutside reports that an instance has something to do outside.
 var errOutside = errors.New("deed: there is something to do outside")
 
-// goOn does what an instance has to do by itself, and returns when to come
-// back; zero: when something comes in. Unless it may do something outside, that
-// is left, with errOutside.
-func (rt *Runtime) goOn(ctx context.Context, stream string, outside bool) (time.Time, error) {
+// goOn does what an instance has to do by itself, by a version of its stream or
+// a later one, and returns when to come back and the last version it saw; zero:
+// when something comes in. Unless it may do something outside, that is left, with
+// errOutside.
+//
+// That others may have recorded something since does no harm: what is done
+// without need is refused a place in the stream, and counts as done while that
+// happened.
+func (rt *Runtime) goOn(ctx context.Context, stream string, version uint64, outside bool) (next time.Time, seen uint64, err error) {
 	for range 1000 { // bounded, so that others have their turn
-		inst, err := rt.readInstance(ctx, stream)
+		inst, err := rt.instanceAt(ctx, stream, version)
 		if err != nil {
-			return time.Time{}, err
+			return time.Time{}, seen, err
 		}
+		seen = inst.version
 		now := rt.cfg.Now()
 		if inst.State.Over() || inst.Wake.IsZero() {
-			return time.Time{}, nil
+			return time.Time{}, seen, nil
 		}
 		if inst.Wake.After(now) {
-			return inst.Wake, nil
+			return inst.Wake, seen, nil
 		}
 		if err := rt.doNext(ctx, stream, inst, now, outside); err != nil && !rt.stuck(ctx, stream, inst.Wake, err) {
-			return time.Time{}, err
+			return time.Time{}, seen, err
 		}
+		version = seen + 1
 	}
-	return rt.cfg.Now(), nil
+	return rt.cfg.Now(), seen, nil
 }
 
 // doNext does one thing that is due.
@@ -92,8 +99,14 @@ type worker interface {
 	work(ctx context.Context, rt *Runtime, stream string, inst Instance, now time.Time) (did bool, err error)
 }
 
-// readInstance returns an instance as this process knows it, or [ErrNotFound].
+// readInstance returns an instance as its stream tells it, or [ErrNotFound].
 func (rt *Runtime) readInstance(ctx context.Context, stream string) (Instance, error) {
+	return rt.instanceAt(ctx, stream, latest)
+}
+
+// instanceAt returns an instance as it was at a version of its stream or later:
+// as this process knows it, if it knows that much.
+func (rt *Runtime) instanceAt(ctx context.Context, stream string, version uint64) (Instance, error) {
 	x, err := rt.instance(stream)
 	if err != nil {
 		return Instance{}, err
@@ -102,14 +115,26 @@ func (rt *Runtime) readInstance(ctx context.Context, stream string) (Instance, e
 		return Instance{}, err
 	}
 	defer x.cell.unlock()
-	if err := rt.foldInstance(ctx, stream, &x.cell.folded); err != nil {
-		x.cell.forget()
-		return Instance{}, err
+	if !x.cell.loaded || x.cell.version < version {
+		if err := rt.foldInstance(ctx, stream, &x.cell.folded); err != nil {
+			x.cell.forget()
+			return Instance{}, err
+		}
 	}
 	if x.cell.loaded = true; x.cell.version == 0 {
 		return Instance{}, errNoInstance
 	}
 	return x.cell.state.clone(), nil
+}
+
+// knowsMore reports whether this process has seen a later version of an instance.
+func (rt *Runtime) knowsMore(stream string, version uint64) bool {
+	c, ok := rt.instances.byID.Peek(stream)
+	if !ok || !c.tryLock() {
+		return false
+	}
+	defer c.unlock()
+	return c.loaded && c.version > version
 }
 
 // stuck records that an instance cannot go on because of an error that would come

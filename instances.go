@@ -103,15 +103,27 @@ func (s Instances) Wait(ctx context.Context, kind, name, id string) (Instance, e
 	stream := instanceStream("$"+kind, name, id)
 	w := s.rt.waiters.enter(stream)
 	defer s.rt.waiters.leave(stream, w)
-	for look := firstLook; ; look = min(2*look, lastLook) {
-		i, err := s.Get(context.WithoutCancel(ctx), kind, name, id)
+	look := firstLook
+	if s.rt.runners.has(stream) { // this process does most of what is done about it
+		look = lastLook
+	}
+	// As long as an instance is on its way, what this process knows will do; so it
+	// does once this process has told that it rests.
+	version, told := uint64(0), false
+	for ; ; look = min(2*look, lastLook) {
+		i, err := s.rt.instanceAt(context.WithoutCancel(ctx), stream, version)
+		if version == 0 && !told && (err != nil || i.rests()) {
+			i, err = s.rt.readInstance(context.WithoutCancel(ctx), stream)
+		}
 		expected := kind == "process" && errors.Is(err, ErrNotFound)
-		if err != nil && !expected || i.State.Over() || i.State == InstanceStuck {
+		if err != nil && !expected || i.rests() {
 			return i, err
 		}
 		select {
 		case <-w:
+			version, told = 0, true
 		case <-time.After(look):
+			version, told = latest, false
 		case <-ctx.Done():
 			return i, ctx.Err()
 		}

@@ -140,6 +140,7 @@ func (p Projection[V]) at(rt *Runtime) (*projection[V], error) {
 	if p.Partitions > 1 && w.derived {
 		return nil, fmt.Errorf("projection %s cannot have partitions: it derives keys from events, so a document may take in events of streams in different partitions", p.Name)
 	}
+	w.single = !w.derived && (w.named || len(w.filter().Categories) == 1)
 	w.view = &view{name: p.Name, doc: p.Doc, indexes: p.Indexes, roles: p.Roles, typ: reflect.TypeFor[V](), follower: p.Name, past: w.past, filter: w.filter(), touched: w.touched, derived: w.derived}
 	return w, nil
 }
@@ -169,6 +170,7 @@ type projection[V any] struct {
 	view     *view
 	handlers map[wire.Name][]Handler[V]
 	derived  bool // some key is derived from an event
+	single   bool // a document is that of one stream: its first event finds none
 	keyOf    func(stream string) string
 	named    bool // that is not the entity's id
 }

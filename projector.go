@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/deed-dev/deed/internal/engine"
@@ -53,15 +52,25 @@ func (w *projector[V]) Keys(rec store.Record) []string {
 
 // Needs implements [engine.Needer].
 func (w *projector[V]) Needs(recs []store.Record) (string, []string) {
-	wanted := map[string]bool{}
+	seen := map[string]bool{}
+	var wanted []string
 	for i := range recs {
 		for _, key := range w.keysOf(recs[i]) {
-			if _, held := w.docs[key]; !held {
-				wanted[key] = true
+			if _, held := w.docs[key]; held || seen[key] {
+				continue
+			}
+			if seen[key] = true; !w.beginsDoc(recs[i]) {
+				wanted = append(wanted, key)
 			}
 		}
 	}
-	return w.coll, slices.Collect(maps.Keys(wanted))
+	return w.coll, wanted
+}
+
+// beginsDoc reports whether a record's document cannot be there yet: it is that of
+// one stream, which begins. That streams are given up is said in other streams.
+func (w *projector[V]) beginsDoc(rec store.Record) bool {
+	return w.single && rec.Version == 1 && store.Category(rec.Stream) != compactionCategory
 }
 
 // keysOf returns the documents a record concerns, as far as that can be told.
@@ -91,7 +100,7 @@ func (w *projector[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Reco
 		return err
 	}
 	for _, t := range w.touches {
-		d, err := w.hold(ctx, tx, t.key)
+		d, err := w.hold(ctx, tx, t.key, w.beginsDoc(rec))
 		if err != nil {
 			return err
 		}
@@ -115,11 +124,17 @@ func (w *projector[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Reco
 	return nil
 }
 
-func (w *projector[V]) hold(ctx context.Context, tx *engine.Tx, key string) (*held[V], error) {
+// hold returns a document: one that is in memory, or that of the store, unless
+// it is known that there is none.
+func (w *projector[V]) hold(ctx context.Context, tx *engine.Tx, key string, none bool) (*held[V], error) {
 	if d, ok := w.docs[key]; ok {
 		return d, nil
 	}
 	d := &held[V]{}
+	if none {
+		w.docs[key] = d
+		return d, nil
+	}
 	stored, err := tx.Get(ctx, w.coll, key)
 	switch {
 	case err == nil:

@@ -148,7 +148,7 @@ func (b beginSaga[S]) plan(p *plan, x *turn) error {
 // hasBegun reports whether an instance that is to be begun has been, by the same
 // parent and with the same state.
 func (p *plan) hasBegun(stream string, in input) (bool, error) {
-	child, err := p.turn(stream)
+	child, err := p.turn(stream, true)
 	if err != nil {
 		return false, err
 	}

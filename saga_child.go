@@ -60,7 +60,7 @@ func (g *saga[S]) undoChild(p *plan, x *turn, st SagaStep[S]) (waits bool, err e
 	if err != nil {
 		return false, err
 	}
-	child, err := p.turn(b.to())
+	child, err := p.turn(b.to(), false)
 	if err != nil {
 		return false, err
 	}

@@ -49,6 +49,19 @@ func (c cells[S]) of(id string) *cell[S] {
 	return x
 }
 
+// forget has the states of some entities loaded anew.
+func (c cells[S]) forget(ctx context.Context, which func(id string) bool) {
+	for _, id := range c.byID.Keys() {
+		if !which(id) {
+			continue
+		}
+		if x, ok := c.byID.Peek(id); ok && x.lock(ctx) == nil {
+			x.forget()
+			x.unlock()
+		}
+	}
+}
+
 func (c *cell[S]) lock(ctx context.Context) error {
 	select {
 	case c.turn <- struct{}{}:

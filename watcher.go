@@ -137,7 +137,7 @@ func (w *watching[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Recor
 
 // touch does what a handler does to a document, and tells of it.
 func (w *watching[V]) touch(ctx context.Context, tx *engine.Tx, t touch[V], m Meta, e any) error {
-	d, err := w.hold(ctx, tx, t.key)
+	d, err := w.hold(ctx, tx, t.key, false)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package deed
 import (
 	"container/heap"
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -30,18 +31,25 @@ type workItem struct {
 	taken    bool
 	again    bool      // it was put into the queue again meanwhile
 	at       time.Time // it waits until then
+	version  uint64    // of the stream, of which it follows
 	failures int
 }
 
-// put adds an item to the queue, to be done at a certain time; zero: at once.
-func (q *workQueue) put(id string, at time.Time) {
+// latest is the version of a stream of which only the store knows.
+const latest = math.MaxUint64
+
+// put adds an item to the queue that follows from a version of its stream, to be
+// done at a certain time; zero: at once.
+func (q *workQueue) put(id string, at time.Time, version uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e, known := q.state[id]
+	e.version = max(e.version, version)
 	switch {
 	case known && e.taken:
 		e.again = true
 	case known && e.at.IsZero(): // it is there
+		q.state[id] = e
 		return
 	case at.IsZero():
 		e.at = at
@@ -77,8 +85,9 @@ func poke(ch chan struct{}) {
 	}
 }
 
-// take returns an item that can be done now, or "" and how long to wait.
-func (q *workQueue) take(now time.Time) (string, time.Duration) {
+// take returns an item that can be done now and the version it follows from, or
+// "" and how long to wait.
+func (q *workQueue) take(now time.Time) (id string, version uint64, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.later) > 0 && !q.later[0].at.After(now) {
@@ -90,29 +99,30 @@ func (q *workQueue) take(now time.Time) (string, time.Duration) {
 		}
 	}
 	if len(q.ready) == 0 {
-		wait := time.Minute
+		wait = time.Minute
 		if len(q.later) > 0 {
 			wait = q.later[0].at.Sub(now)
 		}
-		return "", wait
+		return "", 0, wait
 	}
-	id := q.ready[0]
+	id = q.ready[0]
 	q.ready = q.ready[1:]
 	e := q.state[id]
+	version, e.version = e.version, 0
 	e.taken = true
 	q.state[id] = e
-	return id, 0
+	return id, version, 0
 }
 
 // work does what is in the queue and what comes, so many items at once, until
 // ctx is done. It asks what time it is when something comes, and after a while
 // at the latest.
-func (q *workQueue) work(ctx context.Context, atOnce int, now func() time.Time, atLatest time.Duration, do func(id string)) {
+func (q *workQueue) work(ctx context.Context, atOnce int, now func() time.Time, atLatest time.Duration, do func(id string, version uint64)) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	hands := make(chan struct{}, atOnce)
 	for {
-		id, wait := q.take(now())
+		id, version, wait := q.take(now())
 		if id == "" {
 			select {
 			case <-ctx.Done():
@@ -125,12 +135,12 @@ func (q *workQueue) work(ctx context.Context, atOnce int, now func() time.Time, 
 		select {
 		case hands <- struct{}{}:
 		case <-ctx.Done():
-			q.done(id, now(), false) // it is not: it stays in the queue, so that Flush notes it
+			q.done(id, now(), false, 0) // it is not: it stays in the queue, so that Flush notes it
 			return
 		}
 		all.Go(func() {
 			defer func() { <-hands }()
-			do(id)
+			do(id, version)
 		})
 	}
 }
@@ -153,17 +163,20 @@ func (q *workQueue) failing(id string) bool {
 }
 
 // done ends the work on an item; it comes back at a certain time, unless that is
-// zero, or at once if it was put into the queue meanwhile.
-func (q *workQueue) done(id string, next time.Time, well bool) {
+// zero, or at once if it was put into the queue meanwhile because of a later
+// version than was seen.
+func (q *workQueue) done(id string, next time.Time, well bool, seen uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e := q.state[id]
 	if e.taken = false; well {
 		e.failures = 0
 	}
+	again := e.again && e.version > seen
+	e.again = false
 	switch {
-	case e.again:
-		e.again, e.at = false, time.Time{}
+	case again:
+		e.at = time.Time{}
 		q.ready = append(q.ready, id)
 	case !next.IsZero():
 		e.at = next
@@ -184,6 +197,14 @@ func (q *workQueue) drop(id string) {
 	if e, ok := q.state[id]; ok && !e.taken && !e.at.IsZero() {
 		delete(q.state, id)
 	}
+}
+
+// has reports whether an item is in the queue or in somebody's hands.
+func (q *workQueue) has(id string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, there := q.state[id]
+	return there
 }
 
 // forgetDone takes away from ids what is not in the queue any more.
