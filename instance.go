@@ -260,6 +260,11 @@ func (s *Instance) due(now time.Time) []string {
 	return names
 }
 
+// gatherInstances is how long the view of instances lets their records gather. Most
+// are over sooner than that, and have one document written instead of one for each
+// thing they do.
+const gatherInstances = 100 * time.Millisecond
+
 // instances is the view of all instances of processes and sagas.
 func instances() Projection[Instance] {
 	return Projection[Instance]{
@@ -267,6 +272,7 @@ func instances() Projection[Instance] {
 		Doc:     "Every run of a process or saga, and how it is doing.",
 		Indexes: []string{"kind", "name", "state", "definition", "changed_at"},
 		keyOf:   func(stream string) string { return stream[1:] }, // "saga/<name>/<id>"
+		gather:  gatherInstances,
 		On: []Handler[Instance]{{
 			event: movedType, meta: true,
 			apply: func(s *Instance, m Meta, e any) {

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/deed-dev/deed/internal/engine"
 	"github.com/deed-dev/deed/internal/wire"
@@ -31,7 +32,8 @@ type Projection[V any] struct {
 	// those that readers see, see [Rebuilds]. Raise it when On changes.
 	Version int
 
-	keyOf func(stream string) string // the key of a stream's document; nil = the entity's id
+	keyOf  func(stream string) string // the key of a stream's document; nil = the entity's id
+	gather time.Duration              // see [engine.Follower]
 }
 
 // A Handler folds one type of event into a V. Make one with [On], [OnBy],
@@ -154,7 +156,7 @@ func (p Projection[V]) register(rt *Runtime) error {
 		return err
 	}
 	return rt.addFollower(engine.Follower{
-		Name: p.Name, Kind: "projection", Filter: w.filter(), Partitions: p.Partitions, Pure: true,
+		Name: p.Name, Kind: "projection", Filter: w.filter(), Partitions: p.Partitions, Pure: true, Gather: p.gather,
 		Version: p.Version, AskSwitch: rt.cfg.AskSwitch,
 		New: func(gen uint64) engine.Handler { return w.worker(gen) },
 		Prepare: func(ctx context.Context, gen uint64) error {

@@ -99,7 +99,7 @@ func (w *worker) take(ctx context.Context) (batch, error) {
 		w.size = min(2*w.size, largeBatch)
 		w.readAhead(ctx, b.next)
 	} else {
-		w.size = smallBatch
+		w.size = w.firstSize()
 	}
 	w.seen(b)
 	return b, nil

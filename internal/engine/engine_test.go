@@ -375,3 +375,54 @@ func TestFollowersAreIndependent(t *testing.T) {
 		}
 	})
 }
+
+// A follower that lets records gather commits less often than they come, and looks
+// less often what others have. Whoever waits for it does not wait for that.
+func TestFollowersThatLetRecordsGather(t *testing.T) {
+	within(t, func(t *testing.T) {
+		for _, gather := range []time.Duration{0, 100 * time.Millisecond} {
+			s := newShelf()
+			f := pure(nil)
+			f.Gather = gather
+			r := run(t, s, f)
+			r.wait()
+			commits := func(stream string) int {
+				before := s.wrote()
+				for range 100 {
+					add(t, s, stream, 1)
+					time.Sleep(5 * time.Millisecond)
+				}
+				return s.wrote() - before
+			}
+			var at []time.Duration
+			s.failWrites(func(int, []store.Change) (before, after error) {
+				at = append(at, time.Duration(time.Now().UnixNano())%(100*time.Millisecond))
+				return nil, nil
+			})
+			if n := commits("a/1"); gather == 0 && n < 100 || gather > 0 && n > 10 {
+				t.Errorf("%v: %d commits", gather, n)
+			}
+			s.failWrites(nil)
+			if gather > 0 && slices.ContainsFunc(at[len(at)-3:], func(d time.Duration) bool { return d > 0 }) {
+				t.Errorf("it commits at %v, not when others do", at)
+			}
+			looks := 0
+			s.head = func() error { looks++; return nil }
+			if commits("b/1"); gather == 0 && looks < 100 || gather > 0 && looks > 20 {
+				t.Errorf("%v: it looked %d times at what is not for it", gather, looks)
+			}
+			s.head = nil
+			for i := range 10 {
+				add(t, s, "b/1", 1)
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				began := time.Now()
+				add(t, s, "a/1", 1)
+				if r.wait(); time.Since(began) > 2*pause {
+					t.Errorf("%v: it was waited for %v", gather, time.Since(began))
+				}
+			}
+			r.same()
+			r.stop()
+		}
+	})
+}

@@ -31,6 +31,7 @@ type Follower struct {
 	Awaited    bool          // other nodes wait for it all the time, and see how far it has come by its checkpoint
 	Version    int           // of its definition: documents of another one are built anew
 	AskSwitch  bool          // documents that are built anew for a version wait to be asked before they are shown
+	Gather     time.Duration // for so long it lets records gather, unless somebody waits for it
 
 	// New makes the handler of one partition, which writes the documents of
 	// the given generation.

@@ -62,11 +62,11 @@ func (g *generation) stop() {
 	g.ended.Wait()
 }
 
-// poke makes workers that stand by look.
+// poke makes workers that stand by, or let records gather, look.
 func (g *generation) poke() {
 	for _, w := range g.workers {
 		w.mu.Lock()
-		if w.state == StateStandby {
+		if w.state == StateStandby || w.gathering {
 			w.poked = true
 			if w.poke != nil {
 				w.poke()

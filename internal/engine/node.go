@@ -214,6 +214,9 @@ func (m *membership) aliveLocked(p *peer, now time.Time) bool {
 func (m *membership) ought(follower string, part int) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(m.peers) == 0 && !m.guest {
+		return m.self.Node // who is alone need not sort names to find that out
+	}
 	place := part
 	for _, name := range slices.Sorted(maps.Keys(m.self.Followers)) {
 		if name == follower {

@@ -421,7 +421,7 @@ func (f *follower) waitFor(ctx context.Context, p store.Position) error {
 	f.wanted.now()
 	f.waiting.Add(1)
 	defer f.waiting.Add(-1)
-	if work, _ := f.working(); work.live != nil && f.members != nil {
+	if work, _ := f.working(); work.live != nil {
 		work.live.poke()
 	}
 	for {

@@ -68,10 +68,11 @@ type worker struct {
 	cancel  context.CancelFunc
 	keeping *keeping // nil: it does not run
 
-	mu    sync.Mutex
-	poke  context.CancelFunc // ends the present wait; nil = not waiting
-	poked bool
-	tasks []*task
+	mu        sync.Mutex
+	poke      context.CancelFunc // ends the present wait; nil = not waiting
+	poked     bool
+	gathering bool // it pauses for longer than it must
+	tasks     []*task
 	report
 }
 
@@ -154,7 +155,7 @@ func (w *worker) load(ctx context.Context) error {
 		}
 	}
 	w.cursor, w.saved, w.rev, w.past, w.epoch, w.parked, w.open = c.Cursor, c.Cursor, rev, c.Past, c.Epoch, parked, nil
-	w.size = smallBatch
+	w.size = w.firstSize()
 	w.tell()
 	return nil
 }
@@ -200,9 +201,41 @@ func (w *worker) step(ctx context.Context) error {
 		return err
 	}
 	if !b.full && len(w.rest.recs) == 0 {
-		w.sleep(ctx, pause)
+		w.breathe(ctx)
 	}
 	return nil
+}
+
+// firstSize is that of a batch while the worker keeps up: one that lets records
+// gather takes all that have.
+func (w *worker) firstSize() int {
+	if w.f.Gather > 0 {
+		return largeBatch
+	}
+	return smallBatch
+}
+
+// breathe pauses after a batch. A follower that lets records gather pauses for
+// longer: a document that changes ten times in a moment need not be written ten
+// times. All go on at the same instants, so that they share the store's commits.
+// Whoever waits for one ends that.
+func (w *worker) breathe(ctx context.Context) {
+	if w.f.Gather <= pause || w.f.waiting.Load() > 0 {
+		w.sleep(ctx, pause)
+		return
+	}
+	w.gather(true)
+	defer w.gather(false)
+	if w.f.waiting.Load() == 0 { // who comes from now on sees that it gathers
+		now := time.Now()
+		w.sleep(ctx, now.Truncate(w.f.Gather).Add(w.f.Gather).Sub(now.Round(0)))
+	}
+}
+
+func (w *worker) gather(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gathering = on
 }
 
 // idle waits for more records, a task, or the time of the next retry.
