@@ -21,6 +21,8 @@ type kind[S any] struct {
 	Aggregate[S]
 	commands map[reflect.Type]commandType // by the type of the command
 	cells    cells[S]
+
+	newcomers newcomers
 }
 
 func (k *kind[S]) stream(id string) string { return k.Name + "/" + id }

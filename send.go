@@ -79,18 +79,27 @@ type targetOf[S any] struct {
 	id   string
 	cell *cell[S]
 	out  store.Write
+
+	guessed bool // nobody here knows the entity, and it is thought to be new
 }
 
 func (x *targetOf[S]) lock(ctx context.Context) error { return x.cell.lock(ctx) }
 func (x *targetOf[S]) tryLock() bool                  { return x.cell.tryLock() }
 
 func (x *targetOf[S]) refresh(ctx context.Context, rt *Runtime, fresh bool) error {
-	if len(x.out.Events) > 0 { // of an earlier try
+	if len(x.out.Events) > 0 || x.guessed { // of an earlier try
 		x.cell.forget()
 	}
-	if fresh || !x.cell.loaded {
+	unknown := !x.cell.loaded
+	switch x.guessed = unknown && !fresh && x.k.newcomers.likely(); {
+	case x.guessed:
+		x.cell.loaded = true
+	case unknown || fresh:
 		if _, err := x.k.refresh(ctx, rt, x.id, x.cell); err != nil {
 			return err
+		}
+		if unknown {
+			x.k.newcomers.saw(x.cell.version == 0)
 		}
 	}
 	x.out = store.Write{Stream: x.k.stream(x.id), Expect: store.Exactly(x.cell.version)}
@@ -129,13 +138,13 @@ func (x *targetOf[S]) write() store.Write { return x.out }
 // so unless they were recorded it must be forgotten.
 func (x *targetOf[S]) leave(recorded bool) {
 	switch {
-	case len(x.out.Events) == 0:
-	case recorded:
+	case len(x.out.Events) == 0 && !x.guessed:
+	case recorded && len(x.out.Events) > 0:
 		x.k.takeSnapshot(x.rt, x.id, x.cell, uint64(x.out.Expect))
 	default:
 		x.cell.forget()
 	}
-	x.out.Events = nil
+	x.out.Events, x.guessed = nil, false
 	x.cell.unlock()
 }
 

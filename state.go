@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"sync/atomic"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -82,6 +83,23 @@ func (c *cell[S]) tryLock() bool {
 }
 
 func (c *cell[S]) unlock() { <-c.turn }
+
+// newcomers tells whether entities of an aggregate that nobody here knows are
+// likely to be new: then a plan need not look for them before it records what it
+// expects to be their first events. Where they are not, it does.
+type newcomers struct{ run atomic.Int32 } // so many in a row were
+
+const likelyAfter = 8
+
+func (n *newcomers) likely() bool { return n.run.Load() >= likelyAfter }
+
+func (n *newcomers) saw(newcomer bool) {
+	if !newcomer {
+		n.run.Store(0)
+	} else if !n.likely() {
+		n.run.Add(1)
+	}
+}
 
 // forget makes the next command load the state anew.
 func (c *cell[S]) forget() { c.loaded, c.folded = false, folded[S]{} }
