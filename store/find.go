@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // A Query selects documents of a collection by the values of their fields. A
@@ -204,6 +205,9 @@ func FieldsOf(data []byte, fields []string) []any {
 
 // scalar returns a JSON value if it is neither object nor list.
 func scalar(data []byte) any {
+	if n := len(data); n >= 2 && data[0] == '"' && bytes.IndexByte(data, '\\') < 0 && utf8.Valid(data) {
+		return string(data[1 : n-1]) // as most are
+	}
 	var v any
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()

@@ -98,7 +98,7 @@ func (p *plan) recall(ctx context.Context, batch []*appending) error {
 	if len(unknown) == 0 {
 		return nil
 	}
-	rows, err := p.s.pool.Query(ctx, p.s.sql("SELECT name, id, version FROM {}.streams WHERE name = ANY($1)"), unknown)
+	rows, err := p.s.pool.Query(ctx, p.s.sql(findStreams), unknown)
 	if err != nil {
 		return err
 	}

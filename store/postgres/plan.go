@@ -58,12 +58,17 @@ func (p *plan) look(ctx context.Context, t *transaction, batch []*appending) err
 	err := t.look(ctx, func(b *pgx.Batch) {
 		b.Queue(p.s.sql("SELECT pos, stream, time, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM {}.head FOR UPDATE")).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&p.pos, &p.stream, &p.now, &clock) })
-		b.Queue(p.s.sql("SELECT name, id, version FROM {}.streams WHERE name = ANY($1)"), names).Query(p.scanStreams)
+		b.Queue(p.s.sql(findStreams), names).Query(p.scanStreams)
 	})
 	p.s.known.asked, p.s.known.clock = asked, clock
 	p.before, p.now = headRow{p.pos, p.stream, p.now}, max(p.now, clock)
 	return err
 }
+
+// findStreams finds streams by their names, one by one: the server goes on with a
+// plan of when there were few, and would look through all of them.
+const findStreams = `SELECT n.name, s.id, s.version FROM unnest($1::text[]) n (name)
+	CROSS JOIN LATERAL (SELECT id, version FROM {}.streams s WHERE s.name = n.name COLLATE "C" LIMIT 1) s`
 
 func (p *plan) scanStreams(rows pgx.Rows) error {
 	var name string
@@ -173,26 +178,25 @@ func (p *plan) write(b *pgx.Batch) {
 	b.Queue(p.s.sql(`INSERT INTO {}.events (pos, stream, version, kind, id, time, data, meta, sum) SELECT * FROM
 		unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[], $8::bytea[], $9::bigint[])`),
 		c.pos, c.stream, c.version, c.kind, c.id, c.time, c.data, c.meta, c.sum)
-	var ids, versions []int64
-	var names []string
-	for name := range p.created {
-		h := p.streams[name]
-		ids, names, versions = append(ids, h.id), append(names, name), append(versions, h.version)
-	}
-	if len(ids) > 0 {
-		b.Queue(p.s.sql("INSERT INTO {}.streams (id, name, version) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[])"), ids, names, versions)
-	}
-	ids, versions = nil, nil
-	for name := range p.changed {
-		h := p.streams[name]
-		ids, versions = append(ids, h.id), append(versions, h.version)
-	}
-	if len(ids) > 0 {
-		b.Queue(p.s.sql("UPDATE {}.streams s SET version = u.version FROM unnest($1::bigint[], $2::bigint[]) u (id, version) WHERE s.id = u.id"), ids, versions)
-	}
+	const rows = "INSERT INTO {}.streams (id, name, version) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[])"
+	p.writeStreams(b, p.created, rows)
+	// Not an UPDATE, which would look through all of them, see findStreams.
+	p.writeStreams(b, p.changed, rows+" ON CONFLICT (id) DO UPDATE SET version = excluded.version")
 	for k, id := range p.newKinds {
 		b.Queue(p.s.sql("INSERT INTO {}.kinds (id, category, type) VALUES ($1, $2, $3)"), id, k.category, k.typ)
 	}
+}
+
+func (p *plan) writeStreams(b *pgx.Batch, which map[string]bool, sql string) {
+	if len(which) == 0 {
+		return
+	}
+	ids, names, versions := make([]int64, 0, len(which)), make([]string, 0, len(which)), make([]int64, 0, len(which))
+	for name := range which {
+		h := p.streams[name]
+		ids, names, versions = append(ids, h.id), append(names, name), append(versions, h.version)
+	}
+	b.Queue(p.s.sql(sql), ids, names, versions)
 }
 
 // time is that of the end of the log.
