@@ -52,8 +52,12 @@ func (rt *Runtime) newInstanceRunner() *instanceRunner {
 
 func (r *instanceRunner) Keys(rec store.Record) []string { return []string{rec.Stream} }
 
-// Handle notes when an instance has to be looked at.
+// Handle notes when an instance has to be looked at. If this process knows more of
+// it, what follows from that counts: its record comes too.
 func (r *instanceRunner) Handle(_ context.Context, tx *engine.Tx, rec store.Record) error {
+	if r.rt.knowsMore(rec.Stream, rec.Version) {
+		return nil
+	}
 	var e struct {
 		Wake time.Time `json:"wake_at"`
 	}
@@ -64,9 +68,7 @@ func (r *instanceRunner) Handle(_ context.Context, tx *engine.Tx, rec store.Reco
 	if r.batch[rec.Stream] = e.Wake; !e.Wake.IsZero() && !e.Wake.After(now) && r.leaveOpen(tx, rec.Stream, now) {
 		delete(r.batch, rec.Stream)
 	}
-	if !r.rt.knowsMore(rec.Stream, rec.Version) { // else what follows from that counts
-		r.look(rec.Stream, e.Wake, rec.Version)
-	}
+	r.look(rec.Stream, e.Wake, rec.Version)
 	return nil
 }
 
