@@ -245,6 +245,16 @@ func documents(ctx context.Context, v *view, r Reader, q store.Query) ([]Row[jso
 	return out, nil
 }
 
+// CountDocuments returns how many documents of a view satisfy q, whatever its
+// After and Limit.
+func (rt *Runtime) CountDocuments(ctx context.Context, r Reader, viewName string, q store.Query) (int, error) {
+	v, ok := rt.views[viewName]
+	if !ok {
+		return 0, rt.unknownView(viewName)
+	}
+	return v.count(ctx, r, q)
+}
+
 // WaitForView returns when a view has taken in everything up to a cursor,
 // such as the position of a receipt. A view that event handlers write has no
 // position of its own: then all followers are waited for.

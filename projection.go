@@ -89,6 +89,11 @@ func (p Projection[V]) Find(ctx context.Context, r Reader, q store.Query) iter.S
 	return p.View().Find(ctx, r, q)
 }
 
+// Count returns how many documents satisfy q, whatever its After and Limit.
+func (p Projection[V]) Count(ctx context.Context, r Reader, q store.Query) (int, error) {
+	return p.View().Count(ctx, r, q)
+}
+
 // View is the view that holds the projection's documents.
 func (p Projection[V]) View() View[V] {
 	return View[V]{Name: p.Name, Doc: p.Doc, Indexes: p.Indexes, Roles: p.Roles}

@@ -57,6 +57,15 @@ func (v View[V]) Find(ctx context.Context, r Reader, q store.Query) iter.Seq2[Ro
 	return rows[V](view.find(ctx, r, q))
 }
 
+// Count returns how many documents satisfy q, whatever its After and Limit.
+func (v View[V]) Count(ctx context.Context, r Reader, q store.Query) (int, error) {
+	view, err := v.view(r)
+	if err != nil {
+		return 0, err
+	}
+	return view.count(ctx, r, q)
+}
+
 // Put writes a document together with everything else the handler does for
 // the event: all of it happens once, or not yet.
 func (v View[V]) Put(tx *Tx, key string, value V) error {
@@ -211,10 +220,7 @@ func (v *view) find(ctx context.Context, r Reader, q store.Query) iter.Seq2[stor
 }
 
 func (v *view) docs(ctx context.Context, r Reader, q store.Query) (iter.Seq2[store.Doc, error], error) {
-	if err := v.check(q); err != nil {
-		return nil, err
-	}
-	q, err := v.timely(q)
+	q, err := v.asked(q)
 	if err != nil {
 		return nil, err
 	}
@@ -239,12 +245,43 @@ func (v *view) docs(ctx context.Context, r Reader, q store.Query) (iter.Seq2[sto
 	return noted.of(store.Find(ctx, r.runtime().store, coll, q)), nil
 }
 
+// count counts documents. Who notes what is read notes the documents, so they are
+// read.
+func (v *view) count(ctx context.Context, r Reader, q store.Query) (n int, err error) {
+	q.Sort, q.After, q.Limit = "", nil, 0
+	if v.folded || !r.limit().none() || r.reads() != nil {
+		for _, err := range v.find(ctx, r, q) {
+			if err != nil {
+				return 0, err
+			}
+			n++
+		}
+		return n, nil
+	}
+	if q, err = v.asked(q); err != nil {
+		return 0, err
+	}
+	coll, err := v.current(ctx, r.runtime())
+	if err != nil {
+		return 0, err
+	}
+	return store.Count(ctx, r.runtime().store, coll, q)
+}
+
 func (v *view) then(ctx context.Context, r Reader, key string) (iter.Seq2[store.Doc, error], error) {
 	if v.past == nil {
 		r.reads().noPast()
 		return nil, Invalid{Detail: fmt.Sprintf("the view %s is written by event handlers and knows no past", v.name)}
 	}
 	return v.past(ctx, r, key)
+}
+
+// asked is q as a store is asked it.
+func (v *view) asked(q store.Query) (store.Query, error) {
+	if err := v.check(q); err != nil {
+		return q, err
+	}
+	return v.timely(q)
 }
 
 // check refuses to filter or sort by what is not declared: it would read the

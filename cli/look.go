@@ -131,14 +131,16 @@ func (a *app) follow(ctx context.Context, c *client.Client, q url.Values) error 
 }
 
 func (a *app) view() *cobra.Command {
-	var where []string
+	var where, fields []string
 	var sort, after, at string
 	var limit int
+	var count bool
 	cmd := &cobra.Command{
 		Use:   "view NAME [KEY]",
 		Short: "Print the documents of a view, or one of them; rebuild a view",
 		Example: `  deed view order-summaries o-1
   deed view order-summaries --where status=Paid --where 'total.amount>=10000' --sort -created_at
+  deed view order-summaries --where status=Paid --fields customer,total.amount --count
   deed view order-summaries o-1 --at 2026-02-03T04:05:06Z
   deed view rebuild order-summaries`,
 		Args: args(cobra.RangeArgs(1, 2)),
@@ -148,12 +150,18 @@ func (a *app) view() *cobra.Command {
 				q.Set("at", at)
 				a.shows = "" // the log is read
 			}
+			if len(fields) > 0 {
+				q.Set("fields", strings.Join(fields, ","))
+			}
 			return a.with(cmd.Context(), func(c *client.Client) error {
 				if len(given) == 2 {
 					return a.document(cmd.Context(), c, q, given[0], given[1])
 				}
 				q["where"] = where
 				q.Set("limit", strconv.Itoa(limit))
+				if count {
+					q.Set("count", "true")
+				}
 				for name, v := range map[string]string{"sort": sort, "after": after} {
 					if v != "" {
 						q.Set(name, v)
@@ -168,6 +176,8 @@ func (a *app) view() *cobra.Command {
 	f.StringVar(&sort, "sort", "", "index to sort by, with - in front for descending (default: by key)")
 	f.StringVar(&after, "after", "", "go on after this mark")
 	f.StringVar(&at, "at", "", "as it was at this time (RFC 3339)")
+	f.StringSliceVar(&fields, "fields", nil, "only these fields of the documents, for example status,total.amount")
+	f.BoolVar(&count, "count", false, "say also how many documents there are in all")
 	f.IntVar(&limit, "limit", 100, "at most so many documents, up to 1000")
 	cmd.AddCommand(a.rebuilds()...)
 	return cmd
@@ -198,6 +208,9 @@ func (a *app) documents(ctx context.Context, c *client.Client, q url.Values, vie
 			w.Write([]byte(d.Key + "\t" + compact(d.Value) + "\n"))
 		}
 		w.Flush()
+		if page.Count != nil {
+			a.say("There are %d in all.\n", *page.Count)
+		}
 		a.more(page.Next)
 	})
 }

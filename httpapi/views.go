@@ -24,18 +24,23 @@ type Document struct {
 type DocumentPage struct {
 	View      string     `json:"view"`
 	Documents []Document `json:"documents"`
-	Next      string     `json:"next,omitempty"` // pass as after to go on; missing = there are no more
+	Count     *int       `json:"count,omitempty"` // if it was asked for: of all that satisfy the conditions, on whatever page
+	Next      string     `json:"next,omitempty"`  // pass as after to go on; missing = there are no more
 }
 
 var viewParams = []string{"at", "position", "effective", "min-position", "wait"}
 
 // document answers one document of a view.
 func (a *api) document(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, viewParams...)
+	q, err := query(r, append(viewParams, "fields")...)
 	if err != nil {
 		return err
 	}
 	view, key := r.PathValue("view"), r.PathValue("key")
+	fields, err := a.selected(view, q)
+	if err != nil {
+		return err
+	}
 	from, err := a.viewReader(w, r, view, q)
 	if err != nil {
 		return err
@@ -47,23 +52,44 @@ func (a *api) document(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, Document{key, rawJSON(data)})
+	value, err := fields.of(data)
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, Document{key, value})
 }
 
 // documents answers a page of documents.
 func (a *api) documents(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, append(viewParams, "where", "sort", "limit", "after")...)
+	q, err := query(r, append(viewParams, "where", "sort", "limit", "after", "fields", "count")...)
 	if err != nil {
 		return err
 	}
 	view := r.PathValue("view")
+	fields, err := a.selected(view, q)
+	if err != nil {
+		return err
+	}
+	counted, err := boolParam(q, "count")
+	if err != nil {
+		return err
+	}
 	rows, next, err := a.page(w, r, view, q)
 	if err != nil {
 		return err
 	}
 	page := DocumentPage{View: view, Documents: []Document{}, Next: next}
 	for _, row := range rows {
-		page.Documents = append(page.Documents, Document{row.Key, rawJSON(row.Value)})
+		value, err := fields.of(row.Value)
+		if err != nil {
+			return err
+		}
+		page.Documents = append(page.Documents, Document{row.Key, value})
+	}
+	if counted {
+		if page.Count, err = a.count(r, view, q); err != nil {
+			return err
+		}
 	}
 	return answer(w, http.StatusOK, page)
 }
@@ -105,6 +131,20 @@ func documentOf[T any](view string, row deed.Row[json.RawMessage]) (d T, err err
 		return d, fmt.Errorf("%w: view %s/%s: %w", store.ErrCorrupt, view, row.Key, err)
 	}
 	return d, nil
+}
+
+// count counts the documents of all pages.
+func (a *api) count(r *http.Request, view string, q url.Values) (*int, error) {
+	sq, err := a.viewQuery(view, q)
+	if err != nil {
+		return nil, err
+	}
+	from, err := a.reader(q)
+	if err != nil {
+		return nil, err
+	}
+	n, err := a.rt.CountDocuments(r.Context(), from, view, sq)
+	return &n, err
 }
 
 // markAt is where to go on after a row of what q asks of a view.

@@ -94,6 +94,24 @@ func Find(ctx context.Context, s Store, coll string, q Query) iter.Seq2[Doc, err
 	return Scan(s.List(ctx, coll, "", ""), q)
 }
 
+// Count returns how many documents of a collection satisfy q, whatever its After
+// and Limit. It uses the store's [Counter] if it is one, else it reads what Find
+// yields.
+func Count(ctx context.Context, s Store, coll string, q Query) (int, error) {
+	q.Sort, q.After, q.Limit = "", nil, 0
+	if c, ok := s.(Counter); ok {
+		return c.Count(ctx, coll, q)
+	}
+	n := 0
+	for _, err := range Find(ctx, s, coll, q) {
+		if err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return n, nil
+}
+
 // Scan selects from docs what q asks for, in memory. It is the reference for
 // what Find means.
 func Scan(docs iter.Seq2[Doc, error], q Query) iter.Seq2[Doc, error] {

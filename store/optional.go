@@ -175,3 +175,9 @@ func EnsureIndexes(ctx context.Context, s Store, coll string, fields []string) e
 	}
 	return nil
 }
+
+// A Counter is a store that can count documents without reading them all.
+type Counter interface {
+	// Count returns what [Count] promises.
+	Count(ctx context.Context, coll string, q Query) (int, error)
+}

@@ -189,6 +189,15 @@ func pagesOfAView(t *testing.T, base string) {
 	}
 	_, page, _ := ask(t, "GET", base+"/v1/views/order-summaries?where=total.amount%3E=5&where=total.amount%3C6&"+min, "")
 	httptry.Want(t, "between 5 and 6", len(page["documents"].([]any)), 3)
+	_, page, _ = ask(t, "GET", base+"/v1/views/order-summaries?limit=2&fields=customer,total.amount&count=true&where=customer=c-1&"+min, "")
+	httptry.Want(t, "how many there are on all pages", page["count"], 8)
+	httptry.Want(t, "two fields", page["documents"], "[map[key:o-01 value:map[customer:c-1 total:map[amount:1]]] map[key:o-04 value:map[customer:c-1 total:map[amount:4]]]]")
+	_, page, _ = ask(t, "GET", base+"/v1/views/order-summaries?limit=1&fields=status&count&where=customer=c-1&sort=-total.amount&after="+page["next"].(string)+"&"+min, "")
+	httptry.Want(t, "a mark of another order", page["code"], "invalid")
+	_, page, _ = ask(t, "GET", base+"/v1/views/order-summaries?limit=1&count&position="+fmt.Sprint(last["position"])+"&where=customer=c-1", "")
+	httptry.Want(t, "how many there were", page["count"], 8)
+	_, one, _ := ask(t, "GET", base+"/v1/views/order-summaries/o-01?fields=total,total.currency,tracking&"+min, "")
+	httptry.Want(t, "a field as a whole, and one that is not there", one["value"], "map[total:map[amount:1 currency:EUR]]")
 	_, doc, _ := ask(t, "GET", base+"/v1/views/customers/c-1?"+min, "")
 	httptry.Want(t, "a view keyed by what events say", doc["value"].(map[string]any)["orders"], 8)
 }

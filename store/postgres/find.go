@@ -36,6 +36,42 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 	}
 }
 
+// Count implements [store.Counter]. What Find finds by reading the whole
+// collection is counted so.
+func (s *Store) Count(ctx context.Context, coll string, q store.Query) (n int, err error) {
+	if err := store.CheckQuery(q); err != nil {
+		return 0, err
+	}
+	id, numbers, err := s.numbers(ctx, coll, q)
+	if err != nil || id == 0 {
+		return 0, s.failure(err)
+	}
+	if numbers == nil {
+		for _, err := range store.Scan(s.List(ctx, coll, "", ""), q) {
+			if err != nil {
+				return 0, err
+			}
+			n++
+		}
+		return n, nil
+	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	f := finding{s: s, coll: id, q: q, numbers: numbers}
+	var args arguments
+	err = s.pool.QueryRow(ctx, s.sql("SELECT count(*) FROM {}.docs WHERE "+f.conditions(args.add)), args...).Scan(&n)
+	return n, s.failure(err)
+}
+
+// arguments are those of a query in SQL.
+type arguments []any
+
+// add adds one, and returns the text that stands for it.
+func (a *arguments) add(v any) string {
+	*a = append(*a, v)
+	return fmt.Sprintf("$%d", len(*a))
+}
+
 // numbers returns the numbers of the fields of a query, or nil if one of them
 // is not declared; and 0 if there is no such collection.
 func (s *Store) numbers(ctx context.Context, coll string, q store.Query) (int64, map[string]int, error) {
@@ -138,11 +174,7 @@ func (f *finding) chunk(ctx context.Context, n int) ([]store.Doc, bool, error) {
 // query writes the rest of a query in SQL. The collection is written out
 // because a partial index is used only for a number known beforehand.
 func (f *finding) query(n int) (string, []any) {
-	var args []any
-	arg := func(v any) string {
-		args = append(args, v)
-		return fmt.Sprintf("$%d", len(args))
-	}
+	var args arguments
 	value, inner, outer := "NULL::bytea", "key", "key"
 	dir, nulls := "", " NULLS FIRST"
 	if f.q.Desc {
@@ -154,12 +186,17 @@ func (f *finding) query(n int) (string, []any) {
 		inner = prefix(num) + nulls + ", " + value + nulls + ", key"
 		outer = "value" + nulls + ", key"
 	}
+	where := f.conditions(args.add) + f.remaining(args.add)
+	return f.s.sql(docsUpTo(value, where, inner+dir, outer+dir, n)), args
+}
+
+// conditions are those of the query.
+func (f *finding) conditions(arg func(any) string) string {
 	where := fmt.Sprintf("coll = %d", f.coll)
 	for _, c := range f.q.Where {
 		where += " AND " + condition(f.numbers[c.Field], c, arg)
 	}
-	where += f.remaining(arg)
-	return f.s.sql(docsUpTo(value, where, inner+dir, outer+dir, n)), args
+	return where
 }
 
 // remaining is the condition of being in the part that is to be read.

@@ -75,6 +75,11 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 	return store.Find(ctx, s.docs, coll, q)
 }
 
+// Count implements [store.Counter].
+func (s *Store) Count(ctx context.Context, coll string, q store.Query) (int, error) {
+	return store.Count(ctx, s.docs, coll, q)
+}
+
 // DropColl implements [store.Dropper].
 func (s *Store) DropColl(ctx context.Context, coll string) error {
 	return store.DropColl(ctx, s.docs, coll)

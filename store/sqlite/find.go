@@ -137,6 +137,27 @@ func (s *Store) findChunk(ctx context.Context, coll string, q store.Query, n int
 	return docs, mark, more, err
 }
 
+// Count implements [store.Counter].
+func (s *Store) Count(ctx context.Context, coll string, q store.Query) (n int, err error) {
+	if err := store.CheckQuery(q); err != nil {
+		return 0, err
+	}
+	id, ok := s.names.coll(coll)
+	if !ok {
+		return 0, s.usable(ctx)
+	}
+	where, args := conditions(id, q)
+	err = s.reading(ctx, func(r *reader) error {
+		r.conn.SetInterrupt(ctx.Done())
+		defer r.conn.SetInterrupt(nil)
+		return sqlitex.ExecuteTransient(r.conn, "SELECT count(*)"+where, &sqlitex.ExecOptions{Args: args, ResultFunc: func(st *lib.Stmt) error {
+			n = int(st.ColumnInt64(0))
+			return nil
+		}})
+	})
+	return n, err
+}
+
 func scalar(st *lib.Stmt, col int) any {
 	switch st.ColumnType(col) {
 	case lib.TypeInteger:
@@ -154,7 +175,6 @@ func scalar(st *lib.Stmt, col int) any {
 // out because a partial index is used only for a number known beforehand.
 func findQuery(coll int64, q store.Query, n int) (string, []any) {
 	var b strings.Builder
-	var args []any
 	sort, dir, beyond := "", "", ">"
 	if q.Desc {
 		dir, beyond = " DESC", "<"
@@ -164,12 +184,8 @@ func findQuery(coll int64, q store.Query, n int) (string, []any) {
 		sort = expression(q.Sort)
 		b.WriteString(", " + sort)
 	}
-	fmt.Fprintf(&b, " FROM docs WHERE coll = %d", coll)
-	for _, c := range q.Where {
-		cond, arg := condition(c)
-		b.WriteString(" AND " + cond)
-		args = append(args, arg...)
-	}
+	where, args := conditions(coll, q)
+	b.WriteString(where)
 	switch {
 	case q.After == nil:
 	case q.Sort == "":
@@ -195,6 +211,19 @@ func findQuery(coll int64, q store.Query, n int) (string, []any) {
 		b.WriteString(sort + dir + ", ")
 	}
 	fmt.Fprintf(&b, "key%s LIMIT %d", dir, n)
+	return b.String(), args
+}
+
+// conditions is what q says of the documents of a collection, in SQL.
+func conditions(coll int64, q store.Query) (string, []any) {
+	var b strings.Builder
+	var args []any
+	fmt.Fprintf(&b, " FROM docs WHERE coll = %d", coll)
+	for _, c := range q.Where {
+		cond, arg := condition(c)
+		b.WriteString(" AND " + cond)
+		args = append(args, arg...)
+	}
 	return b.String(), args
 }
 

@@ -128,6 +128,17 @@ func (b *broken) Close() error {
 	return b.Store.Close()
 }
 
+// counter is a broken store that counts whatever the conditions.
+type counter struct{ *broken }
+
+func (c *counter) Count(ctx context.Context, coll string, _ store.Query) (int, error) {
+	n := 0
+	for range c.List(ctx, coll, "", "") {
+		n++
+	}
+	return n, nil
+}
+
 // finder is a broken store with an index that is wrong.
 type finder struct {
 	*broken
@@ -602,6 +613,7 @@ var brokenFor = map[string]func() store.Store{
 		}
 		return f
 	},
+	"find/count": func() store.Store { return &counter{&broken{Store: mem.New()}} },
 	"find/invalid": func() store.Store {
 		f := &finder{broken: &broken{Store: mem.New()}}
 		f.find = func(ctx context.Context, coll string, _ store.Query) iter.Seq2[store.Doc, error] {

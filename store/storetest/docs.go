@@ -289,6 +289,29 @@ var findClauses = []Clause{
 		check(s.Write(ctx, store.Change{Coll: "v", Key: "k", Rev: store.AnyRev}), "delete")
 		equalSlices(is(2), nil, "documents with 2")
 	}),
+	clause("find/count", "a page says how many there are in all", func(ctx context.Context, s store.Store) {
+		fruits(ctx, s)
+		put(ctx, s, "w", "a", `{"n":2}`)
+		for _, c := range []struct {
+			q    store.Query
+			want int
+		}{
+			{store.Query{}, 7},
+			{store.Query{Where: []store.Cond{{Field: "n", Op: "=", Value: int64(2)}}}, 2},
+			{store.Query{Where: []store.Cond{{Field: "n", Op: "!=", Value: int64(2)}, {Field: "ok", Op: "=", Value: nil}}}, 4},
+			{store.Query{Where: []store.Cond{{Field: "sub", Op: "=", Value: nil}}, Sort: "n", After: &store.Mark{Value: int64(2), Key: "b"}, Limit: 1}, 7},
+			{store.Query{Where: []store.Cond{{Field: "none", Op: "=", Value: int64(1)}}}, 0},
+		} {
+			n, err := store.Count(ctx, s, "v", c.q)
+			check(err, "count")
+			equal(n, c.want, "%+v", c.q)
+		}
+		n, err := store.Count(ctx, s, "never", store.Query{})
+		check(err, "count nothing")
+		equal(n, 0, "documents of no collection")
+		_, err = store.Count(ctx, s, "v", store.Query{Where: []store.Cond{{Field: "n", Op: "LIKE", Value: "%"}}})
+		wantIs(err, store.ErrInvalid, "count what is no condition")
+	}),
 	clause("find/invalid", "a filter comes from outside", func(ctx context.Context, s store.Store) {
 		put(ctx, s, "v", "k", `{}`)
 		for name, q := range map[string]store.Query{
