@@ -24,6 +24,9 @@ type Query struct {
 	Desc  bool   // descending, keys included
 	After *Mark  // only documents after this one in the order asked for
 	Limit int    // at most so many; 0 = no limit
+
+	Search string   // what the document's text must have, see [ParseSearch]; "" = anything
+	Text   []string // the fields whose text is searched, see [WordsOf]
 }
 
 // A Cond compares a field with a value. Op is one of = != < <= > >=. A
@@ -60,6 +63,15 @@ func CheckQuery(q Query) error {
 		if !isScalar(q.After.Value) {
 			return fmt.Errorf("%w: cannot start after %v, a %[2]T", ErrInvalid, q.After.Value)
 		}
+	}
+	if q.Search != "" {
+		if _, err := ParseSearch(q.Search); err != nil {
+			return err
+		}
+		if len(q.Text) == 0 {
+			return fmt.Errorf("%w: no field to search in", ErrInvalid)
+		}
+		fields = append(fields, q.Text...)
 	}
 	for _, f := range fields {
 		if err := CheckField(f); err != nil {
@@ -132,12 +144,13 @@ func Scan(docs iter.Seq2[Doc, error], q Query) iter.Seq2[Doc, error] {
 			return c
 		}
 		var rows []row
+		found := q.Found()
 		for d, err := range docs {
 			if err != nil {
 				yield(Doc{}, err)
 				return
 			}
-			if !holds(d, q.Where) {
+			if !holds(d, q.Where) || !found(d) {
 				continue
 			}
 			r := row{d, Mark{Key: d.Key}}
@@ -155,6 +168,16 @@ func Scan(docs iter.Seq2[Doc, error], q Query) iter.Seq2[Doc, error] {
 			}
 		}
 	}
+}
+
+// Found returns a function that reports whether a document has the text that q
+// searches for. A store that finds candidates by an index of words asks it.
+func (q Query) Found() func(Doc) bool {
+	search, err := ParseSearch(q.Search)
+	if q.Search == "" || err != nil {
+		return func(Doc) bool { return err == nil || q.Search == "" }
+	}
+	return func(d Doc) bool { return search.Matches(WordsOf(d.Data, q.Text)) }
 }
 
 func holds(d Doc, conds []Cond) bool {

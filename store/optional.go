@@ -181,3 +181,26 @@ type Counter interface {
 	// Count returns what [Count] promises.
 	Count(ctx context.Context, coll string, q Query) (int, error)
 }
+
+// A Searcher is a store that can find documents by their words without reading
+// them all: Find and Count of it use the index if Query.Text is what was declared.
+type Searcher interface {
+	// EnsureSearch makes searching the text of fields of a collection fast. Fields
+	// that were declared before are forgotten; none = the text is not searched any
+	// more. It may be called again with the same fields.
+	EnsureSearch(ctx context.Context, coll string, fields []string) error
+}
+
+// EnsureSearch declares that documents of a collection are going to be searched
+// for words in fields. A store that is no Searcher ignores it.
+func EnsureSearch(ctx context.Context, s Store, coll string, fields []string) error {
+	for _, f := range fields {
+		if err := CheckField(f); err != nil {
+			return err
+		}
+	}
+	if x, ok := s.(Searcher); ok {
+		return x.EnsureSearch(ctx, coll, fields)
+	}
+	return nil
+}

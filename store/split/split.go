@@ -75,6 +75,12 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 	return store.Find(ctx, s.docs, coll, q)
 }
 
+// EnsureSearch implements [store.Searcher] by that of the documents' store, if it
+// is one.
+func (s *Store) EnsureSearch(ctx context.Context, coll string, fields []string) error {
+	return store.EnsureSearch(ctx, s.docs, coll, fields)
+}
+
 // Count implements [store.Counter].
 func (s *Store) Count(ctx context.Context, coll string, q store.Query) (int, error) {
 	return store.Count(ctx, s.docs, coll, q)

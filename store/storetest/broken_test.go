@@ -622,6 +622,19 @@ var brokenFor = map[string]func() store.Store{
 		return f
 	},
 
+	"search/words":              misfinding(func(q *store.Query) { q.Search = strings.ReplaceAll(q.Search, `"`, "") }),
+	"search/pages":              misfinding(func(q *store.Query) { q.Search = strings.ReplaceAll(q.Search, `"`, ""); q.Limit = 0 }),
+	"search/like-the-reference": misfinding(func(q *store.Query) { q.Search = strings.ReplaceAll(q.Search, "*", "") }),
+	"search/follows-changes": func() store.Store {
+		f := &finder{broken: &broken{Store: mem.New()}}
+		f.find = func(ctx context.Context, coll string, q store.Query) iter.Seq2[store.Doc, error] {
+			q.Search = "" // the index never forgets
+			return store.Scan(f.List(ctx, coll, "", ""), q)
+		}
+		return f
+	},
+	"search/invalid": misfinding(func(q *store.Query) { q.Text = searchFields }),
+
 	"import/as-they-are": importing(func(recs []store.Record) {
 		for i := range recs {
 			recs[i].Time = time.Now()
