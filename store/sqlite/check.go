@@ -78,7 +78,7 @@ func Check(ctx context.Context, path string, progress func(done, total uint64)) 
 	for _, step := range []struct {
 		name string
 		run  func() error
-	}{{"schema", k.schema}, {"pages", k.pages}, {"counts", k.counts}, {"gaps", k.gaps}, {"events", k.events}, {"streams", k.streams}, {"checksums", k.sums}} {
+	}{{"schema", k.schema}, {"pages", k.pages}, {"counts", k.counts}, {"gaps", k.gaps}, {"events", k.events}, {"streams", k.streams}, {"checksums", k.sums}, {"words", k.words}} {
 		if err := step.run(); err != nil {
 			if ctx.Err() != nil {
 				return r, ctx.Err()

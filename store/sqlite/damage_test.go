@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	lib "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/sqlite"
 )
@@ -248,6 +251,54 @@ func TestAlteredRowsAreErrors(t *testing.T) {
 	}
 }
 
+// An index of words that is not what it was finds no document by words it does not
+// have. That it has lost some, the check knows.
+func TestAlteredWordsAreFoundByTheCheck(t *testing.T) {
+	dir, o := t.TempDir(), newOriginal(t, false)
+	for _, statement := range []string{
+		"DELETE FROM words WHERE key = 'o-07'", "UPDATE words SET sum = sum + 1 WHERE key = 'o-07'", "UPDATE words SET key = 'o-99' WHERE key = 'o-07'",
+		"DELETE FROM search_%d WHERE rowid = (SELECT id FROM words WHERE key = 'o-07')",
+		"INSERT OR REPLACE INTO search_%d (rowid, words) SELECT id, 'blue door' FROM words WHERE key = 'o-07'",
+		"INSERT INTO search_%d (rowid, words) VALUES (4711, 'blue door')",
+		"UPDATE searched SET fields = '[\"n\"]'", "UPDATE searched SET fields = '[7]'",
+	} {
+		path := filepath.Join(dir, "altered.db")
+		if err := os.WriteFile(path, o.file, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		alter(t, path, strings.ReplaceAll(statement, "%d", fmt.Sprint(o.searched(t, path))))
+		if report, err := sqlite.Check(t.Context(), path, nil); err != nil || len(report.Problems) == 0 {
+			t.Errorf("%s: the check finds nothing, %v", statement, err)
+		}
+		s, err := sqlite.Open(path, nil)
+		if err != nil {
+			continue
+		}
+		docs, err := gather(s.Find(t.Context(), docsColl, store.Query{Search: "blue", Text: searchedFields}))
+		for _, d := range docs {
+			if o.same(t, d); !strings.Contains(string(d.Data), "blue") {
+				t.Errorf("%s: %s is found", statement, d.Key)
+			}
+		}
+		if err != nil {
+			t.Logf("%s: %v", statement, err)
+		}
+		s.Close()
+	}
+}
+
+// searched is the number of the collection that is searched.
+func (o *original) searched(t *testing.T, path string) (n int64) {
+	c, err := lib.OpenConn(path, lib.OpenReadOnly)
+	if err == nil {
+		err = sqlitex.ExecuteTransient(c, "SELECT coll FROM searched", &sqlitex.ExecOptions{ResultFunc: func(st *lib.Stmt) error { n = st.ColumnInt64(0); return nil }})
+	}
+	if err = errors.Join(err, c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // What is given up is found by an index: if that leads to another stream's event,
 // nothing goes.
 func TestMisleadingIndexRemovesNothing(t *testing.T) {
@@ -338,6 +389,11 @@ const (
 	docsColl  = "view/orders/1"
 )
 
+var searchedFields = []string{"text"}
+
+// colours are in the texts of documents.
+var colours = []string{"red", "green", "blue"}
+
 // newOriginal writes a database. If it is a compacted one, streams before each
 // other one and at the end were given up.
 func newOriginal(t *testing.T, compacted bool) *original {
@@ -374,7 +430,7 @@ func newOriginal(t *testing.T, compacted bool) *original {
 	giveUp(20, 3)
 	var changes []store.Change
 	for i := range 40 {
-		data := fmt.Sprintf(`{"n":%d,"text":%q}`, i%7, strings.Repeat("y", 150))
+		data := fmt.Sprintf(`{"n":%d,"text":%q}`, i%7, strings.Repeat("y", 130)+" of a "+colours[i%3]+fmt.Sprintf(" door-%d", i))
 		changes = append(changes, store.Change{Coll: docsColl, Key: fmt.Sprintf("o-%02d", i), Data: []byte(data)})
 		if i < 20 {
 			changes = append(changes, store.Change{Coll: "view/orders/0", Key: fmt.Sprintf("o-%02d", i), Data: []byte(data)})
@@ -385,6 +441,7 @@ func newOriginal(t *testing.T, compacted bool) *original {
 		func() error { _, err := s.Append(ctx, writes...); return err },
 		func() error { _, err := s.Compact(ctx, gone...); return err },
 		func() error { return s.EnsureIndexes(ctx, docsColl, []string{"n"}) },
+		func() error { return s.EnsureSearch(ctx, docsColl, searchedFields) },
 		func() error { return s.Write(ctx, changes...) },
 		func() error { return s.DropColl(ctx, "view/orders/0") },
 		func() (err error) { o.log, err = collect(s.ReadAll(ctx, store.Start, store.Filter{})); return err },
@@ -566,6 +623,8 @@ func (o *original) compareDocs(t *testing.T, s *sqlite.Store, out silence) {
 		"prefix":      {s.List(t.Context(), docsColl, "o-2", ""), func(n int) bool { return n/10 == 2 }},
 		"after":       {s.List(t.Context(), docsColl, "", "o-19"), func(n int) bool { return n > 19 }},
 		"Find":        {s.Find(t.Context(), docsColl, store.Query{Where: []store.Cond{{Field: "n", Op: "=", Value: int64(3)}}}), func(n int) bool { return n%7 == 3 }},
+		"Find words":  {s.Find(t.Context(), docsColl, store.Query{Search: `blue "door"`, Text: searchedFields}), func(n int) bool { return n%3 == 2 }},
+		"Find a word": {s.Find(t.Context(), docsColl, store.Query{Search: "do* 17", Text: searchedFields}), func(n int) bool { return n == 17 }},
 		"Find sorted": {s.Find(t.Context(), docsColl, store.Query{Sort: "n", Desc: true}), func(int) bool { return true }},
 	} {
 		got, err := gather(tt.docs)

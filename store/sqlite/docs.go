@@ -108,6 +108,9 @@ func (w *writer) change(changes []store.Change) (conflict, err error) {
 		if err := run(st); err != nil {
 			return nil, err
 		}
+		if err := w.index(coll, c.Key, c.Data); err != nil {
+			return nil, err
+		}
 	}
 	return nil, nil
 }
@@ -224,7 +227,12 @@ func (s *Store) DropColl(ctx context.Context, coll string) error {
 	if !ok {
 		return s.usable(ctx)
 	}
-	err := s.submit(ctx, &request{exec: func(w *writer) error { return w.dropIndexes(id) }})
+	err := s.submit(ctx, &request{exec: func(w *writer) error {
+		if err := w.dropIndexes(id); err != nil {
+			return err
+		}
+		return w.dropSearch(id)
+	}})
 	for more := true; more && err == nil; {
 		more, err = s.dropSome(ctx, id)
 	}
@@ -236,15 +244,19 @@ func (s *Store) DropColl(ctx context.Context, coll string) error {
 func (s *Store) dropSome(ctx context.Context, id int64) (bool, error) {
 	var dropped atomic.Int64 // the writer may come to it after the caller has gone
 	err := s.submit(ctx, &request{exec: func(w *writer) error {
-		st, err := w.conn.Prepare("DELETE FROM docs WHERE coll = ?1 AND key IN (SELECT key FROM docs WHERE coll = ?1 LIMIT 1000)")
-		if err != nil {
-			return err
+		n := 0
+		for _, table := range []string{"docs", "words"} {
+			st, err := w.conn.Prepare("DELETE FROM " + table + " WHERE coll = ?1 AND key IN (SELECT key FROM " + table + " WHERE coll = ?1 LIMIT 1000)")
+			if err != nil {
+				return err
+			}
+			st.BindInt64(1, id)
+			if err := run(st); err != nil {
+				return err
+			}
+			n += w.conn.Changes()
 		}
-		st.BindInt64(1, id)
-		if err := run(st); err != nil {
-			return err
-		}
-		dropped.Store(int64(w.conn.Changes()))
+		dropped.Store(int64(n))
 		return nil
 	}})
 	return dropped.Load() > 0, err

@@ -71,70 +71,94 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 			yield(store.Doc{}, err)
 			return
 		}
-		q, left := q, q.Limit // each range begins there
-		var docs []store.Doc
-		for {
-			n := chunk
-			if q.Limit > 0 {
-				n = min(n, left)
-			}
-			var mark store.Mark
-			var more bool
-			var err error
-			docs, mark, more, err = s.findChunk(ctx, coll, q, n, docs[:0])
-			for _, d := range docs {
-				if !yield(d, nil) {
-					return
-				}
-			}
-			if err != nil {
-				yield(store.Doc{}, err)
-				return
-			}
-			left -= len(docs)
-			if !more || q.Limit > 0 && left == 0 {
-				return
-			}
-			q.After = &mark
-		}
+		f := finding{s: s, coll: coll, q: q, left: q.Limit, found: q.Found()} // each range begins there
+		f.run(ctx, yield)
 	}
 }
 
 var errEnough = errors.New("sqlite: the chunk is full")
 
-// findChunk finds up to n documents, and reports whether there may be more: if
-// so, it returns where the last one is in the order asked for.
-func (s *Store) findChunk(ctx context.Context, coll string, q store.Query, n int, docs []store.Doc) (_ []store.Doc, mark store.Mark, more bool, err error) {
-	id, ok := s.names.coll(coll)
-	if !ok {
-		return docs, mark, false, s.usable(ctx)
+// A finding is a query on its way through a collection.
+type finding struct {
+	s     *Store
+	coll  string
+	q     store.Query
+	left  int
+	found func(store.Doc) bool
+	docs  []store.Doc
+}
+
+func (f *finding) run(ctx context.Context, yield func(store.Doc, error) bool) {
+	for {
+		n := chunk
+		if f.q.Limit > 0 && f.q.Search == "" { // of candidates, some are none
+			n = min(n, f.left)
+		}
+		more, err := f.chunk(ctx, n)
+		if errors.Is(err, errNoIndex) {
+			q := f.q
+			q.Limit = f.left
+			store.Scan(f.s.List(ctx, f.coll, "", ""), q)(yield)
+			return
+		}
+		for _, d := range f.docs {
+			if !yield(d, nil) {
+				return
+			}
+			if f.left--; f.q.Limit > 0 && f.left == 0 {
+				return
+			}
+		}
+		if err != nil {
+			yield(store.Doc{}, err)
+			return
+		}
+		if !more {
+			return
+		}
 	}
-	query, args := findQuery(id, q, n)
-	err = s.reading(ctx, func(r *reader) error {
+}
+
+// chunk finds documents among the next n candidates, and reports whether there may
+// be more: if so, the query goes on after the last of them.
+func (f *finding) chunk(ctx context.Context, n int) (more bool, err error) {
+	f.docs = f.docs[:0]
+	id, ok := f.s.names.coll(f.coll)
+	if !ok {
+		return false, f.s.usable(ctx)
+	}
+	query, args := findQuery(id, f.q, n)
+	err = f.s.reading(ctx, func(r *reader) error {
 		r.conn.SetInterrupt(ctx.Done())
 		defer r.conn.SetInterrupt(nil)
-		size := 0
-		err := sqlitex.ExecuteTransient(r.conn, query, &sqlitex.ExecOptions{Args: args, ResultFunc: func(st *lib.Stmt) error {
+		size, seen := 0, 0
+		look := func(st *lib.Stmt) error {
 			d := store.Doc{Key: st.ColumnText(0)}
-			if err := s.document(r, st, 1, coll, &d); err != nil {
+			if err := f.s.document(r, st, 1, f.coll, &d); err != nil {
 				return err
 			}
-			docs = append(docs, d)
-			if size += len(d.Data); len(docs) < n && size < chunkBytes {
+			if f.found(d) {
+				f.docs = append(f.docs, d)
+			}
+			seen++
+			if size += len(d.Data); seen < n && size < chunkBytes {
 				return nil
 			}
-			mark.Key = d.Key
-			if q.Sort != "" {
-				mark.Value = scalar(st, 4)
+			f.q.After = &store.Mark{Key: d.Key}
+			if f.q.Sort != "" {
+				f.q.After.Value = scalar(st, 4)
 			}
 			return errEnough
-		}})
+		}
+		err := r.searching(id, f.q, func() error {
+			return sqlitex.ExecuteTransient(r.conn, query, &sqlitex.ExecOptions{Args: args, ResultFunc: look})
+		})
 		if more = errors.Is(err, errEnough); more {
 			return nil
 		}
 		return err
 	})
-	return docs, mark, more, err
+	return more, err
 }
 
 // Count implements [store.Counter].
@@ -145,6 +169,15 @@ func (s *Store) Count(ctx context.Context, coll string, q store.Query) (n int, e
 	id, ok := s.names.coll(coll)
 	if !ok {
 		return 0, s.usable(ctx)
+	}
+	if q.Search != "" { // candidates are looked at
+		for _, err := range s.Find(ctx, coll, q) {
+			if err != nil {
+				return 0, err
+			}
+			n++
+		}
+		return n, nil
 	}
 	where, args := conditions(id, q)
 	err = s.reading(ctx, func(r *reader) error {
@@ -223,6 +256,11 @@ func conditions(coll int64, q store.Query) (string, []any) {
 		cond, arg := condition(c)
 		b.WriteString(" AND " + cond)
 		args = append(args, arg...)
+	}
+	if search, err := store.ParseSearch(q.Search); err == nil {
+		cond, arg := candidates(coll, search)
+		b.WriteString(" AND " + cond)
+		args = append(args, arg)
 	}
 	return b.String(), args
 }

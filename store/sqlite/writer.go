@@ -44,13 +44,15 @@ type writer struct {
 	stream  int64  // highest number of a stream
 	time    int64  // of the last event, in microseconds
 	streams *simplelru.LRU[string, streamHead]
-	summer  summer
-	st      statements
-	grew    bool    // this transaction appended something
-	times   []int64 // of the events that come, if they are imported
-	latest  int64   // time of any of them
-	wal     int     // pages the WAL has grown by since it was last moved, about
-	broken  error   // the disk failed a sync: nothing may be written any more
+
+	searched map[int64][]string // of collections with an index of words: in which fields
+	summer   summer
+	st       statements
+	grew     bool    // this transaction appended something
+	times    []int64 // of the events that come, if they are imported
+	latest   int64   // time of any of them
+	wal      int     // pages the WAL has grown by since it was last moved, about
+	broken   error   // the disk failed a sync: nothing may be written any more
 }
 
 type streamHead struct {
@@ -123,6 +125,10 @@ func (w *writer) prepare() error {
 func (w *writer) reload() error {
 	w.streams, _ = simplelru.NewLRU[string, streamHead](cachedStreams, nil) // fails only for sizes below 1
 	if err := w.s.names.load(w.conn); err != nil {
+		return fmt.Errorf("sqlite: %s: %w", w.s.path, err)
+	}
+	var err error
+	if w.searched, err = loadSearched(w.conn); err != nil {
 		return fmt.Errorf("sqlite: %s: %w", w.s.path, err)
 	}
 	st, err := w.conn.Prepare("SELECT pos, stream, time, sum FROM head")
