@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -32,8 +34,9 @@ func (r *Report) add(problem string) {
 
 // Check reads the whole log, in use or not, and reports what is damaged: events
 // that fail their checksum, events that are missing and were not given up,
-// streams that are not what their events say. It does not look at documents,
-// but for counting them: the server keeps those as well as anything else.
+// streams that are not what their events say, documents with words that are not
+// theirs. It does not look at other documents, but for counting them: the server
+// keeps those as well as anything else.
 func (s *Store) Check(ctx context.Context, progress func(done, total uint64)) (Report, error) {
 	var r Report
 	var err error
@@ -46,7 +49,10 @@ func (s *Store) Check(ctx context.Context, progress func(done, total uint64)) (R
 	if err := s.checkGaps(ctx, &r); err != nil {
 		return r, err
 	}
-	return r, s.checkStreams(ctx, &r)
+	if err := s.checkStreams(ctx, &r); err != nil {
+		return r, err
+	}
+	return r, s.checkWords(ctx, &r)
 }
 
 // checkEvents reads the log up to the head, and goes on behind what is damaged.
@@ -107,6 +113,41 @@ func (s *Store) checkStreams(ctx context.Context, r *Report) error {
 	})
 	if err == nil {
 		err = s.pool.QueryRow(ctx, s.sql("SELECT (SELECT count(*) FROM {}.streams), (SELECT count(*) FROM {}.docs)")).Scan(&r.Streams, &r.Docs)
+	}
+	return s.failure(err)
+}
+
+// checkWords compares the words by which documents are found with their text.
+func (s *Store) checkWords(ctx context.Context, r *Report) error {
+	rows, err := s.pool.Query(ctx, s.sql(`SELECT c.id, c.name, array_agg(s.field ORDER BY s.n) FROM {}.searched s JOIN {}.colls c ON c.id = s.coll GROUP BY c.id, c.name`))
+	if err != nil {
+		return s.failure(err)
+	}
+	type searched struct {
+		coll   int64
+		name   string
+		fields []string
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (x searched, err error) {
+		return x, row.Scan(&x.coll, &x.name, &x.fields)
+	})
+	for _, x := range all {
+		if err != nil {
+			break
+		}
+		if rows, err = s.pool.Query(ctx, s.sql("SELECT key, data, coalesce(words::text, 'none') FROM {}.docs WHERE coll = $1"), x.coll); err != nil {
+			break
+		}
+		var key, data []byte
+		var words string
+		_, err = pgx.ForEachRow(rows, []any{&key, &data, &words}, func() error {
+			has := strings.Fields(strings.ReplaceAll(words, "'", "")) // in the server's order
+			slices.Sort(has)
+			if !slices.Equal(has, store.UniqueWords(store.WordsOf(data, x.fields))) {
+				r.add(fmt.Sprintf("document %s/%s is not found by its words: rebuild the view", x.name, key))
+			}
+			return nil
+		})
 	}
 	return s.failure(err)
 }

@@ -198,7 +198,7 @@ func (s *Store) writeBatch(batch []*writing) error {
 	const tries = 20
 	for try := 1; ; try++ {
 		err := s.transact(carried(batch), func(ctx context.Context, t *transaction) error {
-			d := draft{s: s, docs: map[docID]docState{}, fields: map[int64][]string{}}
+			d := draft{s: s, docs: map[docID]docState{}, fields: map[int64][]string{}, text: map[int64][]string{}}
 			if err := d.look(ctx, t, batch); err != nil {
 				return err
 			}
@@ -234,6 +234,7 @@ type draft struct {
 	s      *Store
 	docs   map[docID]docState
 	fields map[int64][]string // of a collection: field n at n-1
+	text   map[int64][]string // of a collection that is searched: in which fields
 }
 
 // look takes the documents that are to be written. The lock of the table keeps
@@ -252,10 +253,20 @@ func (d *draft) look(ctx context.Context, t *transaction, batch []*writing) erro
 	}
 	return t.look(ctx, func(b *pgx.Batch) {
 		b.Queue(d.s.sql("LOCK TABLE {}.docs IN ROW EXCLUSIVE MODE"))
-		b.Queue(d.s.sql("SELECT coll, field FROM {}.fields WHERE coll = ANY($1) ORDER BY coll, n"), colls).Query(func(rows pgx.Rows) error {
+		b.Queue(d.s.sql(`SELECT coll, field, n, false FROM {}.fields WHERE coll = ANY($1)
+			UNION ALL SELECT coll, field, n, true FROM {}.searched WHERE coll = ANY($1) ORDER BY 1, 3`), colls).Query(func(rows pgx.Rows) error {
 			var coll int64
 			var field string
-			_, err := pgx.ForEachRow(rows, []any{&coll, &field}, func() error { d.fields[coll] = append(d.fields[coll], field); return nil })
+			var n int
+			var searched bool
+			_, err := pgx.ForEachRow(rows, []any{&coll, &field, &n, &searched}, func() error {
+				if searched {
+					d.text[coll] = append(d.text[coll], field)
+				} else {
+					d.fields[coll] = append(d.fields[coll], field)
+				}
+				return nil
+			})
 			return err
 		})
 		b.Queue(d.s.sql(`SELECT coll, key, rev FROM {}.docs WHERE (coll, key) IN (SELECT * FROM unnest($1::bigint[], $2::bytea[]))
@@ -309,14 +320,22 @@ type docColumns struct {
 	colls, revs []int64
 	keys, datas [][]byte
 	fields      []string
+	words       []*string // nil = the collection is not searched
 	bytes       int
 }
 
-func (c *docColumns) add(id docID, state docState, fields []string) {
+func (c *docColumns) add(id docID, state docState, fields, text []string) {
 	c.colls, c.keys, c.revs, c.datas = append(c.colls, id.coll), append(c.keys, []byte(id.key)), append(c.revs, state.rev), append(c.datas, state.data)
 	if state.rev > 0 {
 		c.fields = append(c.fields, fieldValues(state.data, fields))
 		c.bytes += len(state.data) + len(c.fields[len(c.fields)-1])
+		var words *string
+		if len(text) > 0 {
+			w := wordsOf(state.data, text)
+			words = &w
+			c.bytes += len(w)
+		}
+		c.words = append(c.words, words)
 	}
 }
 
@@ -332,12 +351,12 @@ func (c *docColumns) flush(atLeast int, queue func(c *docColumns)) {
 // write queues the statements that write what is drafted. New documents are
 // inserted plainly: if another process was faster, the transaction fails.
 func (d *draft) write(b *pgx.Batch) {
-	const rows = "unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bytea[], $5::text[]) u (coll, key, rev, data, fields)"
+	const rows = "unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bytea[], $5::text[], $6::text[]) u (coll, key, rev, data, fields, words)"
 	statement := func(sql string) func(c *docColumns) {
-		return func(c *docColumns) { b.Queue(d.s.sql(sql), c.colls, c.keys, c.revs, c.datas, c.fields) }
+		return func(c *docColumns) { b.Queue(d.s.sql(sql), c.colls, c.keys, c.revs, c.datas, c.fields, c.words) }
 	}
-	insert := statement("INSERT INTO {}.docs (coll, key, rev, data, fields) SELECT coll, key, rev, data, fields::bytea[] FROM " + rows + " ORDER BY coll, key")
-	update := statement("UPDATE {}.docs d SET rev = u.rev, data = u.data, fields = u.fields::bytea[] FROM " + rows + " WHERE d.coll = u.coll AND d.key = u.key")
+	insert := statement("INSERT INTO {}.docs (coll, key, rev, data, fields, words) SELECT coll, key, rev, data, fields::bytea[], words::tsvector FROM " + rows + " ORDER BY coll, key")
+	update := statement("UPDATE {}.docs d SET rev = u.rev, data = u.data, fields = u.fields::bytea[], words = u.words::tsvector FROM " + rows + " WHERE d.coll = u.coll AND d.key = u.key")
 	remove := func(c *docColumns) {
 		b.Queue(d.s.sql("DELETE FROM {}.docs d USING unnest($1::bigint[], $2::bytea[]) u (coll, key) WHERE d.coll = u.coll AND d.key = u.key"), c.colls, c.keys)
 	}
@@ -346,11 +365,11 @@ func (d *draft) write(b *pgx.Batch) {
 		switch {
 		case !state.changed || state.rev == 0 && !state.existed:
 		case state.rev == 0:
-			gone.add(id, state, nil)
+			gone.add(id, state, nil, nil)
 		case state.existed:
-			changed.add(id, state, d.fields[id.coll])
+			changed.add(id, state, d.fields[id.coll], d.text[id.coll])
 		default:
-			made.add(id, state, d.fields[id.coll])
+			made.add(id, state, d.fields[id.coll], d.text[id.coll])
 		}
 		made.flush(maxBytes, insert)
 		changed.flush(maxBytes, update)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/deed-dev/deed/store"
 )
@@ -28,7 +29,7 @@ func (s *Store) Find(ctx context.Context, coll string, q store.Query) iter.Seq2[
 			store.Scan(s.List(ctx, coll, "", ""), q)(yield)
 			return
 		}
-		f := finding{s: s, coll: id, q: q, numbers: numbers, left: q.Limit}
+		f := finding{s: s, coll: id, q: q, numbers: numbers, left: q.Limit, found: q.Found(), name: coll}
 		if q.After != nil {
 			f.part, f.mark, f.value = beside, q.After.Key, encodeValue(q.After.Value)
 		}
@@ -46,8 +47,8 @@ func (s *Store) Count(ctx context.Context, coll string, q store.Query) (n int, e
 	if err != nil || id == 0 {
 		return 0, s.failure(err)
 	}
-	if numbers == nil {
-		for _, err := range store.Scan(s.List(ctx, coll, "", ""), q) {
+	if numbers == nil || q.Search != "" { // candidates are looked at
+		for _, err := range s.Find(ctx, coll, q) {
 			if err != nil {
 				return 0, err
 			}
@@ -73,7 +74,7 @@ func (a *arguments) add(v any) string {
 }
 
 // numbers returns the numbers of the fields of a query, or nil if one of them
-// is not declared; and 0 if there is no such collection.
+// is not declared, or the text not that is searched; and 0 if there is no such collection.
 func (s *Store) numbers(ctx context.Context, coll string, q store.Query) (int64, map[string]int, error) {
 	if err := s.usable(ctx); err != nil {
 		return 0, nil, err
@@ -81,6 +82,11 @@ func (s *Store) numbers(ctx context.Context, coll string, q store.Query) (int64,
 	id, err := s.coll(ctx, coll)
 	if err != nil || id == 0 {
 		return 0, nil, err
+	}
+	if q.Search != "" {
+		if text, err := s.searchedIn(ctx, s.pool, id); err != nil || !slices.Equal(text, q.Text) {
+			return id, nil, err
+		}
 	}
 	var fields []string
 	if q.Sort != "" {
@@ -112,6 +118,9 @@ type finding struct {
 	q       store.Query
 	numbers map[string]int
 	left    int
+	found   func(store.Doc) bool
+	name    string      // of the collection
+	last    *store.Mark // document that was looked at
 	part    part
 	value   []byte // and mark: of the last document
 	mark    string
@@ -131,12 +140,26 @@ const (
 func (f *finding) run(ctx context.Context, yield func(store.Doc, error) bool) {
 	for {
 		n := chunk
-		if f.q.Limit > 0 {
+		if f.q.Limit > 0 && f.q.Search == "" { // of candidates, some are none
 			n = min(n, f.left)
 		}
+		q := f.rest()
 		docs, more, err := f.chunk(ctx, n)
+		if f.q.Search != "" && err == nil {
+			var text []string
+			if text, err = f.s.searchedIn(ctx, f.s.pool, f.coll); err == nil && !slices.Equal(text, f.q.Text) { // it was declared anew meanwhile
+				store.Scan(f.s.List(ctx, f.name, "", ""), q)(yield)
+				return
+			}
+		}
 		for _, d := range docs {
+			if !f.found(d) {
+				continue
+			}
 			if !yield(d, nil) {
+				return
+			}
+			if f.left--; f.q.Limit > 0 && f.left == 0 {
 				return
 			}
 		}
@@ -144,11 +167,19 @@ func (f *finding) run(ctx context.Context, yield func(store.Doc, error) bool) {
 			yield(store.Doc{}, f.s.failure(err))
 			return
 		}
-		f.left -= len(docs)
-		if !more || f.q.Limit > 0 && f.left == 0 {
+		if !more {
 			return
 		}
 	}
+}
+
+// rest is what is left of the query.
+func (f *finding) rest() store.Query {
+	q := f.q
+	if q.Limit = f.left; f.last != nil {
+		q.After = f.last
+	}
+	return q
 }
 
 func (f *finding) chunk(ctx context.Context, n int) ([]store.Doc, bool, error) {
@@ -163,7 +194,11 @@ func (f *finding) chunk(ctx context.Context, n int) ([]store.Doc, bool, error) {
 	docs, more, err := collectDocs(rows, n, &value)
 	at := f.part
 	if len(docs) > 0 {
-		f.part, f.mark, f.value = beside, docs[len(docs)-1].Key, value
+		last := docs[len(docs)-1]
+		f.part, f.mark, f.value = beside, last.Key, value
+		if f.last = (&store.Mark{Key: last.Key}); f.q.Sort != "" {
+			f.last.Value = store.FieldOf(last.Data, f.q.Sort)
+		}
 	}
 	if first := f.q.Sort != "" && (f.value == nil) != f.q.Desc; at == beside && first && !more && err == nil {
 		f.part, more = others, true
@@ -195,6 +230,9 @@ func (f *finding) conditions(arg func(any) string) string {
 	where := fmt.Sprintf("coll = %d", f.coll)
 	for _, c := range f.q.Where {
 		where += " AND " + condition(f.numbers[c.Field], c, arg)
+	}
+	if search, err := store.ParseSearch(f.q.Search); err == nil {
+		where += " AND " + candidates(search, arg)
 	}
 	return where
 }

@@ -59,14 +59,7 @@ func (s *Store) EnsureIndexes(ctx context.Context, coll string, fields []string)
 // declare numbers the fields that are new, gives all documents their values,
 // and makes the indexes.
 func (s *Store) declare(ctx context.Context, tx pgx.Tx, coll int64, fields []string) error {
-	// Values are computed here, between two trips: that may take a slow machine
-	// longer than a transaction may usually stand still.
-	_, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', $2, true),
-		set_config('idle_in_transaction_session_timeout', $3, true)`, millis(s.opts.LockTimeout), s.commit, millis(s.opts.Timeout))
-	if err != nil {
-		return err
-	}
-	if _, err := tx.Exec(ctx, s.sql("LOCK TABLE {}.docs IN SHARE ROW EXCLUSIVE MODE")); err != nil {
+	if err := s.standStill(ctx, tx); err != nil {
 		return err
 	}
 	all, err := s.fieldsOf(ctx, tx, coll)
@@ -99,6 +92,19 @@ func (s *Store) declare(ctx context.Context, tx pgx.Tx, coll int64, fields []str
 	return nil
 }
 
+// standStill keeps others from writing documents until the transaction is over.
+// What they are to have besides is computed here, between two trips: that may take a
+// slow machine longer than a transaction may usually stand still.
+func (s *Store) standStill(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', $2, true),
+		set_config('idle_in_transaction_session_timeout', $3, true)`, millis(s.opts.LockTimeout), s.commit, millis(s.opts.Timeout))
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, s.sql("LOCK TABLE {}.docs IN SHARE ROW EXCLUSIVE MODE"))
+	return err
+}
+
 func indexOf(list []string, s string) int {
 	for i, x := range list {
 		if x == s {
@@ -126,6 +132,19 @@ func (s *Store) loadFields(ctx context.Context, q querier, coll int64) error {
 
 // refill gives the documents of a collection the values of all fields.
 func (s *Store) refill(ctx context.Context, tx pgx.Tx, coll int64, fields []string) error {
+	return s.eachChunk(ctx, tx, coll, func(docs []store.Doc) error {
+		keys, values := make([][]byte, len(docs)), make([]string, len(docs))
+		for i, d := range docs {
+			keys[i], values[i] = []byte(d.Key), fieldValues(d.Data, fields)
+		}
+		_, err := tx.Exec(ctx, s.sql(`UPDATE {}.docs d SET fields = u.fields::bytea[] FROM unnest($2::bytea[], $3::text[]) u (key, fields)
+			WHERE d.coll = $1 AND d.key = u.key`), coll, keys, values)
+		return err
+	})
+}
+
+// eachChunk calls f with the documents of a collection, some at a time.
+func (s *Store) eachChunk(ctx context.Context, tx pgx.Tx, coll int64, f func([]store.Doc) error) error {
 	for after := []byte{}; ; {
 		rows, err := tx.Query(ctx, s.sql(docsUpTo("NULL::bytea", "coll = $1 AND key > $2", "key", "key", chunk)), coll, after)
 		if err != nil {
@@ -136,16 +155,10 @@ func (s *Store) refill(ctx context.Context, tx pgx.Tx, coll int64, fields []stri
 		if err != nil || len(docs) == 0 {
 			return err
 		}
-		keys, values := make([][]byte, len(docs)), make([]string, len(docs))
-		for i, d := range docs {
-			keys[i], values[i] = []byte(d.Key), fieldValues(d.Data, fields)
-		}
-		_, err = tx.Exec(ctx, s.sql(`UPDATE {}.docs d SET fields = u.fields::bytea[] FROM unnest($2::bytea[], $3::text[]) u (key, fields)
-			WHERE d.coll = $1 AND d.key = u.key`), coll, keys, values)
-		if err != nil || !more {
+		if err := f(docs); err != nil || !more {
 			return err
 		}
-		after = keys[len(keys)-1]
+		after = []byte(docs[len(docs)-1].Key)
 	}
 }
 
@@ -155,18 +168,26 @@ func (s *Store) refill(ctx context.Context, tx pgx.Tx, coll int64, fields []stri
 // little, and whoever drops the collection again gets rid of it.
 func (s *Store) dropIndexes(ctx context.Context, coll int64) error {
 	all, err := s.fieldsOf(ctx, s.pool, coll)
-	if s.names.forgetFields(coll); err != nil || len(all) == 0 {
+	if s.names.forgetFields(coll); err != nil {
 		return err
 	}
-	indexes := make([]string, len(all))
+	searched, err := s.searchedIn(ctx, s.pool, coll)
+	if err != nil || len(all)+len(searched) == 0 {
+		return err
+	}
+	indexes := []string{s.opts.Schema + "." + s.searchIndexName(coll)}
 	for i := range all {
-		indexes[i] = s.opts.Schema + "." + s.indexName(coll, i+1)
+		indexes = append(indexes, s.opts.Schema+"."+s.indexName(coll, i+1))
 	}
 	drop := func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', '100ms', true)"); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, "DROP INDEX IF EXISTS "+strings.Join(indexes, ", "))
+		if err != nil || len(searched) == 0 {
+			return err
+		}
+		_, err = tx.Exec(ctx, s.sql("DELETE FROM {}.searched WHERE coll = $1"), coll)
 		return err
 	}
 	for range 10 {

@@ -30,7 +30,7 @@ func TestSchemaIsTheGoldenOne(t *testing.T) {
 	schema := server.Schema()
 	openWith(t, server.DSN(schema), nil)
 	got := strings.ReplaceAll(noise.ReplaceAllString(dump(t, server, "postgres", "--schema-only", "-n", schema), ""), schema, "deed")
-	const file = "testdata/schema-2.sql"
+	const file = "testdata/schema-3.sql"
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
