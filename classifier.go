@@ -107,6 +107,9 @@ func (c Classifier[V]) Projection() Projection[Member[V]] {
 	for _, field := range c.Of.Indexes {
 		p.Indexes = append(p.Indexes, "of."+field)
 	}
+	for _, field := range c.Of.Search {
+		p.Search = append(p.Search, "of."+field)
+	}
 	levels := c.levels()
 	for _, h := range perEvent(c.Of.On) {
 		p.On = append(p.On, classify(h, levels))

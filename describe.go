@@ -32,6 +32,7 @@ type ViewInfo struct {
 	Name     string   `json:"name"`
 	Doc      string   `json:"doc,omitempty"`
 	Indexes  []string `json:"indexes,omitempty"`
+	Search   []string `json:"search,omitempty"`   // fields whose text is searched
 	Follower string   `json:"follower,omitempty"` // the projection that writes it; "" = event handlers do
 	Roles    []string `json:"roles,omitempty"`    // who may read it, when access is checked; none = readers
 }
@@ -114,7 +115,7 @@ func (rt *Runtime) Describe() Info {
 		info.Aggregates = append(info.Aggregates, a)
 	}
 	for _, v := range slices.SortedFunc(maps.Values(rt.views), func(a, b *view) int { return cmp.Compare(a.name, b.name) }) {
-		info.Views = append(info.Views, ViewInfo{v.name, v.doc, v.indexes, v.follower, v.roles})
+		info.Views = append(info.Views, ViewInfo{v.name, v.doc, v.indexes, v.search, v.follower, v.roles})
 	}
 	for _, f := range rt.followers {
 		info.Followers = append(info.Followers, f.Name)

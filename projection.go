@@ -23,6 +23,7 @@ type Projection[V any] struct {
 	Name       string
 	Doc        string   // one sentence for people
 	Indexes    []string // fields to filter and sort by, by their JSON names, for example "status" or "customer.city"
+	Search     []string // fields whose text is searched for words, for example "name" or "items.name" of each in a list
 	On         []Handler[V]
 	Partitions int      // so many workers share the streams; default 1; only without OnBy and DropBy
 	Roles      []string // who may read it, when access is checked; none = readers
@@ -96,7 +97,7 @@ func (p Projection[V]) Count(ctx context.Context, r Reader, q store.Query) (int,
 
 // View is the view that holds the projection's documents.
 func (p Projection[V]) View() View[V] {
-	return View[V]{Name: p.Name, Doc: p.Doc, Indexes: p.Indexes, Roles: p.Roles}
+	return View[V]{Name: p.Name, Doc: p.Doc, Indexes: p.Indexes, Search: p.Search, Roles: p.Roles}
 }
 
 // Fold is the document after the given events of one entity, as a test would
@@ -148,7 +149,7 @@ func (p Projection[V]) at(rt *Runtime) (*projection[V], error) {
 		return nil, fmt.Errorf("projection %s cannot have partitions: it derives keys from events, so a document may take in events of streams in different partitions", p.Name)
 	}
 	w.single = !w.derived && (w.named || len(w.filter().Categories) == 1)
-	w.view = &view{name: p.Name, doc: p.Doc, indexes: p.Indexes, roles: p.Roles, typ: reflect.TypeFor[V](), follower: p.Name, past: w.past, filter: w.filter(), touched: w.touched, derived: w.derived}
+	w.view = &view{name: p.Name, doc: p.Doc, indexes: p.Indexes, search: p.Search, roles: p.Roles, typ: reflect.TypeFor[V](), follower: p.Name, past: w.past, filter: w.filter(), touched: w.touched, derived: w.derived}
 	return w, nil
 }
 
@@ -163,11 +164,9 @@ func (p Projection[V]) register(rt *Runtime) error {
 	return rt.addFollower(engine.Follower{
 		Name: p.Name, Kind: "projection", Filter: w.filter(), Partitions: p.Partitions, Pure: true, Gather: p.gather,
 		Version: p.Version, AskSwitch: rt.cfg.AskSwitch,
-		New: func(gen uint64) engine.Handler { return w.worker(gen) },
-		Prepare: func(ctx context.Context, gen uint64) error {
-			return store.EnsureIndexes(ctx, rt.store, w.view.coll(gen), p.Indexes)
-		},
-		Colls: func(gen uint64) []string { return []string{w.view.coll(gen)} },
+		New:     func(gen uint64) engine.Handler { return w.worker(gen) },
+		Prepare: w.view.prepare,
+		Colls:   func(gen uint64) []string { return []string{w.view.coll(gen)} },
 	})
 }
 

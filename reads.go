@@ -41,8 +41,8 @@ type documentKey struct {
 
 // A selection is the documents that a question to a view has given.
 type selection struct {
-	view  *view
-	where []store.Cond
+	view *view
+	q    store.Query // its conditions, and what it searches for
 
 	mu   sync.Mutex
 	keys map[string]bool
@@ -117,7 +117,7 @@ func (r *reads) selection(ctx context.Context, v *view, q store.Query) (*selecti
 	if err := r.visit(ctx, v); err != nil {
 		return nil, err
 	}
-	s := &selection{view: v, where: q.Where, keys: map[string]bool{}}
+	s := &selection{view: v, q: store.Query{Where: q.Where, Search: q.Search, Text: q.Text}, keys: map[string]bool{}}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.selections = append(r.selections, s)
@@ -152,7 +152,7 @@ func (s *selection) has(key string) bool {
 // wants reports whether a document satisfies the question.
 func (s *selection) wants(d store.Doc) bool {
 	one := func(yield func(store.Doc, error) bool) { yield(d, nil) }
-	for _, err := range store.Scan(one, store.Query{Where: s.where}) {
+	for _, err := range store.Scan(one, s.q) {
 		return err == nil
 	}
 	return false

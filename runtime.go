@@ -164,7 +164,7 @@ func (rt *Runtime) Run(ctx context.Context) error {
 		if v.follower != "" {
 			continue // the engine's generations have their own collections
 		}
-		if err := store.EnsureIndexes(ctx, rt.store, v.coll(0), v.indexes); err != nil && ctx.Err() == nil {
+		if err := v.prepare(ctx, 0); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("deed: indexes of view %s: %w", v.name, err)
 		}
 	}

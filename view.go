@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/deed-dev/deed/internal/wire"
@@ -20,6 +21,7 @@ type View[V any] struct {
 	Name    string
 	Doc     string   // one sentence for people
 	Indexes []string // fields to filter and sort by, by their JSON names, for example "status" or "customer.city"
+	Search  []string // fields whose text is searched for words, for example "name" or "items.name" of each in a list
 	Roles   []string // who may read it, when access is checked; none = readers
 }
 
@@ -121,7 +123,7 @@ func (v View[V]) view(r Reader) (*view, error) {
 func (v View[V]) order() int { return 1 }
 
 func (v View[V]) register(rt *Runtime) error {
-	return rt.addView(&view{name: v.Name, doc: v.Doc, indexes: v.Indexes, roles: v.Roles, typ: reflect.TypeFor[V]()})
+	return rt.addView(&view{name: v.Name, doc: v.Doc, indexes: v.Indexes, search: v.Search, roles: v.Roles, typ: reflect.TypeFor[V]()})
 }
 
 // view is a View or the documents of a Projection at work in a runtime.
@@ -130,6 +132,7 @@ type view struct {
 	name     string
 	doc      string
 	indexes  []string
+	search   []string // the fields whose text is searched
 	roles    []string // who may read it; none = readers
 	typ      reflect.Type
 	follower string // the projection that writes it; "" = event handlers do
@@ -160,8 +163,24 @@ func (rt *Runtime) addView(v *view) error {
 			return fmt.Errorf("view %s: %v has no JSON field %q to index", v.name, v.typ, f)
 		}
 	}
+	for _, f := range v.search {
+		if err := store.CheckField(f); err != nil {
+			return fmt.Errorf("view %s: %w", v.name, err)
+		}
+		if !wire.IsText(v.typ, f) {
+			return fmt.Errorf("view %s: %v has no text %q to search in", v.name, v.typ, f)
+		}
+	}
 	v.rt, rt.views[v.name] = rt, v
 	return nil
+}
+
+// prepare makes the documents of a generation fast to find.
+func (v *view) prepare(ctx context.Context, generation uint64) error {
+	if err := store.EnsureIndexes(ctx, v.rt.store, v.coll(generation), v.indexes); err != nil {
+		return err
+	}
+	return store.EnsureSearch(ctx, v.rt.store, v.coll(generation), v.search)
 }
 
 // coll is where the documents of a generation are.
@@ -239,7 +258,7 @@ func (v *view) docs(ctx context.Context, r Reader, q store.Query) (iter.Seq2[sto
 	if err != nil {
 		return nil, err
 	}
-	if len(q.Where) == 0 && q.Sort == "" && !q.Desc && q.After == nil && q.Limit == 0 {
+	if len(q.Where) == 0 && q.Sort == "" && !q.Desc && q.After == nil && q.Limit == 0 && q.Search == "" {
 		return noted.of(r.runtime().store.List(ctx, coll, "", "")), nil
 	}
 	return noted.of(store.Find(ctx, r.runtime().store, coll, q)), nil
@@ -278,6 +297,9 @@ func (v *view) then(ctx context.Context, r Reader, key string) (iter.Seq2[store.
 
 // asked is q as a store is asked it.
 func (v *view) asked(q store.Query) (store.Query, error) {
+	if q.Text = nil; q.Search != "" {
+		q.Text = v.search
+	}
 	if err := v.check(q); err != nil {
 		return q, err
 	}
@@ -297,6 +319,14 @@ func (v *view) check(q store.Query) error {
 	for _, f := range fields {
 		if !slices.Contains(v.indexes, f) {
 			return Invalid{Field: f, Detail: fmt.Sprintf("is not an index of the view %s, which has %v", v.name, v.indexes)}
+		}
+	}
+	if q.Search != "" {
+		if len(v.search) == 0 {
+			return Invalid{Field: "search", Detail: fmt.Sprintf("is not for the view %s: it declares no text that is searched", v.name)}
+		}
+		if _, err := store.ParseSearch(q.Search); err != nil {
+			return Invalid{Field: "search", Detail: strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": ")}
 		}
 	}
 	if err := store.CheckQuery(q); err != nil {

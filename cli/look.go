@@ -132,7 +132,7 @@ func (a *app) follow(ctx context.Context, c *client.Client, q url.Values) error 
 
 func (a *app) view() *cobra.Command {
 	var where, fields []string
-	var sort, after, at string
+	var sort, search, after, at string
 	var limit int
 	var count bool
 	cmd := &cobra.Command{
@@ -140,6 +140,7 @@ func (a *app) view() *cobra.Command {
 		Short: "Print the documents of a view, or one of them; rebuild a view",
 		Example: `  deed view order-summaries o-1
   deed view order-summaries --where status=Paid --where 'total.amount>=10000' --sort -created_at
+  deed view order-summaries --search 'blue "garden chair" cush*'
   deed view order-summaries --where status=Paid --fields customer,total.amount --count
   deed view order-summaries o-1 --at 2026-02-03T04:05:06Z
   deed view rebuild order-summaries`,
@@ -162,7 +163,7 @@ func (a *app) view() *cobra.Command {
 				if count {
 					q.Set("count", "true")
 				}
-				for name, v := range map[string]string{"sort": sort, "after": after} {
+				for name, v := range map[string]string{"sort": sort, "search": search, "after": after} {
 					if v != "" {
 						q.Set(name, v)
 					}
@@ -173,6 +174,7 @@ func (a *app) view() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&where, "where", nil, "condition on an index, for example status=Draft; operators = != < <= > >=; may be repeated")
+	f.StringVar(&search, "search", "", `words the documents must have; "in a row" in quotation marks, rep* for how one begins`)
 	f.StringVar(&sort, "sort", "", "index to sort by, with - in front for descending (default: by key)")
 	f.StringVar(&after, "after", "", "go on after this mark")
 	f.StringVar(&at, "at", "", "as it was at this time (RFC 3339)")

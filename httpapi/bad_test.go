@@ -187,6 +187,14 @@ func TestBadRequests(t *testing.T) {
 		{"fields twice", "GET", "/v1/views/order-summaries?fields=status&fields=total", "", nil, 400, "invalid"},
 		{"count maybe", "GET", "/v1/views/order-summaries?count=maybe", "", nil, 400, "invalid"},
 		{"count of one", "GET", "/v1/views/order-summaries/o-1?count=true", "", nil, 400, "invalid"},
+		{"search for nothing", "GET", "/v1/views/order-summaries?search=", "", nil, 400, "invalid"},
+		{"search for a dash", "GET", "/v1/views/order-summaries?search=-", "", nil, 400, "invalid"},
+		{"search with an open quotation mark", "GET", "/v1/views/order-summaries?search=%22red", "", nil, 400, "invalid"},
+		{"search for all", "GET", "/v1/views/order-summaries?search=*", "", nil, 400, "invalid"},
+		{"search for bytes", "GET", "/v1/views/order-summaries?search=%ff", "", nil, 400, "invalid"},
+		{"long search", "GET", "/v1/views/order-summaries?search=" + strings.Repeat("x", 300), "", nil, 400, "invalid"},
+		{"search where nothing is searched", "GET", "/v1/views/customers?search=red", "", nil, 400, "invalid"},
+		{"search of one document", "GET", "/v1/views/order-summaries/o-1?search=red", "", nil, 400, "invalid"},
 		{"bad mark", "GET", "/v1/views/order-summaries?after=%21", "", nil, 400, "invalid"},
 		{"mark of another kind", "GET", "/v1/views/order-summaries?after=W10", "", nil, 400, "invalid"},
 		{"bad wait", "GET", "/v1/views/order-summaries/o-1?min-position=1&wait=forever", "", nil, 400, "invalid"},
@@ -270,7 +278,7 @@ func FuzzBody(f *testing.F) {
 }
 
 func FuzzQuery(f *testing.F) {
-	for _, s := range []string{"where=status=Draft", "sort=-total.amount&after=W10", "limit=1&where=total.amount>=5", "at=x", "%zz"} {
+	for _, s := range []string{"search=red+%22blue+door%22+rep*", "search=%22&count", "fields=status,total.amount&count=true", "where=status=Draft", "sort=-total.amount&after=W10", "limit=1&where=total.amount>=5", "at=x", "%zz"} {
 		f.Add(s)
 	}
 	base := serve(f)

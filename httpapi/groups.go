@@ -52,7 +52,7 @@ func (a *api) groups(w http.ResponseWriter, r *http.Request) error {
 
 // members answers a page of members.
 func (a *api) members(w http.ResponseWriter, r *http.Request) error {
-	g, q, err := a.group(r, append(viewParams, "where", "sort", "limit", "after")...)
+	g, q, err := a.group(r, append(viewParams, "where", "search", "sort", "limit", "after")...)
 	if err != nil {
 		return err
 	}

@@ -220,6 +220,9 @@ func typed(kind, value string) (any, error) {
 func fingerprint(view string, q url.Values) string {
 	h := fnv.New32a()
 	fmt.Fprintf(h, "%q %q %q", view, q.Get("sort"), q["where"])
+	if search := q.Get("search"); search != "" {
+		fmt.Fprintf(h, " %q", search)
+	}
 	return strconv.FormatUint(uint64(h.Sum32()), 36)
 }
 
@@ -233,7 +236,7 @@ func encodeMark(query string, m store.Mark) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-var errMark = deed.Invalid{Field: "after", Detail: "is not a mark of this query: use the one that a page gave you as next, with the same view, where and sort"}
+var errMark = deed.Invalid{Field: "after", Detail: "is not a mark of this query: use the one that a page gave you as next, with the same view, where, search and sort"}
 
 func decodeMark(query, s string) (*store.Mark, error) {
 	if s == "" {

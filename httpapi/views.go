@@ -61,7 +61,7 @@ func (a *api) document(w http.ResponseWriter, r *http.Request) error {
 
 // documents answers a page of documents.
 func (a *api) documents(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, append(viewParams, "where", "sort", "limit", "after", "fields", "count")...)
+	q, err := query(r, append(viewParams, "where", "search", "sort", "limit", "after", "fields", "count")...)
 	if err != nil {
 		return err
 	}
@@ -173,6 +173,9 @@ func (a *api) documentQuery(view, query string, q url.Values) (store.Query, erro
 	sq := store.Query{Limit: limit, Sort: strings.TrimPrefix(q.Get("sort"), "-"), Desc: strings.HasPrefix(q.Get("sort"), "-")}
 	if sq.Where, err = a.conditions(view, q["where"]); err != nil {
 		return sq, err
+	}
+	if sq.Search = q.Get("search"); sq.Search == "" && q.Has("search") {
+		return sq, deed.Invalid{Field: "search", Detail: "is empty: give at least one word"}
 	}
 	sq.After, err = decodeMark(fingerprint(query, q), q.Get("after"))
 	return sq, err

@@ -26,6 +26,7 @@ var Summaries = deed.Projection[Summary]{
 	Name:    "order-summaries",
 	Doc:     "What a shop sees of each order.",
 	Indexes: []string{"customer", "status", "total.amount", "created_at"},
+	Search:  []string{"customer", "transaction", "tracking", "cancel_reason"},
 	On: []deed.Handler[Summary]{
 		deed.On(func(s *Summary, e deed.Recorded[Created]) {
 			s.Customer, s.Status, s.CreatedAt = e.Event.Customer, Draft, e.Time

@@ -215,6 +215,26 @@ func FieldType(t reflect.Type, path string) (reflect.Type, bool) {
 	return t, true
 }
 
+// IsText reports whether a JSON field of a type is text, or a list of texts. Other
+// than with FieldType, the path may go through lists.
+func IsText(t reflect.Type, path string) bool {
+	for name := range strings.SplitSeq(path, ".") {
+		var ok bool
+		if t, ok = FieldType(elements(t), name); !ok {
+			return false
+		}
+	}
+	return elements(t).Kind() == reflect.String
+}
+
+// elements is what a list has, or what a pointer points to.
+func elements(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Array {
+		t = t.Elem()
+	}
+	return t
+}
+
 // Fields are the names of the JSON fields of a struct, in its order.
 func Fields(t reflect.Type) (names []string) {
 	for f := range fields(t) {
