@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -203,4 +204,38 @@ func EnsureSearch(ctx context.Context, s Store, coll string, fields []string) er
 		return x.EnsureSearch(ctx, coll, fields)
 	}
 	return nil
+}
+
+// An Atomic store can record events and change documents in one go.
+type Atomic interface {
+	// AppendWith does what Append does, and what Write does with the changes: all or
+	// nothing. Each document of holds must be at its revision, too. It fails with a
+	// *[ConflictError] that names a stream as Append does, else with one that names a
+	// document. If the append has happened before, the changes have happened with it:
+	// it succeeds again, and no document is looked at.
+	AppendWith(ctx context.Context, writes []Write, changes []Change, holds []Hold) ([]Written, error)
+}
+
+// A Hold demands that a document is at a revision, and stays so until what is
+// written is written.
+type Hold struct {
+	Coll string
+	Key  string
+	Rev  uint64 // from 1
+}
+
+// CheckWith reports whether a store may be asked to append and change this.
+// Every backend calls it first.
+func CheckWith(writes []Write, changes []Change, holds []Hold) error {
+	if err := Check(writes); err != nil {
+		return err
+	}
+	all := slices.Clone(changes)
+	for _, h := range holds {
+		if h.Rev == 0 || h.Rev == AnyRev {
+			return fmt.Errorf("%w: document %s/%s is held at no revision", ErrInvalid, h.Coll, h.Key)
+		}
+		all = append(all, Change{Coll: h.Coll, Key: h.Key, Rev: h.Rev})
+	}
+	return CheckChanges(all)
 }

@@ -58,7 +58,12 @@ func (s *Store) usable(ctx context.Context) error {
 
 // Append implements [store.Log].
 func (s *Store) Append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
-	if err := store.Check(writes); err != nil {
+	return s.AppendWith(ctx, writes, nil, nil)
+}
+
+// AppendWith implements [store.Atomic].
+func (s *Store) AppendWith(ctx context.Context, writes []store.Write, changes []store.Change, holds []store.Hold) ([]store.Written, error) {
+	if err := store.CheckWith(writes, changes, holds); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -73,6 +78,12 @@ func (s *Store) Append(ctx context.Context, writes ...store.Write) ([]store.Writ
 		if v := s.version(w.Stream); !w.Expect.Met(v) {
 			return nil, &store.ConflictError{Stream: w.Stream, Expect: w.Expect, Version: v}
 		}
+	}
+	if err := s.expected(changes, holds); err != nil {
+		return nil, err
+	}
+	for _, c := range changes {
+		s.change(c)
 	}
 	now := s.tick()
 	written := make([]store.Written, len(writes))
@@ -268,13 +279,24 @@ func (s *Store) Write(ctx context.Context, changes ...store.Change) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
+	if err := s.expected(changes, nil); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		s.change(c)
+	}
+	return nil
+}
+
+// expected reports whether documents are at the revisions they should be at.
+func (s *Store) expected(changes []store.Change, holds []store.Hold) error {
+	for _, h := range holds {
+		changes = append(changes[:len(changes):len(changes)], store.Change{Coll: h.Coll, Key: h.Key, Rev: h.Rev})
+	}
 	for _, c := range changes {
 		if rev := s.docs[c.Coll][c.Key].Rev; c.Rev != store.AnyRev && c.Rev != rev {
 			return &store.ConflictError{Coll: c.Coll, Key: c.Key, Version: rev}
 		}
-	}
-	for _, c := range changes {
-		s.change(c)
 	}
 	return nil
 }

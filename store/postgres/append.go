@@ -17,6 +17,10 @@ type appending struct {
 	writes  []store.Write
 	written []store.Written
 	times   []int64 // of imported events
+
+	docs  writing // what is changed with them
+	holds []store.Hold
+	held  []int64 // the collections of these
 }
 
 // Append implements [store.Log].
@@ -55,7 +59,7 @@ func (s *Store) appendBatch(batch []*appending) error {
 	var p *plan
 	var err error
 	bytes := carried(batch)
-	if bytes <= buffered {
+	if bytes <= buffered && !withDocs(batch) {
 		if p, err = s.guess(batch); err != nil {
 			return err
 		}
@@ -89,6 +93,9 @@ func (s *Store) appendBatch(batch []*appending) error {
 // plan looks and writes. A plan without events is one of conflicts, repetitions
 // and expectations that hold.
 func (s *Store) plan(batch []*appending) (*plan, error) {
+	if withDocs(batch) {
+		return s.planWith(batch)
+	}
 	p := s.newPlan()
 	return p, s.transact(carried(batch), func(ctx context.Context, t *transaction) error {
 		if err := p.look(ctx, t, batch); err != nil {

@@ -180,26 +180,33 @@ func (s *Store) Write(ctx context.Context, changes ...store.Change) error {
 	if err := s.usable(ctx); err != nil || len(changes) == 0 {
 		return err
 	}
+	w, err := s.newWriting(ctx, changes)
+	if err != nil {
+		return s.failure(err)
+	}
+	return s.writes.Submit(ctx, w)
+}
+
+func (s *Store) newWriting(ctx context.Context, changes []store.Change) (*writing, error) {
 	w := &writing{request: request{rows: len(changes)}, changes: changes, colls: make([]int64, len(changes))}
 	for i, c := range changes {
 		var err error
 		if w.colls[i], err = s.makeColl(ctx, c.Coll); err != nil {
-			return s.failure(err)
+			return nil, err
 		}
 		w.bytes += len(c.Data)
 	}
-	return s.writes.Submit(ctx, w)
+	return w, nil
 }
 
 // writeBatch writes changes in one transaction. Existing documents are locked
 // before they are judged; that another process made a new one at the same time
 // shows when it is inserted, and all is judged again.
 func (s *Store) writeBatch(batch []*writing) error {
-	const tries = 20
-	for try := 1; ; try++ {
-		err := s.transact(carried(batch), func(ctx context.Context, t *transaction) error {
-			d := draft{s: s, docs: map[docID]docState{}, fields: map[int64][]string{}, text: map[int64][]string{}}
-			if err := d.look(ctx, t, batch); err != nil {
+	return again(func() error {
+		return s.transact(carried(batch), func(ctx context.Context, t *transaction) error {
+			d := s.newDraft()
+			if err := t.look(ctx, func(b *pgx.Batch) { d.look(b, batch, nil) }); err != nil {
 				return err
 			}
 			for _, w := range batch {
@@ -210,6 +217,15 @@ func (s *Store) writeBatch(batch []*writing) error {
 			}
 			return t.commit(ctx, d.write)
 		})
+	})
+}
+
+// again tries what may fail because another process writes the same documents at
+// the same time.
+func again(write func() error) error {
+	const tries = 20
+	for try := 1; ; try++ {
+		err := write()
 		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || try == tries ||
 			pg.Code != divisionByZero && pg.Code != deadlockDetected && pg.Code != uniqueViolation && pg.Code != serializationFail {
 			return err
@@ -237,9 +253,13 @@ type draft struct {
 	text   map[int64][]string // of a collection that is searched: in which fields
 }
 
-// look takes the documents that are to be written. The lock of the table keeps
-// fields from being declared in between.
-func (d *draft) look(ctx context.Context, t *transaction, batch []*writing) error {
+func (s *Store) newDraft() *draft {
+	return &draft{s: s, docs: map[docID]docState{}, fields: map[int64][]string{}, text: map[int64][]string{}}
+}
+
+// look takes the documents that are to be written, and those that are held. The
+// lock of the table keeps fields from being declared in between.
+func (d *draft) look(b *pgx.Batch, batch []*writing, held []docID) {
 	var colls []int64
 	var keys [][]byte
 	seen := map[docID]bool{}
@@ -251,48 +271,67 @@ func (d *draft) look(ctx context.Context, t *transaction, batch []*writing) erro
 			}
 		}
 	}
-	return t.look(ctx, func(b *pgx.Batch) {
-		b.Queue(d.s.sql("LOCK TABLE {}.docs IN ROW EXCLUSIVE MODE"))
-		b.Queue(d.s.sql(`SELECT coll, field, n, false FROM {}.fields WHERE coll = ANY($1)
-			UNION ALL SELECT coll, field, n, true FROM {}.searched WHERE coll = ANY($1) ORDER BY 1, 3`), colls).Query(func(rows pgx.Rows) error {
-			var coll int64
-			var field string
-			var n int
-			var searched bool
-			_, err := pgx.ForEachRow(rows, []any{&coll, &field, &n, &searched}, func() error {
-				if searched {
-					d.text[coll] = append(d.text[coll], field)
-				} else {
-					d.fields[coll] = append(d.fields[coll], field)
-				}
-				return nil
-			})
-			return err
-		})
-		b.Queue(d.s.sql(`SELECT coll, key, rev FROM {}.docs WHERE (coll, key) IN (SELECT * FROM unnest($1::bigint[], $2::bytea[]))
-			ORDER BY coll, key FOR UPDATE`), colls, keys).Query(func(rows pgx.Rows) error {
-			var id docID
-			var key []byte
-			var rev int64
-			_, err := pgx.ForEachRow(rows, []any{&id.coll, &key, &rev}, func() error {
-				id.key = string(key)
-				d.docs[id] = docState{rev: rev, existed: true}
-				return nil
-			})
-			return err
-		})
+	b.Queue(d.s.sql("LOCK TABLE {}.docs IN ROW EXCLUSIVE MODE"))
+	b.Queue(d.s.sql(`SELECT coll, field, n, false FROM {}.fields WHERE coll = ANY($1)
+		UNION ALL SELECT coll, field, n, true FROM {}.searched WHERE coll = ANY($1) ORDER BY 1, 3`), colls).Query(d.scanFields)
+	const at = "SELECT coll, key, rev FROM {}.docs WHERE (coll, key) IN (SELECT * FROM unnest($1::bigint[], $2::bytea[])) ORDER BY coll, key FOR "
+	b.Queue(d.s.sql(at+"UPDATE"), colls, keys).Query(d.scanDocs)
+	if len(held) > 0 {
+		colls, keys := make([]int64, len(held)), make([][]byte, len(held))
+		for i, id := range held {
+			colls[i], keys[i] = id.coll, []byte(id.key)
+		}
+		b.Queue(d.s.sql(at+"SHARE"), colls, keys).Query(d.scanDocs)
+	}
+}
+
+func (d *draft) scanFields(rows pgx.Rows) error {
+	var coll int64
+	var field string
+	var n int
+	var searched bool
+	_, err := pgx.ForEachRow(rows, []any{&coll, &field, &n, &searched}, func() error {
+		if searched {
+			d.text[coll] = append(d.text[coll], field)
+		} else {
+			d.fields[coll] = append(d.fields[coll], field)
+		}
+		return nil
 	})
+	return err
+}
+
+func (d *draft) scanDocs(rows pgx.Rows) error {
+	var id docID
+	var key []byte
+	var rev int64
+	_, err := pgx.ForEachRow(rows, []any{&id.coll, &key, &rev}, func() error {
+		id.key = string(key)
+		d.docs[id] = docState{rev: rev, existed: true}
+		return nil
+	})
+	return err
 }
 
 // decide gives changes their verdict, and drafts what they make of documents.
 func (d *draft) decide(w *writing) {
-	w.refused = nil
+	if w.refused = d.conflict(w); w.refused == nil {
+		d.apply(w)
+	}
+}
+
+// conflict is why changes cannot be made, nil if they can.
+func (d *draft) conflict(w *writing) error {
 	for i, c := range w.changes {
 		if rev := uint64(d.docs[docID{w.colls[i], c.Key}].rev); c.Rev != store.AnyRev && c.Rev != rev {
-			w.refused = &store.ConflictError{Coll: c.Coll, Key: c.Key, Version: rev}
-			return
+			return &store.ConflictError{Coll: c.Coll, Key: c.Key, Version: rev}
 		}
 	}
+	return nil
+}
+
+// apply drafts what changes make of documents.
+func (d *draft) apply(w *writing) {
 	for i, c := range w.changes {
 		id := docID{w.colls[i], c.Key}
 		state := d.docs[id]

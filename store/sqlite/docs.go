@@ -78,18 +78,23 @@ func (s *Store) Write(ctx context.Context, changes ...store.Change) error {
 	return s.submit(ctx, &request{changes: changes})
 }
 
+// expected reports whether a document is at another revision than it should be.
+func (w *writer) expected(coll, key string, want uint64) (conflict, err error) {
+	if want == store.AnyRev {
+		return nil, nil
+	}
+	rev, err := w.revision(coll, key)
+	if err == nil && rev != want {
+		conflict = &store.ConflictError{Coll: coll, Key: key, Version: rev}
+	}
+	return conflict, err
+}
+
 // change applies changes, if every document is at the expected revision.
 func (w *writer) change(changes []store.Change) (conflict, err error) {
 	for _, c := range changes {
-		if c.Rev == store.AnyRev {
-			continue
-		}
-		rev, err := w.revision(c)
-		if err != nil {
-			return nil, err
-		}
-		if rev != c.Rev {
-			return &store.ConflictError{Coll: c.Coll, Key: c.Key, Version: rev}, nil
+		if conflict, err = w.expected(c.Coll, c.Key, c.Rev); conflict != nil || err != nil {
+			return conflict, err
 		}
 	}
 	for _, c := range changes {
@@ -115,14 +120,14 @@ func (w *writer) change(changes []store.Change) (conflict, err error) {
 	return nil, nil
 }
 
-func (w *writer) revision(c store.Change) (uint64, error) {
-	coll, ok := w.s.names.coll(c.Coll)
+func (w *writer) revision(coll, key string) (uint64, error) {
+	id, ok := w.s.names.coll(coll)
 	if !ok {
 		return 0, nil
 	}
 	st := w.st.rev
-	st.BindInt64(1, coll)
-	st.BindText(2, c.Key)
+	st.BindInt64(1, id)
+	st.BindText(2, key)
 	defer st.Reset()
 	if ok, err := st.Step(); !ok || err != nil {
 		return 0, err

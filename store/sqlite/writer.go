@@ -18,7 +18,8 @@ import (
 type request struct {
 	groupcommit.Request
 	writes  []store.Write
-	changes []store.Change
+	changes []store.Change // if there are writes, too: all or nothing
+	holds   []store.Hold
 	wholes  []store.Whole       // streams to be removed
 	exec    func(*writer) error // something rarer
 	times   []int64             // of imported events
@@ -239,6 +240,8 @@ func (w *writer) transact(batch []*request) (err error) {
 		switch {
 		case r.exec != nil:
 			err = r.exec(w)
+		case r.writes != nil && len(r.changes)+len(r.holds) > 0:
+			r.written, r.refused, err = w.appendWith(r, now)
 		case r.changes != nil:
 			r.refused, err = w.change(r.changes)
 		case r.wholes != nil:

@@ -128,6 +128,20 @@ func (b *broken) Close() error {
 	return b.Store.Close()
 }
 
+// halves is a broken store that appends and changes documents one after the other.
+type halves struct {
+	*broken
+	append func(h *halves, ctx context.Context, ws []store.Write, cs []store.Change, holds []store.Hold) ([]store.Written, error)
+}
+
+func (h *halves) AppendWith(ctx context.Context, ws []store.Write, cs []store.Change, holds []store.Hold) ([]store.Written, error) {
+	return h.append(h, ctx, ws, cs, holds)
+}
+
+func inHalves(how func(h *halves, ctx context.Context, ws []store.Write, cs []store.Change, holds []store.Hold) ([]store.Written, error)) func() store.Store {
+	return func() store.Store { return &halves{&broken{Store: mem.New()}, how} }
+}
+
 // counter is a broken store that counts whatever the conditions.
 type counter struct{ *broken }
 
@@ -634,6 +648,31 @@ var brokenFor = map[string]func() store.Store{
 		return f
 	},
 	"search/invalid": misfinding(func(q *store.Query) { q.Text = searchFields }),
+
+	"both/all-or-nothing": inHalves(func(h *halves, ctx context.Context, ws []store.Write, cs []store.Change, _ []store.Hold) ([]store.Written, error) {
+		written, err := h.Append(ctx, ws...)
+		if err != nil {
+			return nil, err
+		}
+		return written, h.Write(ctx, cs...)
+	}),
+	"both/repeated": inHalves(func(h *halves, ctx context.Context, ws []store.Write, cs []store.Change, _ []store.Hold) ([]store.Written, error) {
+		if err := h.Write(ctx, cs...); err != nil { // also if it is a repetition
+			return nil, err
+		}
+		return h.Append(ctx, ws...)
+	}),
+	"both/held": inHalves(func(h *halves, ctx context.Context, ws []store.Write, cs []store.Change, _ []store.Hold) ([]store.Written, error) {
+		return h.Store.AppendWith(ctx, ws, cs, nil)
+	}),
+	"both/races": inHalves(func(h *halves, ctx context.Context, ws []store.Write, cs []store.Change, _ []store.Hold) ([]store.Written, error) {
+		for i := range cs {
+			cs[i].Rev = store.AnyRev
+		}
+		written, err := h.Append(ctx, ws...)
+		time.Sleep(time.Microsecond)
+		return written, errors.Join(err, h.Write(ctx, cs[:len(cs)/2]...))
+	}),
 
 	"import/as-they-are": importing(func(recs []store.Record) {
 		for i := range recs {
