@@ -33,6 +33,7 @@ type ViewInfo struct {
 	Doc      string   `json:"doc,omitempty"`
 	Indexes  []string `json:"indexes,omitempty"`
 	Search   []string `json:"search,omitempty"`   // fields whose text is searched
+	Inline   bool     `json:"inline,omitzero"`    // it is updated together with the events
 	Follower string   `json:"follower,omitempty"` // the projection that writes it; "" = event handlers do
 	Roles    []string `json:"roles,omitempty"`    // who may read it, when access is checked; none = readers
 }
@@ -115,7 +116,7 @@ func (rt *Runtime) Describe() Info {
 		info.Aggregates = append(info.Aggregates, a)
 	}
 	for _, v := range slices.SortedFunc(maps.Values(rt.views), func(a, b *view) int { return cmp.Compare(a.name, b.name) }) {
-		info.Views = append(info.Views, ViewInfo{v.name, v.doc, v.indexes, v.search, v.follower, v.roles})
+		info.Views = append(info.Views, ViewInfo{v.name, v.doc, v.indexes, v.search, rt.inlineOf(v.name) != nil, v.follower, v.roles})
 	}
 	for _, f := range rt.followers {
 		info.Followers = append(info.Followers, f.Name)

@@ -267,7 +267,7 @@ func (rt *Runtime) WaitForView(ctx context.Context, viewName string, c store.Cur
 		return rt.WaitFor(ctx, Receipt{Position: string(c)})
 	}
 	for _, p := range c.Positions() {
-		if err := rt.engine.WaitFor(ctx, v.follower, p); err != nil {
+		if err := rt.waitForFollower(ctx, v.follower, p); err != nil {
 			return fmt.Errorf("deed: %w", err)
 		}
 	}
@@ -281,7 +281,7 @@ func (rt *Runtime) ViewPosition(viewName string) (store.Cursor, error) {
 		return "", rt.unknownView(viewName)
 	}
 	if v.follower != "" {
-		return rt.engine.Cursor(v.follower), nil
+		return rt.followerCursor(v.follower), nil
 	}
 	return "", nil
 }

@@ -336,7 +336,7 @@ func (c *cell[S]) apply(events []Event[S]) {
 // at the same place are recorded once.
 func (rt *Runtime) append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
 	for try := 0; ; try++ {
-		written, err := rt.store.Append(ctx, writes...)
+		written, err := rt.appendInline(ctx, writes)
 		if !errors.Is(err, store.ErrUnknown) || try == 3 || ctx.Err() != nil {
 			return written, storeError(err)
 		}

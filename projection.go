@@ -28,6 +28,11 @@ type Projection[V any] struct {
 	Partitions int      // so many workers share the streams; default 1; only without OnBy and DropBy
 	Roles      []string // who may read it, when access is checked; none = readers
 
+	// Inline has the documents updated together with the events, so that whoever
+	// has recorded something sees it at once. It takes a store that can do that, and
+	// handlers that know nothing but the event: no [OnBy], no [Recorded].
+	Inline bool
+
 	// Version is that of what the handlers make of events. A program with another
 	// one than the documents were made by builds them anew when it starts, beside
 	// those that readers see, see [Rebuilds]. Raise it when On changes.
@@ -161,12 +166,19 @@ func (p Projection[V]) register(rt *Runtime) error {
 	if err := rt.addView(w.view); err != nil {
 		return err
 	}
+	if p.Inline {
+		if err := rt.addInline(w); err != nil {
+			return fmt.Errorf("projection %s cannot be inline: %w", p.Name, err)
+		}
+		w.inline, w.single = true, false // the first event of a stream finds what its own append has written
+	}
 	return rt.addFollower(engine.Follower{
-		Name: p.Name, Kind: "projection", Filter: w.filter(), Partitions: p.Partitions, Pure: true, Gather: p.gather,
+		Name: p.Name, Kind: "projection", Filter: w.filter(), Partitions: p.Partitions, Pure: true, Gather: p.gather, Inline: p.Inline,
 		Version: p.Version, AskSwitch: rt.cfg.AskSwitch,
 		New:     func(gen uint64) engine.Handler { return w.worker(gen) },
 		Prepare: w.view.prepare,
 		Colls:   func(gen uint64) []string { return []string{w.view.coll(gen)} },
+		Aside:   w.aside,
 	})
 }
 
@@ -179,6 +191,8 @@ type projection[V any] struct {
 	single   bool // a document is that of one stream: its first event finds none
 	keyOf    func(stream string) string
 	named    bool // that is not the entity's id
+	inline   bool // documents are updated with the events
+	state    *inlineState
 }
 
 // entityID is the id of the entity that a stream is of.

@@ -19,6 +19,10 @@ type projector[V any] struct {
 	docs    map[string]*held[V]
 	dirty   []string
 	touches []touch[V]
+
+	marks  string // if the projection is inline: the collection of what documents have taken in
+	taken  map[string]*docMark
+	marked []string
 }
 
 type held[V any] struct {
@@ -31,7 +35,7 @@ type held[V any] struct {
 const maxHeld = 4096
 
 func (p *projection[V]) worker(gen uint64) *projector[V] {
-	return &projector[V]{projection: p, coll: p.view.coll(gen), docs: map[string]*held[V]{}}
+	return &projector[V]{projection: p, coll: p.view.coll(gen), docs: map[string]*held[V]{}, marks: marksColl(p.view.name, gen), taken: map[string]*docMark{}}
 }
 
 func (w *projector[V]) Keys(rec store.Record) []string {
@@ -51,7 +55,7 @@ func (w *projector[V]) Keys(rec store.Record) []string {
 }
 
 // Needs implements [engine.Needer].
-func (w *projector[V]) Needs(recs []store.Record) (string, []string) {
+func (w *projector[V]) Needs(recs []store.Record) map[string][]string {
 	seen := map[string]bool{}
 	var wanted []string
 	for i := range recs {
@@ -64,7 +68,10 @@ func (w *projector[V]) Needs(recs []store.Record) (string, []string) {
 			}
 		}
 	}
-	return w.coll, wanted
+	if w.inline {
+		return map[string][]string{w.coll: wanted, w.marks: wanted}
+	}
+	return map[string][]string{w.coll: wanted}
 }
 
 // beginsDoc reports whether a record's document cannot be there yet: it is that of
@@ -98,6 +105,11 @@ func (w *projector[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Reco
 	var e any
 	if w.touches, m, e, err = w.projection.touches(rec, w.touches); err != nil {
 		return err
+	}
+	if w.inline {
+		if had, err := w.mark(ctx, tx, rec); had || err != nil {
+			return err
+		}
 	}
 	for _, t := range w.touches {
 		d, err := w.hold(ctx, tx, t.key, w.beginsDoc(rec))
@@ -158,6 +170,9 @@ func (w *projector[V]) Flush(_ context.Context, tx *engine.Tx) error {
 		}
 	}
 	w.dirty = w.dirty[:0]
+	if w.inline {
+		return w.flushMarks(tx)
+	}
 	if len(w.docs) > maxHeld {
 		clear(w.docs)
 	}
@@ -177,5 +192,6 @@ func (d *held[V]) save(tx *engine.Tx, coll, key string) error {
 
 func (w *projector[V]) Reset() {
 	clear(w.docs)
-	w.dirty = w.dirty[:0]
+	clear(w.taken)
+	w.dirty, w.marked = w.dirty[:0], w.marked[:0]
 }

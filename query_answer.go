@@ -280,7 +280,7 @@ func (rt *Runtime) fresh(ctx context.Context, v *view, to store.Cursor, wait, ma
 func (rt *Runtime) waitForView(ctx context.Context, v *view, c store.Cursor) error {
 	for _, f := range rt.writersOf(v) {
 		for _, p := range c.Positions() {
-			if err := rt.engine.WaitFor(ctx, f.Name, p); err != nil {
+			if err := rt.waitForFollower(ctx, f.Name, p); err != nil {
 				return fmt.Errorf("deed: %w", err)
 			}
 		}
@@ -304,7 +304,7 @@ func (rt *Runtime) ageOf(ctx context.Context, v *view, to store.Cursor) (time.Du
 	if v.follower == "" {
 		return 0, nil
 	}
-	at := rt.engine.Cursor(v.follower)
+	at := rt.followerCursor(v.follower)
 	if at.CoversAll(to) {
 		return 0, nil
 	}

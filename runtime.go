@@ -67,6 +67,7 @@ type Runtime struct {
 	answers   *answers
 	stepwise  map[string]*stepwise // by "noun.verb"
 	followers []engine.Follower
+	inline    inlines
 	engine    *engine.Engine
 	inFlight  sync.Map      // ids of the commands being handled
 	slots     chan struct{} // bounds what runs in the background

@@ -227,6 +227,11 @@ func (f *follower) replicaOf(ctx context.Context, at store.Reading, i intent, ge
 // meet brings two generations to the same place in the log, and returns it.
 func meet(ctx context.Context, a, b *replica) (store.Cursor, error) {
 	to := most(slices.Concat(a.saved.Cursors, b.saved.Cursors))
+	ahead, err := a.f.ahead(ctx)
+	if err != nil {
+		return to, err
+	}
+	to = to.Join(ahead)
 	for _, r := range []*replica{a, b} {
 		from := least(r.saved.Cursors)
 		n := from.Behind(to)

@@ -10,7 +10,7 @@ import (
 // going to need: where documents come from a server, they are then read
 // together, and not one after the other.
 type Needer interface {
-	Needs(recs []store.Record) (coll string, keys []string)
+	Needs(recs []store.Record) (keys map[string][]string) // by collection
 }
 
 // fetchEvery is for how many records documents are read together.
@@ -23,14 +23,17 @@ func (w *worker) fetchDocs(ctx context.Context, tx *Tx, recs []store.Record) {
 	if _, many := w.f.store.(store.Getter); !ok || !many || len(recs) < 2 {
 		return
 	}
-	var coll string
-	var keys []string
-	err := safely(func() error { coll, keys = n.Needs(recs); return nil })
-	if err != nil || len(keys) == 0 {
+	var needs map[string][]string
+	if err := safely(func() error { needs = n.Needs(recs); return nil }); err != nil {
 		return
 	}
-	if docs, err := store.GetMany(ctx, w.f.store, coll, keys); err == nil {
-		tx.fetched(coll, keys, docs)
+	for coll, keys := range needs {
+		if len(keys) == 0 {
+			continue
+		}
+		if docs, err := store.GetMany(ctx, w.f.store, coll, keys); err == nil {
+			tx.fetched(coll, keys, docs)
+		}
 	}
 }
 

@@ -30,6 +30,7 @@ type Follower struct {
 	Elsewhere  bool          // it is left to other processes, and never run by this one
 	Awaited    bool          // other nodes wait for it all the time, and see how far it has come by its checkpoint
 	Version    int           // of its definition: documents of another one are built anew
+	Inline     bool          // its documents are updated with the events, too, so that they may be ahead of its checkpoint
 	AskSwitch  bool          // documents that are built anew for a version wait to be asked before they are shown
 	Gather     time.Duration // for so long it lets records gather, unless somebody waits for it
 
@@ -41,6 +42,8 @@ type Follower struct {
 	// Colls names the collections that belong to a generation alone. They
 	// are dropped when another generation has taken its place.
 	Colls func(generation uint64) []string
+	// Aside names further ones, which are not compared when two generations are.
+	Aside func(generation uint64) []string
 }
 
 // A Handler handles the records of one partition, one at a time. It is used

@@ -235,10 +235,7 @@ func (f *follower) clean(ctx context.Context, at *intent) error {
 		if err := f.remove(ctx, deadColl(f.Name), deadPrefix(gen)); err != nil {
 			return err
 		}
-		if f.Colls == nil {
-			continue
-		}
-		for _, coll := range f.Colls(gen) {
+		for _, coll := range f.colls(gen) {
 			if err := store.DropColl(ctx, f.store, coll); err != nil {
 				return fmt.Errorf("dropping %s: %w", coll, err)
 			}
@@ -253,6 +250,17 @@ func (f *follower) clean(ctx context.Context, at *intent) error {
 		return nil
 	})
 	return err
+}
+
+// colls are all collections that belong to a generation alone.
+func (f *follower) colls(gen uint64) (all []string) {
+	if f.Colls != nil {
+		all = append(all, f.Colls(gen)...)
+	}
+	if f.Aside != nil {
+		all = append(all, f.Aside(gen)...)
+	}
+	return all
 }
 
 // settled reports whether all nodes know of the last switch. One that does not

@@ -25,9 +25,13 @@ func (f *follower) replace(ctx context.Context, work generations) error {
 	work.live.stop()
 	still := time.NewTimer(replaceTime)
 	defer still.Stop()
+	ahead, err := f.ahead(ctx)
+	if err != nil {
+		return err
+	}
 	for {
 		_, changed := f.working()
-		err := f.trySwitch(ctx, work.building)
+		err := f.trySwitch(ctx, work.building, ahead)
 		if err == nil {
 			return nil
 		}
@@ -57,7 +61,7 @@ var errBehind = errors.New("engine: not caught up yet")
 // trySwitch makes what is built what readers see, provided that it has taken in
 // all that those documents have. Other nodes may still work on these. So their
 // checkpoints are part of the same write: it fails if one of them has moved.
-func (f *follower) trySwitch(ctx context.Context, building *generation) error {
+func (f *follower) trySwitch(ctx context.Context, building *generation, ahead store.Cursor) error {
 	i, rev, err := loadIntent(ctx, f.store, f.Name)
 	if err != nil {
 		return err
@@ -73,7 +77,7 @@ func (f *follower) trySwitch(ctx context.Context, building *generation) error {
 	if err != nil {
 		return err
 	}
-	if !coversAll(built, shown) {
+	if !coversAll(built, shown) || !least(built).CoversAll(ahead) {
 		return errBehind
 	}
 	former := i.Generation

@@ -1,0 +1,379 @@
+package deed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/deed-dev/deed/internal/engine"
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+)
+
+// inlines are the projections whose documents are updated together with the
+// events. Each is a follower all the same, which does what nobody has done: what was
+// recorded before the projection was inline, or by a program that does not have it.
+// So that nothing is taken in twice, there is a mark beside each document.
+type inlines struct {
+	store store.Atomic
+	all   []inlined
+}
+
+// An inlined projection is a *projection[V].
+type inlined interface {
+	about() *inlineState
+	changes(ctx context.Context, gen uint64, writes []store.Write) ([]store.Change, error)
+	concerned(writes []store.Write) bool
+}
+
+// errNotNow says that documents are left to the follower this time.
+var errNotNow = errors.New("deed: documents are left to the follower")
+
+// maxInline is how many events of an entity a command takes in that its document
+// lacks; what is more is left to the follower.
+const maxInline = 10_000
+
+func (rt *Runtime) addInline(p inlined) error {
+	if err := p.about().refused; err != nil {
+		return err
+	}
+	s, ok := rt.store.(store.Atomic)
+	if !ok {
+		return fmt.Errorf("this store cannot record events and change documents in one go: leave Inline out, and wait for the view with min-position, or keep log and views together on SQLite or PostgreSQL (%w)", errors.ErrUnsupported)
+	}
+	rt.inline.store = s
+	rt.inline.all = append(rt.inline.all, p)
+	return nil
+}
+
+// appendInline appends, and updates documents with it. A document that somebody else
+// has changed meanwhile is looked at again: that does not concern the decision.
+func (rt *Runtime) appendInline(ctx context.Context, writes []store.Write) ([]store.Written, error) {
+	if len(rt.inline.all) == 0 {
+		return rt.store.Append(ctx, writes...)
+	}
+	for {
+		b, err := rt.beside(ctx, writes)
+		if err != nil {
+			return nil, err
+		}
+		written, err := rt.inline.store.AppendWith(ctx, writes, b.changes, b.holds)
+		c, conflict := errors.AsType[*store.ConflictError](err)
+		switch {
+		case err == nil:
+			b.recorded(writes, written)
+			return written, nil
+		case !conflict || c.Stream != "" || ctx.Err() != nil:
+			return nil, err
+		}
+		for _, h := range b.holds {
+			if h.Key == c.Key && h.Coll == c.Coll {
+				rt.engine.LookAgain(ctx, c.Key)
+			}
+		}
+	}
+}
+
+// A besides is what is to be written together with events.
+type besides struct {
+	changes []store.Change
+	holds   []store.Hold
+	with    []*inlineState // of the views that will have taken in the events then, or need not
+}
+
+// beside finds out what is to be written with events. A view that cannot be updated
+// is left to its follower, which parks what it cannot handle: nothing that is recorded
+// fails because of a view.
+func (rt *Runtime) beside(ctx context.Context, writes []store.Write) (b besides, err error) {
+	for _, p := range rt.inline.all {
+		st := p.about()
+		if !p.concerned(writes) {
+			b.with = append(b.with, st)
+			continue
+		}
+		in, err := rt.engine.Inline(ctx, st.name)
+		if err != nil {
+			return b, storeError(err)
+		}
+		var changes []store.Change
+		for _, gen := range in.Generations {
+			more, err := p.changes(ctx, gen, writes)
+			if err != nil {
+				if !errors.Is(err, errNotNow) {
+					rt.cfg.Logger.Debug("left to the follower", slog.String("view", st.name), slog.Any("error", err))
+				}
+				in.Generations = nil
+				break
+			}
+			changes = append(changes, more...)
+		}
+		if len(in.Generations) == 0 {
+			continue
+		}
+		b.changes, b.holds = append(b.changes, changes...), append(b.holds, in.Hold)
+		if in.Shown {
+			b.with = append(b.with, st)
+		}
+	}
+	return b, nil
+}
+
+// recorded notes which part of the log views have taken in beyond their cursors.
+func (b besides) recorded(writes []store.Write, written []store.Written) {
+	for i, w := range written {
+		if n := uint64(len(writes[i].Events)); n > 0 && !w.Repeated && w.Position.Shard == 0 {
+			for _, st := range b.with {
+				st.add(w.Position.Seq-n+1, w.Position.Seq)
+			}
+		}
+	}
+}
+
+// inlineState is what is known of an inlined projection.
+type inlineState struct {
+	name    string
+	refused error // why it cannot be inline
+
+	mu      sync.Mutex
+	spans   map[uint64]uint64 // parts of the log that documents have taken in when they were recorded: first and last position
+	reached store.Cursor      // how far documents are known to have come
+}
+
+// maxSpans is how many parts of the log are remembered. They are needed until the
+// follower has passed what others have recorded between them, which takes moments.
+const maxSpans = 10_000
+
+func (st *inlineState) add(first, last uint64) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.spans == nil || len(st.spans) >= maxSpans {
+		st.spans = map[uint64]uint64{}
+	}
+	st.spans[first] = last
+	st.advance()
+}
+
+// advance moves on over the parts of the log that come next.
+func (st *inlineState) advance() {
+	if len(st.reached.Positions()) > 1 {
+		return
+	}
+	at := st.reached.Seq(0)
+	for last, ok := st.spans[at+1]; ok; last, ok = st.spans[at+1] {
+		delete(st.spans, at+1)
+		at = last
+	}
+	if at > st.reached.Seq(0) {
+		st.reached = store.CursorAt(store.Position{Seq: at})
+	}
+}
+
+// extend is how far documents have come if the follower has come to a cursor.
+func (st *inlineState) extend(c store.Cursor) store.Cursor {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.reached = st.reached.Join(c); len(st.spans) > 0 {
+		st.advance()
+	}
+	return st.reached
+}
+
+// followerCursor is how far a view has read the log, with what was taken in when it
+// was recorded.
+func (rt *Runtime) followerCursor(name string) store.Cursor {
+	c := rt.engine.Cursor(name)
+	if st := rt.inlineOf(name); st != nil {
+		return st.extend(c)
+	}
+	return c
+}
+
+// waitForFollower waits until a follower has taken in the record at p and all before
+// it.
+func (rt *Runtime) waitForFollower(ctx context.Context, name string, p store.Position) error {
+	if st := rt.inlineOf(name); st != nil && st.extend(rt.engine.Cursor(name)).Covers(p) {
+		return nil
+	}
+	return rt.engine.WaitFor(ctx, name, p)
+}
+
+func (rt *Runtime) inlineOf(name string) *inlineState {
+	i := slices.IndexFunc(rt.inline.all, func(p inlined) bool { return p.about().name == name })
+	if i < 0 {
+		return nil
+	}
+	return rt.inline.all[i].about()
+}
+
+// A docMark says how far a document has taken in the streams that it is of, by their
+// categories: the version of each.
+type docMark struct {
+	versions map[string]uint64
+	dirty    bool
+}
+
+func marksColl(view string, gen uint64) string { return fmt.Sprintf("inline/%s/%d", view, gen) }
+
+func (p *projection[V]) aside(gen uint64) []string {
+	if !p.inline {
+		return nil
+	}
+	return []string{marksColl(p.view.name, gen)}
+}
+
+// about is the projection as something inline.
+func (p *projection[V]) about() *inlineState {
+	if p.state == nil {
+		p.state = &inlineState{name: p.view.name}
+		switch {
+		case p.derived:
+			p.state.refused = errors.New("it derives keys from events, so a document takes in events of any number of streams, and nobody could tell which it has; wait for the view with min-position instead")
+		case p.named:
+			p.state.refused = errors.New("its documents are not those of entities")
+		case p.wantsMeta():
+			p.state.refused = errors.New("it handles a deed.Recorded, and when an event is recorded is known only afterwards; have the event say what the document needs (see deed.Stamper)")
+		}
+	}
+	return p.state
+}
+
+func (p *projection[V]) wantsMeta() bool {
+	for _, handlers := range p.handlers {
+		if slices.ContainsFunc(handlers, func(h Handler[V]) bool { return h.meta }) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *projection[V]) handles(stream, typ string) bool {
+	return len(p.handlers[wire.Name{Category: store.Category(stream), Type: typ}]) > 0
+}
+
+// concerned reports whether any of some events is one that it handles.
+func (p *projection[V]) concerned(writes []store.Write) bool {
+	return slices.ContainsFunc(writes, func(w store.Write) bool { return p.handlesAny(w) })
+}
+
+func (p *projection[V]) handlesAny(w store.Write) bool {
+	return slices.ContainsFunc(w.Events, func(e store.Event) bool { return p.handles(w.Stream, e.Type) })
+}
+
+// changes are those of documents that events bring about which are to be recorded. It
+// is what the follower would do, and what it has still to do of these streams comes
+// first.
+func (p *projection[V]) changes(ctx context.Context, gen uint64, writes []store.Write) ([]store.Change, error) {
+	w := p.worker(gen)
+	return engine.Collect(p.rt.store, func(tx *engine.Tx) error {
+		for _, wr := range writes {
+			if !p.handlesAny(wr) {
+				continue
+			}
+			if err := w.takeIn(ctx, tx, wr); err != nil {
+				return err
+			}
+		}
+		return w.Flush(ctx, tx)
+	})
+}
+
+func (w *projector[V]) takeIn(ctx context.Context, tx *engine.Tx, wr store.Write) error {
+	if wr.Expect < 0 { // it cannot be told which versions they are going to be
+		return errNotNow
+	}
+	version := uint64(wr.Expect)
+	m, err := w.markOf(ctx, tx, entityID(wr.Stream))
+	if err != nil {
+		return err
+	}
+	switch had := m.versions[store.Category(wr.Stream)]; {
+	case had > version: // the writer does not know the latest events: it is refused
+		return nil
+	case had < version:
+		if err := w.takeInOlder(ctx, tx, wr.Stream, had, version); err != nil {
+			return err
+		}
+	}
+	for _, e := range wr.Events {
+		version++
+		if err := w.Handle(ctx, tx, store.Record{ID: e.ID, Stream: wr.Stream, Version: version, Type: e.Type, Data: e.Data, Meta: e.Meta}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeInOlder takes in what the follower has still to take in of a stream. Where
+// something is parked, it is the follower's to say what comes of it.
+func (w *projector[V]) takeInOlder(ctx context.Context, tx *engine.Tx, stream string, had, version uint64) error {
+	if version-had > maxInline {
+		return errNotNow
+	}
+	if parked, err := w.rt.engine.Parked(ctx, w.view.name); err != nil || len(parked) > 0 {
+		return errors.Join(errNotNow, err)
+	}
+	for rec, err := range w.rt.store.Read(ctx, stream, store.Range{From: had + 1, Limit: int(version - had)}) {
+		if err != nil {
+			return err
+		}
+		if err := w.Handle(ctx, tx, rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mark notes that a document takes in a record, unless it has.
+func (w *projector[V]) mark(ctx context.Context, tx *engine.Tx, rec store.Record) (had bool, err error) {
+	if !w.handles(rec.Stream, rec.Type) {
+		return false, nil
+	}
+	key, category := entityID(rec.Stream), store.Category(rec.Stream)
+	m, err := w.markOf(ctx, tx, key)
+	if err != nil || m.versions[category] >= rec.Version {
+		return true, err
+	}
+	m.versions[category] = rec.Version
+	if !m.dirty {
+		m.dirty = true
+		w.marked = append(w.marked, key)
+	}
+	return false, nil
+}
+
+func (w *projector[V]) markOf(ctx context.Context, tx *engine.Tx, key string) (*docMark, error) {
+	if m, ok := w.taken[key]; ok {
+		return m, nil
+	}
+	m := &docMark{versions: map[string]uint64{}}
+	d, err := tx.Get(ctx, w.marks, key)
+	switch {
+	case err == nil:
+		if err := wire.Unmarshal(d.Data, &m.versions); err != nil {
+			return nil, engine.Permanent(fmt.Errorf("deed: document %s/%s: %w", w.marks, key, err))
+		}
+	case !errors.Is(err, store.ErrNotFound):
+		return nil, err
+	}
+	w.taken[key] = m
+	return m, nil
+}
+
+// flushMarks writes the marks, and forgets everything: who records events changes
+// documents, too.
+func (w *projector[V]) flushMarks(tx *engine.Tx) error {
+	for _, key := range w.marked {
+		data, err := wire.MarshalDocument(w.taken[key].versions)
+		if err != nil {
+			return engine.Permanent(err)
+		}
+		if err := tx.Put(w.marks, key, data); err != nil {
+			return err
+		}
+	}
+	w.Reset()
+	return nil
+}
