@@ -64,8 +64,9 @@ powercuts: ## 200 power cuts under SQLite, 30 under JetStream (needs root and lo
 	go test -run TestPowerCut -timeout 30m ./store/jetstream -powercuts 30
 
 .PHONY: queries
-queries: ## 64 clients ask for a minute while others write; 2,000 recorded queries are broken off
+queries: ## 64 clients ask for a minute while others write; 2,000 recorded queries are broken off; the past is asked about 5,000 times
 	go test -v -timeout 30m -run 'TestNoAnswerIsStale|TestRunsAreResumed' . -querytime 60s -queryclients 64 -queryruns 2000 -laterfacts 10000
+	go test -v -timeout 30m -run TestThePastIsAsItWas . -pastaskings 5000 -pastseed 2
 
 .PHONY: everywhere
 everywhere: ## the whole contract by way of deed verify on every store, 100 races for each address
