@@ -73,6 +73,10 @@ everywhere: ## the whole contract by way of deed verify on every store, 100 race
 	go test -v -timeout 30m -run 'TestVerify$$' ./cli -verifyall
 	go test -v -timeout 30m -run 'TestOverHTTP' ./examples/conference -races 100
 
+.PHONY: reads
+reads: ## 1,000,000 reads of views and groups on all stores, most of them odd: each is answered as asked, or refused
+	go test -v -timeout 2h -run TestReadsAreWhatIsAsked ./httpapi -readfuzz 340000
+
 .PHONY: outages
 outages: ## nodes killed, frozen and failed over, and no database for 30 s, at 1,000 commands a second
 	go test -v -timeout 30m -run 'TestNodesShareTheWork|TestFrozenNodesAreFenced|TestNodesSurviveFailover|TestDatabaseAway' \

@@ -39,6 +39,7 @@ type Cond struct {
 }
 
 // A Mark is a place in the order of a [Query]: a document's sort value and key.
+// Where documents are sorted by key, the value counts for nothing.
 type Mark struct {
 	Value any
 	Key   string
@@ -143,6 +144,12 @@ func Scan(docs iter.Seq2[Doc, error], q Query) iter.Seq2[Doc, error] {
 			}
 			return c
 		}
+		var after Mark
+		if q.After != nil {
+			if after = *q.After; q.Sort == "" {
+				after.Value = nil
+			}
+		}
 		var rows []row
 		found := q.Found()
 		for d, err := range docs {
@@ -157,7 +164,7 @@ func Scan(docs iter.Seq2[Doc, error], q Query) iter.Seq2[Doc, error] {
 			if q.Sort != "" {
 				r.at.Value = FieldOf(d.Data, q.Sort)
 			}
-			if q.After == nil || less(r.at, *q.After) > 0 {
+			if q.After == nil || less(r.at, after) > 0 {
 				rows = append(rows, r)
 			}
 		}

@@ -134,6 +134,7 @@ func TestScan(t *testing.T) {
 		{store.Query{Desc: true}, "h g f e d c b a"},
 		{store.Query{Limit: 2}, "a b"},
 		{store.Query{After: &store.Mark{Key: "f"}}, "g h"},
+		{store.Query{After: &store.Mark{Value: int64(9), Key: "f"}}, "g h"},
 		{store.Query{Sort: "n"}, "c f b h a g e d"},
 		{store.Query{Sort: "n", Desc: true}, "d e g a h b f c"},
 		{store.Query{Sort: "n", After: &store.Mark{Value: int64(2), Key: "a"}, Limit: 2}, "g e"},

@@ -244,6 +244,7 @@ var findClauses = []Clause{
 			{store.Query{Sort: "n"}, []string{"e", "f", "a", "b", "c", "d", "g"}},
 			{store.Query{Sort: "n", Desc: true}, []string{"g", "d", "c", "b", "a", "f", "e"}},
 			{store.Query{Desc: true, Limit: 2}, []string{"g", "f"}},
+			{store.Query{After: &store.Mark{Value: int64(2), Key: "e"}}, []string{"f", "g"}},
 			{store.Query{Sort: "n", Limit: 3}, []string{"e", "f", "a"}},
 			{store.Query{Sort: "n", After: &store.Mark{Value: int64(2), Key: "b"}}, []string{"c", "d", "g"}},
 			{store.Query{Sort: "n", After: &store.Mark{Value: nil, Key: "e"}}, []string{"f", "a", "b", "c", "d", "g"}},
