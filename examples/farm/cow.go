@@ -3,6 +3,7 @@ package farm
 import (
 	"errors"
 	"regexp"
+	"time"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/examples/money"
@@ -40,6 +41,7 @@ type (
 	Relocated struct {
 		From string `json:"from"`
 		To   string `json:"to"`
+		Date string `json:"date,omitempty"` // "" = when it was recorded
 	}
 	AIVisited struct {
 		Date       string `json:"date"`
@@ -66,6 +68,9 @@ func (e TBInspected) Apply(c *Cow) { c.Reactor = e.Reactor }
 func (e CowPledged) Apply(c *Cow)  { c.Loan = e.Loan }
 func (e CowReleased) Apply(c *Cow) { c.Loan = "" }
 
+// Effective is the day on which the animal was moved.
+func (e Relocated) Effective() time.Time { return dayOf(e.Date) }
+
 // What can be asked of an animal.
 type (
 	Buy struct {
@@ -88,7 +93,8 @@ type (
 	// Relocate moves an animal to a field or barn. An animal knows nothing of
 	// fields and barns: herd.relocate looks whether the place exists.
 	Relocate struct {
-		To string `json:"to"`
+		To   string `json:"to"`
+		Date string `json:"date,omitempty"` // if it is written down later
 	}
 	AIVisit struct {
 		Date       string `json:"date"`
@@ -157,14 +163,16 @@ func (c Transfer) Decide(w Cow) ([]deed.Event[Cow], error) {
 	return []deed.Event[Cow]{Transferred(c)}, nil
 }
 
-func (c Relocate) Validate() error { return checkPlace("to", c.To) }
+func (c Relocate) Validate() error {
+	return errors.Join(checkPlace("to", c.To), checkDay("date", c.Date, true))
+}
 
 // Decide does nothing with an animal that is there already.
 func (c Relocate) Decide(w Cow) ([]deed.Event[Cow], error) {
 	if err := w.mustBeHere(); err != nil || w.Place == c.To {
 		return nil, err
 	}
-	return []deed.Event[Cow]{Relocated{From: w.Place, To: c.To}}, nil
+	return []deed.Event[Cow]{Relocated{From: w.Place, To: c.To, Date: c.Date}}, nil
 }
 
 func (c AIVisit) Validate() error {

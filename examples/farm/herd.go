@@ -108,7 +108,7 @@ var MoveHerd = deed.Stepwise[RelocateHerd]{
 		{Name: "relocate", Do: func(ctx context.Context, w *deed.Work, c RelocateHerd) error {
 			var all []deed.Sending
 			for _, id := range c.Cows {
-				all = append(all, deed.Send(Cows, id, Relocate{c.To}))
+				all = append(all, deed.Send(Cows, id, Relocate{To: c.To}))
 			}
 			return w.Ask(ctx, all...)
 		}},

@@ -22,6 +22,8 @@ func TestOverHTTP(t *testing.T) {
 		t.Run("a loan", s.loan)
 		t.Run("service history", s.services)
 		t.Run("groups", s.groups)
+		t.Run("where it was", s.whereItWas)
+		t.Run("a report", s.report)
 		t.Run("malformed", s.malformed)
 	})
 }
@@ -117,6 +119,66 @@ func (s site) groups(t *testing.T) {
 	s.ask(t, "GET", fmt.Sprintf("views/register?min-position=%v&wait=10s", sold.Get("position")), "")
 	lines := s.ask(t, "GET", "views/register?where=animal="+cow+"&sort=at", "").Get("documents").([]any)
 	httptry.Want(t, "lines of the register", len(lines), 2)
+}
+
+// In which field an animal was, as of a date: what is known of it now, and what
+// was known of it then.
+func (s site) whereItWas(t *testing.T) {
+	const cow = "IE-77-0001"
+	s.buy(t, cow)
+	httptry.Want(t, "no day", s.do(t, 400, "cow/"+cow+"/relocate", `{"to":"field/hill","date":"soon"}`).Get("code"), "invalid")
+	s.do(t, 200, "cow/"+cow+"/relocate", `{"to":"field/hill","date":"2999-01-01"}`)
+	last := s.do(t, 200, "cow/"+cow+"/relocate", `{"to":"field/far","date":"2999-01-10"}`)
+	at := func(of string) any {
+		a := s.ask(t, "GET", fmt.Sprintf("views/whereabouts/%s?%s&min-position=%v&wait=10s", cow, of, last.Get("position")), "")
+		return a.Get("value", "place")
+	}
+	httptry.Want(t, "first", at("effective=2998-12-31T12:00:00Z"), "barn/b")
+	httptry.Want(t, "on the hill", at("effective=2999-01-05T12:00:00Z"), "field/hill")
+	httptry.Want(t, "then", at("effective=2999-01-10T00:00:00Z"), "field/far")
+	httptry.Want(t, "what is known now, whenever it takes effect", at("at=2999-01-01T00:00:00Z"), "field/far")
+	httptry.Want(t, "what was known after the first event", at("position="+fmt.Sprint(s.positionOf(t, "cow/"+cow, 1))), "barn/b")
+	httptry.Want(t, "before anything", at("at=2000-01-01T00:00:00Z"), nil)
+	far := s.ask(t, "GET", "views/whereabouts?where=place=field/far&effective=2999-01-05T00:00:00Z", "").Get("documents").([]any)
+	httptry.Want(t, "who is in the far field on that day", len(far), 0)
+}
+
+// positionOf is where an event of a stream stands in the log.
+func (s site) positionOf(t *testing.T, stream string, version int) any {
+	t.Helper()
+	events := s.ask(t, "GET", fmt.Sprintf("streams/%s?from=%d&limit=1", stream, version), "").Get("events").([]any)
+	return events[0].(map[string]any)["position"]
+}
+
+// A report is made of a part for each animal of the herd.
+func (s site) report(t *testing.T) {
+	const herd = "IE-88"
+	for _, tag := range []string{"0001", "0002", "0003", "0004"} {
+		s.buy(t, herd+"-"+tag)
+	}
+	bought := s.do(t, 200, "cow/"+herd+"-0002/relocate", `{"to":"field/hill"}`)
+	s.do(t, 200, "herd/"+herd+"/tb-inspection", `{"cows":["IE-88-0001","IE-88-0002"],"date":"2026-02-03","inspector":"vet","reactors":["IE-88-0001"]}`)
+	s.do(t, 200, "cow/"+herd+"-0003/sell", `{"to":"x","price":{"amount":1,"currency":"EUR"}}`)
+	told := func(a httptry.Answer) string {
+		var out []string
+		for _, m := range a.Get("result", "animals").([]any) {
+			m := m.(map[string]any)
+			out = append(out, fmt.Sprint(m["animal"], " ", m["place"], " ", m["kept_by"]))
+		}
+		places, _ := json.Marshal(a.Get("result", "places"))
+		return fmt.Sprint(strings.Join(out, ", "), "; ", string(places), "; ", a.Get("result", "kept"))
+	}
+	now := s.ask(t, "POST", "queries/herd-report", `{"herd":"IE-88"}`)
+	httptry.Want(t, "now", told(now), `IE-88-0001 barn/b the animal must pass a TB inspection before it may leave the farm, IE-88-0002 field/hill <nil>, IE-88-0004 barn/b <nil>; `+
+		`[{"animals":2,"place":"barn/b"},{"animals":1,"place":"field/hill"}]; 1`)
+	httptry.Want(t, "again", s.ask(t, "POST", "queries/herd-report", `{"herd":"IE-88"}`).Get("cached"), true)
+	s.buy(t, "IE-89-0001")
+	httptry.Want(t, "another herd", s.ask(t, "POST", "queries/herd-report", `{"herd":"IE-89"}`).Get("result", "kept"), 0)
+	then := s.ask(t, "POST", fmt.Sprintf("queries/herd-report?position=%v", bought.Get("position")), `{"herd":"IE-88"}`)
+	httptry.Want(t, "before the inspection", told(then), `IE-88-0001 barn/b <nil>, IE-88-0002 field/hill <nil>, IE-88-0003 barn/b <nil>, IE-88-0004 barn/b <nil>; `+
+		`[{"animals":3,"place":"barn/b"},{"animals":1,"place":"field/hill"}]; 0`)
+	httptry.Want(t, "no herd", s.ask(t, "POST", "queries/herd-report", `{"herd":"mine"}`).Status, 400)
+	httptry.Want(t, "an empty one", told(s.ask(t, "POST", "queries/herd-report", `{"herd":"IE-1"}`)), "; []; 0")
 }
 
 // Scenario F2.

@@ -177,7 +177,7 @@ var Domain = deed.Domain{
 		Cows, Fields, Barns, Tractors, Loans,
 		InspectHerd, MoveHerd, CollateraliseLoan, RepayLoan,
 		Animals, WhereAnimalsAre, Services, LoanBook,
-		OnFarm, UnderRestriction, Kept, Notices, KeepRegister,
+		OnFarm, UnderRestriction, Kept, Notices, KeepRegister, GetHerd,
 	},
 	Scenarios: []deed.Scenario{herd, machinery},
 }

@@ -46,7 +46,7 @@ var herd = deed.Scenario{Name: "herd", Play: func(ctx context.Context, v deed.Vi
 	if err := v.Ask(ctx, "cow", cows[0], "sell", Sell{"a neighbour", eur(1500_00)}); err != nil {
 		return err
 	}
-	return v.Ask(ctx, "cow", cows[0], "relocate", Relocate{"barn/" + home}) // refused: it is gone
+	return v.Ask(ctx, "cow", cows[0], "relocate", Relocate{To: "barn/" + home}) // refused: it is gone
 }}
 
 // machinery is a farmer who borrows money for a tractor.
