@@ -23,6 +23,7 @@ func TestOverHTTP(t *testing.T) {
 		s.base = deedtest.Serve(t, s.store, Domain)
 		t.Run("create", s.create)
 		t.Run("resume", s.resume)
+		t.Run("handle", s.handle)
 		t.Run("quota", s.quota)
 		t.Run("roles", s.roles)
 		t.Run("a race", s.race)
@@ -88,6 +89,37 @@ func (s *site) create(t *testing.T) {
 	httptry.Want(t, "no stream", s.stream(t, "phantom"), "")
 	httptry.Want(t, "blank", s.ask(t, "POST", "league/"+at+"/set-email", `{"email_address":" "}`).Status, 400)
 	httptry.Want(t, "a step is no command", s.ask(t, "POST", "league/x/form", `{}`).Status, 404)
+}
+
+// The handle of a league as of a day: as far as is known today, and as was known
+// before it was corrected.
+func (s *site) handle(t *testing.T) {
+	body := `{"name":"Handles","location":"Cork","date_incorporated":"2016-04-01","twitter_handle":"@first"}`
+	httptry.Want(t, "create", s.ask(t, "POST", "league/create", body, "X-Actor", "hue", "Prefer", "wait=30").Status, 200)
+	set := func(body string) httptry.Answer { return s.ask(t, "POST", "league/Handles/set-twitter-handle", body) }
+	first := set(`{"twitter_handle":"@second","since":"2018-05-01"}`)
+	last := set(`{"twitter_handle":"@third","since":"2020-05-01"}`)
+	httptry.Want(t, "set", []any{first.Status, last.Status, set(`{"twitter_handle":"@fourth","since":"2999-01-01"}`).Get("reason")}, []any{200, 200, "day_to_come"})
+
+	summary := func(of string) any {
+		return s.ask(t, "POST", "queries/league-summary?"+of, `{"league_name":"Handles"}`).Get("result", "twitter_handle")
+	}
+	document := func(of string) any {
+		return s.ask(t, "GET", fmt.Sprintf("views/league-summaries/Handles?%s&min-position=%v&wait=10s", of, last.Get("position")), "").Get("value", "twitter_handle")
+	}
+	state := func(of string) any {
+		return s.ask(t, "GET", "league/Handles?"+of, "").Get("state", "contact", "twitter_handle")
+	}
+	for _, c := range []struct{ of, want string }{
+		{"", "@third"},
+		{"effective=2019-01-01T00:00:00Z", "@second"},
+		{"effective=2020-05-01T00:00:00Z", "@third"},
+		{fmt.Sprintf("position=%v", first.Get("position")), "@second"},
+		{"at=2999-01-01T00:00:00Z", "@third"},
+	} {
+		httptry.Want(t, "the handle as of "+c.of, []any{summary(c.of), document(c.of), state(c.of)}, []any{c.want, c.want, c.want})
+	}
+	httptry.Want(t, "before the league", s.ask(t, "POST", "queries/league-summary?effective=2016-01-01T00:00:00Z", `{"league_name":"Handles"}`).Status, 404)
 }
 
 // eventually waits until a command is in a state.

@@ -7,6 +7,7 @@ package league
 import (
 	"errors"
 	"net/mail"
+	"regexp"
 	"time"
 
 	"github.com/deed-dev/deed"
@@ -62,6 +63,14 @@ type (
 
 		now time.Time // filled in by Stamp
 	}
+	// SetHandle changes the Twitter handle and leaves the other details as they are.
+	SetHandle struct {
+		TwitterHandle string `json:"twitter_handle"` // "" = none
+		Since         string `json:"since"`          // the day from which it holds, today at the latest; "" = now
+		Notes         string `json:"notes"`
+
+		now time.Time // filled in by Stamp
+	}
 
 	// The steps of Create ask these.
 	form struct {
@@ -88,6 +97,42 @@ func (c SetEmail) Decide(l League) ([]deed.Event[League], error) {
 	contact := l.Contact
 	contact.EmailAddress = c.EmailAddress
 	return setContact{c.now, contact, c.Notes}.Decide(l)
+}
+
+// ErrToCome is why a handle may not be set.
+var ErrToCome = deed.Reason{Code: "day_to_come", Text: "this day has not begun"}
+
+// Validate refuses what is no handle, or no day.
+func (c SetHandle) Validate() error {
+	var errs []error
+	if c.TwitterHandle != "" && !handleForm.MatchString(c.TwitterHandle) {
+		errs = append(errs, deed.Invalid{Field: "twitter_handle", Detail: "must be like @blackrock_ach"})
+	}
+	if _, err := time.Parse(time.DateOnly, c.Since); err != nil && c.Since != "" {
+		errs = append(errs, deed.Invalid{Field: "since", Detail: errNotADay.Error()})
+	}
+	return errors.Join(errs...)
+}
+
+var handleForm = regexp.MustCompile(`^@[A-Za-z0-9_]{1,15}$`)
+
+// Stamp tells what time it is.
+func (c SetHandle) Stamp(s deed.Stamp) deed.Command[League] {
+	c.now = s.Time
+	return c
+}
+
+func (c SetHandle) Decide(l League) ([]deed.Event[League], error) {
+	since := c.now
+	if c.Since != "" {
+		since, _ = time.Parse(time.DateOnly, c.Since) // Validate has seen it
+	}
+	if since.After(c.now) {
+		return nil, ErrToCome
+	}
+	contact := l.Contact
+	contact.TwitterHandle = c.TwitterHandle
+	return setContact{since, contact, c.Notes}.Decide(l)
 }
 
 func (c form) Decide(l League) ([]deed.Event[League], error) {
@@ -122,7 +167,7 @@ var Leagues = deed.Aggregate[League]{
 	Name:     "league",
 	Doc:      "A league of runners, known by its name.",
 	Events:   map[string]deed.Event[League]{"formed": Formed{}, "contact-details-changed": ContactDetailsChanged{}},
-	Commands: map[string]deed.Command[League]{"set-email": SetEmail{}},
+	Commands: map[string]deed.Command[League]{"set-email": SetEmail{}, "set-twitter-handle": SetHandle{}},
 }
 
 // Create asks for a league. Its name is the id of the league there will be.

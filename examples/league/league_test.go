@@ -35,6 +35,13 @@ func TestLeague(t *testing.T) {
 		{Name: "the same e-mail", Given: reached, When: SetEmail{EmailAddress: "old@x.org"}, By: at},
 		{Name: "e-mail of no league", When: SetEmail{EmailAddress: "new@x.org"}, By: at, Err: deed.ErrNotFound},
 		{Name: "no e-mail", Given: formed, When: SetEmail{}, Err: deedtest.ErrInvalid},
+		{Name: "a handle keeps the e-mail", Given: reached, When: SetHandle{TwitterHandle: "@c", Since: "2026-01-31"}, By: at,
+			Then: given{ContactDetailsChanged{noon.AddDate(0, 0, -3).Add(-12 * time.Hour), Contact{"@c", "old@x.org"}, ""}}},
+		{Name: "no handle from now on", Given: reached, When: SetHandle{}, By: at, Then: given{ContactDetailsChanged{noon, Contact{"", "old@x.org"}, ""}}},
+		{Name: "the same handle", Given: reached, When: SetHandle{TwitterHandle: "@b"}, By: at},
+		{Name: "a handle of tomorrow", Given: reached, When: SetHandle{TwitterHandle: "@c", Since: "2026-02-04"}, By: at, Err: ErrToCome},
+		{Name: "what is no handle", Given: reached, When: SetHandle{TwitterHandle: "c"}, Err: deedtest.ErrInvalid},
+		{Name: "what is no day", Given: reached, When: SetHandle{TwitterHandle: "@c", Since: "today"}, Err: deedtest.ErrInvalid},
 		{Name: "half an e-mail", Given: formed, When: SetEmail{EmailAddress: "new"}, Err: deedtest.ErrInvalid},
 	})
 	if at := formed[0].(Formed).Effective(); at != time.Date(2016, 4, 1, 0, 0, 0, 0, time.UTC) {
