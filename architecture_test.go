@@ -40,7 +40,7 @@ func within(pkg string, rooms ...string) bool {
 func TestImports(t *testing.T) {
 	users := map[string][]string{
 		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench", "internal/inbox", "internal/sinks", "internal/diagram"},
-		"store":                   {"", "internal/engine", "store/...", "auth", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/copylog", "internal/backends", "internal/faulty"},
+		"store":                   {"", "examples/...", "internal/engine", "store/...", "auth", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/copylog", "internal/backends", "internal/faulty"},
 		"store/mem":               {"deedtest", "cli"},
 		"store/sqlite":            {"cli", "internal/bench", "internal/backends"},
 		"store/postgres":          {"cli", "internal/backends"},

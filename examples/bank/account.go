@@ -2,6 +2,7 @@ package bank
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/deed-dev/deed"
@@ -29,12 +30,14 @@ type (
 		Currency string `json:"currency"`
 	}
 	MoneyDeposited struct {
-		Amount     money.Money `json:"amount"`
+		Amount     money.Money `json:"amount"` // in the currency of the account
 		Commentary string      `json:"commentary,omitempty"`
+		Exchanged  money.Money `json:"exchanged,omitzero"` // what it was before, if that was in another currency
 	}
 	MoneyWithdrawn struct {
-		Amount     money.Money `json:"amount"`
+		Amount     money.Money `json:"amount"` // in the currency of the account
 		Commentary string      `json:"commentary,omitempty"`
+		Exchanged  money.Money `json:"exchanged,omitzero"` // for what, if that was in another currency
 	}
 	// SentOff is money that has left for another account.
 	SentOff struct {
@@ -99,8 +102,13 @@ func (a *Account) accrued(day string) {
 
 // What can be asked of an account.
 type (
-	Deposit           MoneyDeposited
-	Withdraw          MoneyWithdrawn
+	// Deposit and Withdraw take money of any currency, and exchange it.
+	Deposit struct {
+		Amount     money.Money `json:"amount"`
+		Commentary string      `json:"commentary,omitempty"`
+		Rates      Rates       `json:"-"` // of the bank; the zero Rates exchange nothing
+	}
+	Withdraw          Deposit
 	SetOverdraftLimit OverdraftLimitSet
 	// Block keeps all money where it is.
 	Block   AccountBlocked
@@ -136,8 +144,8 @@ const (
 	maxAmount   = 1_000_000_000_000
 )
 
-func (c Deposit) Validate() error  { return c.Amount.Check("amount", leastAmount, maxAmount) }
-func (c Withdraw) Validate() error { return c.Amount.Check("amount", leastAmount, maxAmount) }
+func (c Deposit) Validate() error  { return checkAmount(c.Amount) }
+func (c Withdraw) Validate() error { return checkAmount(c.Amount) }
 func (c Block) Validate() error    { return deed.Required("reason", c.Reason) }
 func (c SetOverdraftLimit) Validate() error {
 	if c.Limit < 0 || c.Limit > maxAmount {
@@ -150,42 +158,35 @@ func (c create) Decide(a Account) ([]deed.Event[Account], error) {
 	if a.Customer != "" {
 		return nil, deed.ErrExists
 	}
-	return []deed.Event[Account]{AccountOpened(c)}, nil
+	return []deed.Event[Account]{AccountOpened{c.Customer, normal(c.Currency)}}, nil
 }
 
 func (c Deposit) Decide(a Account) ([]deed.Event[Account], error) {
-	if err := a.takes(c.Amount); err != nil {
+	m, before, err := a.exchanged(c.Amount, c.Rates)
+	if err != nil {
 		return nil, err
 	}
-	return []deed.Event[Account]{MoneyDeposited(c)}, nil
+	return a.takeIn(m, MoneyDeposited{m, c.Commentary, before})
 }
 
 func (c Withdraw) Decide(a Account) ([]deed.Event[Account], error) {
-	if err := a.gives(c.Amount); err != nil {
+	m, before, err := a.exchanged(c.Amount, c.Rates)
+	if err != nil {
 		return nil, err
 	}
-	return []deed.Event[Account]{MoneyWithdrawn(c)}, nil
+	return a.giveOut(m, MoneyWithdrawn{m, c.Commentary, before})
 }
 
 func (c sendOff) Decide(a Account) ([]deed.Event[Account], error) {
-	if err := a.gives(c.Amount); err != nil {
-		return nil, err
-	}
-	return []deed.Event[Account]{SentOff(c)}, nil
+	return a.giveOut(c.Amount, SentOff(c))
 }
 
 func (c takeIn) Decide(a Account) ([]deed.Event[Account], error) {
-	if err := a.takes(c.Amount); err != nil {
-		return nil, err
-	}
-	return []deed.Event[Account]{TakenIn(c)}, nil
+	return a.takeIn(c.Amount, TakenIn(c))
 }
 
 func (c refund) Decide(a Account) ([]deed.Event[Account], error) {
-	if err := a.takes(c.Amount); err != nil {
-		return nil, err
-	}
-	return []deed.Event[Account]{Refunded(c)}, nil
+	return a.takeIn(c.Amount, Refunded(c))
 }
 
 func (c SetOverdraftLimit) Decide(a Account) ([]deed.Event[Account], error) {
@@ -251,34 +252,44 @@ func (PayInterest) Decide(a Account) ([]deed.Event[Account], error) {
 	return append(out, InterestPaid{paid}), nil
 }
 
-// takes says why an account cannot take an amount in.
-func (a Account) takes(m money.Money) error {
-	switch {
-	case a.Customer == "":
-		return deed.ErrNotFound
-	case a.Blocked != "":
-		return fmt.Errorf("%w: %s", ErrBlocked, a.Blocked)
-	case a.Balance.Currency != m.Currency:
-		return fmt.Errorf("%w: %s", ErrCurrency, a.Balance.Currency)
+// exchanged is an amount in the currency of the account, and what it was before
+// if that was another one.
+func (a Account) exchanged(m money.Money, r Rates) (now, before money.Money, err error) {
+	m.Currency = normal(m.Currency)
+	if a.Customer == "" || m.Currency == a.Balance.Currency {
+		return m, before, nil
 	}
-	return nil
+	now, err = r.Exchange(m, a.Balance.Currency)
+	return now, m, err
 }
 
-// gives says why an account cannot give an amount.
-func (a Account) gives(m money.Money) error {
-	if err := a.takes(m); err != nil {
-		return err
+// takeIn is an event by which money comes, if the account can take it in.
+func (a Account) takeIn(m money.Money, e deed.Event[Account]) ([]deed.Event[Account], error) {
+	switch {
+	case a.Customer == "":
+		return nil, deed.ErrNotFound
+	case a.Blocked != "":
+		return nil, fmt.Errorf("%w: %s", ErrBlocked, a.Blocked)
+	case a.Balance.Currency != m.Currency:
+		return nil, fmt.Errorf("%w: %s", ErrCurrency, a.Balance.Currency)
 	}
-	if a.Balance.Amount+a.Overdraft < m.Amount {
-		return ErrInsufficient
+	return []deed.Event[Account]{e}, nil
+}
+
+// giveOut is an event by which money goes, if the account can give it.
+func (a Account) giveOut(m money.Money, e deed.Event[Account]) ([]deed.Event[Account], error) {
+	out, err := a.takeIn(m, e)
+	if err == nil && a.Balance.Amount+a.Overdraft < m.Amount {
+		return nil, ErrInsufficient
 	}
-	return nil
+	return out, err
 }
 
 // tellers are the rules of what only tellers may ask.
 var tellers = deed.Rules{Roles: []string{RoleTeller}}
 
-// Accounts is the vocabulary of accounts.
+// Accounts is the vocabulary of accounts. Who asks by name has money exchanged
+// at the rates of the bank, see [Bank.accounts].
 var Accounts = deed.Aggregate[Account]{
 	Name: "account",
 	Doc:  "An account of a customer.",
@@ -311,4 +322,12 @@ var Accounts = deed.Aggregate[Account]{
 		"accrue":   accrue{},
 	},
 	Snapshot: deed.Snapshot{Every: 200, Version: 1},
+}
+
+// accounts are Accounts whose commands know the rates.
+func (b Bank) accounts() deed.Aggregate[Account] {
+	a, rates := Accounts, b.rates()
+	a.Commands = maps.Clone(a.Commands)
+	a.Commands["deposit"], a.Commands["withdraw"] = Deposit{Rates: rates}, Withdraw{Rates: rates}
+	return a
 }

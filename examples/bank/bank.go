@@ -1,7 +1,8 @@
 // Package bank is an example domain: customers, their accounts, transfers
 // between them, and interest. It shows claims, a process that gives money back
-// when it cannot be delivered, and something that is done every night for every
-// account, by a schedule and a saga.
+// when it cannot be delivered, something that is done every night for every
+// account, by a schedule and a saga, and queries that put together what several
+// views know.
 package bank
 
 import (
@@ -18,6 +19,7 @@ type Bank struct {
 	DebitRate  int64         // hundredths of a percent a year on overdrafts; 0 = 12.00 %
 	InterestAt string        // when interest accrues, as in Schedule.Cron; "" = every day at 01:30
 	Zone       string        // in which that is meant, and in which days begin; "" = UTC
+	Rates      Rates         // at which money is exchanged; zero = Par
 }
 
 // RoleTeller may look after accounts.
@@ -29,9 +31,10 @@ func (b Bank) Domain() deed.Domain {
 		Name: "bank",
 		Doc:  "Customers of a bank, their accounts, transfers and interest.",
 		Parts: []deed.Part{
-			Customers, Accounts, OpenAccount, Transfers, b.TransferProcess(),
+			Customers, b.accounts(), OpenAccount, Transfers, b.TransferProcess(),
 			b.AccrueInterest(), b.Interest(), b.DailyInterest(),
-			CustomerDetails, AccountDetails, TransferDetails,
+			CustomerDetails, AccountDetails, TransferDetails, Movements,
+			b.Overview(), b.Richest(), b.Poor(), b.Statements(),
 		},
 		Scenarios: []deed.Scenario{transact},
 	}

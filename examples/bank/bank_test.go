@@ -41,12 +41,19 @@ func TestAccount(t *testing.T) {
 	accrued := append(full[:2:2], InterestAccrued{"2026-02-03", cad(71_00), 1_00, 194_520})
 	interest := func(n int64) given { return append(full[:2:2], InterestAccrued{Day: "2026-02-03", Amount: n}) }
 	eur := money.Money{Amount: 1, Currency: "EUR"}
+	rates := Rates{CAD: 1_000_000, EUR: 1_500_000}
 	deedtest.Run(t, []deedtest.Case[Account]{
 		{Name: "open", When: create{"ann", "CAD"}, Then: open},
 		{Name: "open twice", Given: open, When: create{"ann", "CAD"}, Err: deed.ErrExists},
 		{Name: "deposit", Given: open, When: Deposit{Amount: cad(71_00)}, Then: full[1:]},
 		{Name: "deposit less than nothing", Given: open, When: Deposit{Amount: cad(-1)}, Err: deedtest.ErrInvalid},
-		{Name: "deposit other money", Given: open, When: Deposit{Amount: eur}, Err: ErrCurrency},
+		{Name: "deposit other money", Given: open, When: Deposit{Amount: eur, Rates: rates}, Then: given{MoneyDeposited{Amount: cad(2), Exchanged: eur}}},
+		{Name: "deposit other money without a rate", Given: open, When: Deposit{Amount: eur}, Err: ErrCurrency},
+		{Name: "deposit what there is not", Given: open, When: Deposit{Amount: money.Money{Amount: 1, Currency: "XXX"}, Rates: rates}, Err: deedtest.ErrInvalid},
+		{Name: "deposit in small letters", Given: open, When: Deposit{Amount: money.Money{Amount: 71_00, Currency: " cad"}}, Then: full[1:]},
+		{Name: "withdraw other money", Given: full, When: Withdraw{Amount: money.Money{Amount: 47_33, Currency: "EUR"}, Rates: rates},
+			Then: given{MoneyWithdrawn{Amount: cad(71_00), Exchanged: money.Money{Amount: 47_33, Currency: "EUR"}}}},
+		{Name: "withdraw too much other money", Given: full, When: Withdraw{Amount: money.Money{Amount: 47_34, Currency: "EUR"}, Rates: rates}, Err: ErrInsufficient},
 		{Name: "deposit nowhere", When: Deposit{Amount: cad(1)}, Err: deed.ErrNotFound},
 		{Name: "deposit when blocked", Given: blocked, When: Deposit{Amount: cad(1)}, Err: ErrBlocked},
 		{Name: "withdraw", Given: full, When: Withdraw{Amount: cad(71_00)}, Then: given{MoneyWithdrawn{Amount: cad(71_00)}}},
@@ -91,6 +98,28 @@ func TestAccount(t *testing.T) {
 		InterestAccrued{Day: "2026-02-04", Amount: 900_000}, InterestPaid{cad(1)}}
 	if a := AccountDetails.Fold(all...); a != (AccountDetail{"ann", cad(75_01), 94_520, ""}) {
 		t.Errorf("%+v", a)
+	}
+}
+
+func TestExchange(t *testing.T) {
+	r := Rates{CAD: 1_000_000, EUR: 1_500_000, USD: 1}
+	for _, c := range []struct {
+		n        int64
+		from, to string
+		want     int64
+		err      error
+	}{
+		{100, "EUR", "CAD", 150, nil}, {150, "CAD", "EUR", 100, nil}, {1, "CAD", "EUR", 1, nil}, {-1, "EUR", "CAD", -2, nil}, {0, "EUR", "CAD", 0, nil},
+		{3, "EUR", "EUR", 3, nil}, {maxAmount, "EUR", "EUR", maxAmount, nil}, {1, "USD", "CAD", 0, ErrTooSmall}, {1, "XXX", "CAD", 0, ErrCurrency},
+		{maxAmount, "CAD", "USD", 0, deed.Invalid{}}, {-maxAmount, "EUR", "CAD", 0, deed.Invalid{}},
+	} {
+		got, err := r.Exchange(money.Money{Amount: c.n, Currency: c.from}, c.to)
+		if _, invalid := c.err.(deed.Invalid); invalid && errors.As(err, new(deed.Invalid)) {
+			continue
+		}
+		if !errors.Is(err, c.err) || err == nil && got != (money.Money{Amount: c.want, Currency: c.to}) {
+			t.Errorf("%d %s is %v, %v; want %d %s, %v", c.n, c.from, got, err, c.want, c.to, c.err)
+		}
 	}
 }
 

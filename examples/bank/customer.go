@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/deed-dev/deed"
-	"github.com/deed-dev/deed/examples/money"
 )
 
 // Customer is what a decision about a customer depends on.
@@ -36,7 +35,7 @@ func (e AccountAdded) Apply(c *Customer) {
 
 // Claims makes an address that of one customer.
 func (e CustomerCreated) Claims() []deed.Claim {
-	return []deed.Claim{{Scope: "customer-email", Value: strings.ToLower(e.Email), Taken: fmt.Errorf("%w: '%s'", ErrEmailTaken, e.Email)}}
+	return []deed.Claim{{Scope: "customer-email", Value: strings.ToLower(e.Email), Taken: deed.Reason{Code: ErrEmailTaken.Code, Text: fmt.Sprintf("email '%s' already exists", e.Email)}}}
 }
 
 // CreateCustomer makes a customer.
@@ -45,7 +44,8 @@ type CreateCustomer CustomerCreated
 // addAccount notes an account.
 type addAccount AccountAdded
 
-// ErrEmailTaken is why somebody may not become a customer.
+// ErrEmailTaken is why somebody may not become a customer; the text they see says
+// which address it is.
 var ErrEmailTaken = deed.Reason{Code: "email_taken", Text: "A customer with this e-mail already exists"}
 
 func (c CreateCustomer) Validate() error {
@@ -91,7 +91,7 @@ type NewAccount struct {
 
 // Validate implements the check of what is asked.
 func (c NewAccount) Validate() error {
-	return errors.Join(deed.Required("customer", c.Customer), money.Money{Currency: c.Currency}.CheckCurrency("currency"))
+	return errors.Join(deed.Required("customer", c.Customer), checkCurrency("currency", c.Currency))
 }
 
 // OpenAccount opens an account and notes it with the customer: both, or neither.

@@ -18,7 +18,10 @@ func TestOverHTTP(t *testing.T) {
 	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
 		s := &site{}
 		t.Run("before a restart", func(t *testing.T) {
-			s.base = deedtest.Serve(t, open(t), Bank{Clearing: time.Hour, InterestAt: leapDays}.Domain())
+			s.base = deedtest.Serve(t, open(t), Bank{Clearing: time.Hour, InterestAt: leapDays, Rates: Rates{CAD: 1_000_000, EUR: 1_500_000, USD: 1_250_000}}.Domain())
+			t.Run("B1 B2 B4", s.customers)
+			t.Run("B5 B6", s.money)
+			t.Run("currencies", s.currencies)
 			t.Run("accounts", s.accounts)
 			t.Run("X1", s.interest)
 			t.Run("under way", s.underWay)
@@ -66,6 +69,133 @@ func (s *site) types(t *testing.T, account string) string {
 	return strings.Join(out, " ")
 }
 
+// overview is what a query says of a customer.
+func (s *site) overview(t *testing.T, customer, of string) httptry.Answer {
+	t.Helper()
+	return s.ask(t, "POST", "queries/customer-overview"+of, fmt.Sprintf(`{"customer":%q}`, customer))
+}
+
+// Scenarios B1, B2 and B4 of the specification.
+func (s *site) customers(t *testing.T) {
+	const bea = `{"first_name":"Bea","last_name":"Lee","email":"bea@example.com"}`
+	a := s.ask(t, "POST", "customer/create", bea)
+	location := a.Header.Get("Location")
+	httptry.Want(t, "create", []any{a.Status, strings.HasPrefix(location, "/v1/customer/")}, []any{201, true})
+	id := strings.TrimPrefix(location, "/v1/customer/")
+	httptry.Want(t, "overview", s.overview(t, id, "").Get("result"), map[string]any{
+		"customer": id, "first_name": "Bea", "last_name": "Lee", "email": "bea@example.com", "accounts": []any{}, "total": map[string]any{"amount": 0, "currency": "CAD"},
+	})
+	archive := func() []any {
+		return s.ask(t, "GET", fmt.Sprintf("views/customer-details?where=last_name=Lee&min-position=%v&wait=10s", a.Get("position")), "").Get("documents").([]any)
+	}
+	httptry.Want(t, "the archive", []any{len(archive()), archive()[0].(map[string]any)["key"]}, []any{1, id})
+	for _, email := range []string{"bea@example.com", "BEA@example.com"} {
+		taken := s.ask(t, "POST", "customer/create", strings.Replace(bea, "bea@example.com", email, 1))
+		httptry.Want(t, "again", []any{taken.Status, taken.Get("reason"), taken.Get("detail")}, []any{422, "email_taken", "email '" + email + "' already exists"})
+	}
+	httptry.Want(t, "one of her", len(archive()), 1)
+
+	bad := s.ask(t, "POST", "customer/create", strings.Replace(bea, "bea@example.com", "nope", 1))
+	httptry.Want(t, "no address", []any{bad.Status, bad.Get("errors").([]any)[0].(map[string]any)["field"]}, []any{400, "email"})
+	bad = s.ask(t, "POST", "account/open", `{"customer":"`+id+`","currency":"XXX"}`)
+	httptry.Want(t, "no currency", []any{bad.Status, bad.Get("errors").([]any)[0].(map[string]any)["field"]}, []any{400, "currency"})
+	httptry.Want(t, "of nobody", s.ask(t, "POST", "account/open", `{"customer":"nobody","currency":"CAD"}`, "Prefer", "wait=30").Status, 404)
+	for _, path := range []string{"customer/nobody", "account/none", "views/customer-details/nobody", "views/account-details/none"} {
+		httptry.Want(t, path, s.ask(t, "GET", path, "").Status, 404)
+	}
+	httptry.Want(t, "nobody's overview", s.overview(t, "nobody", "").Status, 404)
+	httptry.Want(t, "nothing of an account", s.ask(t, "POST", "queries/statement", `{"account":"none"}`).Status, 404)
+}
+
+// do asks something of an account, and wants a status.
+func (s *site) do(t *testing.T, status int, account, command, body string) httptry.Answer {
+	t.Helper()
+	a := s.ask(t, "POST", "account/"+account+"/"+command, body, "Prefer", "wait=30")
+	httptry.Want(t, command+" of "+account, a.Status, status)
+	return a
+}
+
+// person makes a customer with accounts, whose names begin with that of the
+// customer and end with the currency.
+func (s *site) person(t *testing.T, id string, currencies ...string) {
+	t.Helper()
+	httptry.Want(t, "create", s.ask(t, "POST", "customer/"+id+"/create", fmt.Sprintf(`{"first_name":"P","last_name":"Q","email":"%s@example.com"}`, id)).Status, 200)
+	for _, c := range currencies {
+		s.do(t, 200, id+"-"+c, "open", fmt.Sprintf(`{"customer":%q,"currency":%q}`, id, c))
+	}
+}
+
+// Scenarios B5 and B6.
+func (s *site) money(t *testing.T) {
+	s.person(t, "max", "CAD")
+	const account = "max-CAD"
+	httptry.Want(t, "overdraw", s.do(t, 422, account, "withdraw", amount(42_00)).Get("reason"), "insufficient_funds")
+	s.do(t, 400, account, "withdraw", amount(-42_00))
+	s.do(t, 400, account, "deposit", amount(-1))
+	httptry.Want(t, "no event", s.types(t, account), "opened")
+	deposit := s.do(t, 200, account, "deposit", strings.Replace(amount(71_00), "{", `{"commentary":"salary",`, 1))
+	withdrawal := s.do(t, 200, account, "withdraw", amount(42_00))
+
+	details := s.ask(t, "GET", fmt.Sprintf("views/account-details/%s?min-position=%v&wait=10s", account, withdrawal.Get("position")), "")
+	overview := s.overview(t, "max", "")
+	in := func(a any) any { return a.([]any)[0].(map[string]any)["balance"] }
+	cad29 := map[string]any{"amount": 29_00, "currency": "CAD"}
+	httptry.Want(t, "29 CAD in both", []any{details.Get("value", "balance"), in(overview.Get("result", "accounts")), overview.Get("result", "total")}, []any{cad29, cad29, cad29})
+	then := s.overview(t, "max", fmt.Sprintf("?position=%v", deposit.Get("position")))
+	httptry.Want(t, "between the two", then.Get("result", "total", "amount"), 71_00)
+
+	httptry.Want(t, "statement", s.statement(t, `{"account":"max-CAD"}`, ""), "0; deposit 7100 salary 7100, withdrawal -4200  2900; 2900")
+	httptry.Want(t, "statement before", s.statement(t, `{"account":"max-CAD"}`, fmt.Sprintf("?position=%v", deposit.Get("position"))), "0; deposit 7100 salary 7100; 7100")
+	httptry.Want(t, "of days to come", s.statement(t, `{"account":"max-CAD","from":"2999-01-01"}`, ""), "2900; ; 2900")
+	httptry.Want(t, "of days long ago", s.statement(t, `{"account":"max-CAD","to":"2000-01-01"}`, ""), "0; ; 0")
+	httptry.Want(t, "of no day", s.ask(t, "POST", "queries/statement", `{"account":"max-CAD","from":"monday"}`).Status, 400)
+}
+
+// statement is what a statement says: the opening balance, the lines, and the
+// closing balance.
+func (s *site) statement(t *testing.T, params, of string) string {
+	t.Helper()
+	a := s.ask(t, "POST", "queries/statement"+of, params)
+	var lines []string
+	for _, l := range a.Get("result", "lines").([]any) {
+		l := httptry.Answer{Body: l.(map[string]any)}
+		text, _ := l.Get("text").(string)
+		lines = append(lines, fmt.Sprint(l.Get("what"), " ", l.Get("amount", "amount"), " ", text, " ", l.Get("balance", "amount")))
+	}
+	return fmt.Sprint(a.Get("result", "opening", "amount"), "; ", strings.Join(lines, ", "), "; ", a.Get("result", "closing", "amount"))
+}
+
+// Money of other currencies is exchanged. Accounts are compared by what they are
+// worth.
+func (s *site) currencies(t *testing.T) {
+	s.person(t, "uma", "CAD", "EUR", "USD")
+	for account, want := range map[string]int64{"uma-CAD": 150_00, "uma-EUR": 100_00, "uma-USD": 120_00} {
+		s.do(t, 200, account, "deposit", `{"amount":{"amount":10000,"currency":"eur"}}`)
+		httptry.Want(t, "100 EUR on "+account, s.balance(t, account), want)
+	}
+	httptry.Want(t, "too much", s.do(t, 422, "uma-EUR", "withdraw", amount(150_01)).Get("reason"), "insufficient_funds")
+	last := s.do(t, 200, "uma-EUR", "withdraw", amount(75_00))
+	httptry.Want(t, "what is left", s.balance(t, "uma-EUR"), 50_00)
+	httptry.Want(t, "all of it", s.overview(t, "uma", "").Get("result", "total", "amount"), 150_00+75_00+150_00)
+
+	s.do(t, 200, "uma-USD", "deposit", `{"amount":{"amount":500000,"currency":"USD"}}`)
+	rich := s.ask(t, "POST", "queries/highest-balance", "")
+	httptry.Want(t, "the richest", []any{rich.Get("result", "account"), rich.Get("result", "customer"), rich.Get("result", "worth", "amount")}, []any{"uma-USD", "uma", 6400_00})
+	httptry.Want(t, "the richest before", s.ask(t, "POST", fmt.Sprintf("queries/highest-balance?position=%v", last.Get("position")), "").Get("result", "worth", "amount"), 150_00)
+
+	below := func(query string) (keys []any) {
+		for _, m := range s.ask(t, "GET", "groups/below?where=of.customer=uma&"+query, "").Get("members").([]any) {
+			keys = append(keys, m.(map[string]any)["key"])
+		}
+		return keys
+	}
+	httptry.Want(t, "less than 75.00 CAD", below("amount=7500"), []any(nil))
+	httptry.Want(t, "less than 75.01 CAD", below("amount=7501"), []any{"uma-EUR"})
+	httptry.Want(t, "less than 100.01 EUR", below("amount=10001&currency=EUR"), []any{"uma-CAD", "uma-EUR"})
+	httptry.Want(t, "less than 100.01 EUR before", below(fmt.Sprintf("amount=10001&currency=EUR&position=%v", last.Get("position"))), []any{"uma-CAD", "uma-EUR", "uma-USD"})
+	httptry.Want(t, "less than nothing known", s.ask(t, "GET", "groups/below?amount=1&currency=XXX", "").Status, 400)
+}
+
 func (s *site) accounts(t *testing.T) {
 	ann := `{"first_name":"Ann","last_name":"Lee","email":"ann@example.com"}`
 	httptry.Want(t, "create", s.ask(t, "POST", "customer/ann/create", ann).Status, 200)
@@ -99,7 +229,7 @@ func (s *site) interest(t *testing.T) {
 	httptry.Want(t, "no date", s.accrue(t, "a", `{"day":"today"}`).Status, 400)
 
 	night := s.ask(t, "POST", "sagas/interest/all", s.day, "Prefer", "wait=30")
-	httptry.Want(t, "for all", []any{night.Get("state"), night.Get("data", "accrued"), night.Get("data", "before")}, []any{"completed", 3, 1})
+	httptry.Want(t, "for all", []any{night.Get("state"), night.Get("data", "accrued"), night.Get("data", "before")}, []any{"completed", 7, 1})
 	httptry.Want(t, "once", strings.Count(s.types(t, "a")+s.types(t, "b"), "interest-accrued"), 2)
 	httptry.Want(t, "counted before", s.ask(t, "POST", "sagas/interest/some", `{"day":"2026-01-01","accrued":1}`).Status, 400)
 	httptry.Want(t, "the schedule has begun", s.ask(t, "GET", "streams/$schedule/daily-interest/runs", "").Status, 200)

@@ -41,7 +41,7 @@ type AccountDetail struct {
 var AccountDetails = deed.Projection[AccountDetail]{
 	Name:    "account-details",
 	Doc:     "What is on each account.",
-	Indexes: []string{"customer", "balance.amount"},
+	Indexes: []string{"customer", "balance.amount", "balance.currency"},
 	On: []deed.Handler[AccountDetail]{
 		deed.On(func(a *AccountDetail, e AccountOpened) { a.Customer, a.Balance.Currency = e.Customer, e.Currency }),
 		deed.On(func(a *AccountDetail, e MoneyDeposited) { a.Balance = a.Balance.Plus(e.Amount) }),

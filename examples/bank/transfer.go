@@ -85,7 +85,7 @@ var (
 )
 
 func (c Initiate) Validate() error {
-	errs := []error{deed.Required("from", c.From), deed.Required("to", c.To), c.Amount.Check("amount", leastAmount, maxAmount)}
+	errs := []error{deed.Required("from", c.From), deed.Required("to", c.To), checkAmount(c.Amount)}
 	if c.From != "" && c.From == c.To {
 		errs = append(errs, deed.Invalid{Field: "to", Detail: "must be another account"})
 	}
@@ -98,6 +98,7 @@ func (c Initiate) Decide(t Transfer) ([]deed.Event[Transfer], error) {
 	if t.Status != "" {
 		return nil, deed.ErrExists
 	}
+	c.Amount.Currency = normal(c.Amount.Currency)
 	return []deed.Event[Transfer]{TransferInitiated(c)}, nil
 }
 
