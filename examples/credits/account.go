@@ -143,19 +143,16 @@ func (c Open) Decide(a Account) ([]deed.Event[Account], error) {
 }
 
 func (c Load) Decide(a Account) ([]deed.Event[Account], error) {
-	if err := a.takes(c.Amount); err != nil {
-		return nil, err
-	}
-	return []deed.Event[Account]{Loaded{c.Amount, LoadFee(c.Amount)}}, nil
+	return a.takeIn(c.Amount, Loaded{c.Amount, LoadFee(c.Amount)})
 }
 
-func (c expect) Decide(a Account) ([]deed.Event[Account], error) { return nil, a.takes(c.Amount) }
+func (c expect) Decide(a Account) ([]deed.Event[Account], error) {
+	_, err := a.takeIn(c.Amount, nil)
+	return nil, err
+}
 
 func (c hold) Decide(a Account) ([]deed.Event[Account], error) {
-	if err := a.gives(c.Amount); err != nil {
-		return nil, err
-	}
-	return []deed.Event[Account]{Held(c)}, nil
+	return a.giveOut(c.Amount, Held(c))
 }
 
 func (c keep) Decide(a Account) ([]deed.Event[Account], error) {
@@ -183,46 +180,35 @@ func (c settle) Decide(a Account) ([]deed.Event[Account], error) {
 }
 
 func (c receive) Decide(a Account) ([]deed.Event[Account], error) {
-	if err := a.takes(c.Amount); err != nil {
-		return nil, err
-	}
-	return []deed.Event[Account]{Received(c)}, nil
+	return a.takeIn(c.Amount, Received(c))
 }
 
 func (c reverse) Decide(a Account) ([]deed.Event[Account], error) {
-	if err := a.gives(c.Amount); err != nil {
-		return nil, err
-	}
-	return []deed.Event[Account]{Reversed(c)}, nil
+	return a.giveOut(c.Amount, Reversed(c))
 }
 
 func (c spend) Decide(a Account) ([]deed.Event[Account], error) {
-	if err := a.gives(c.Amount); err != nil {
-		return nil, err
-	}
-	return []deed.Event[Account]{Spent(c)}, nil
+	return a.giveOut(c.Amount, Spent(c))
 }
 
-// takes says why an account cannot receive an amount.
-func (a Account) takes(m money.Money) error {
+// takeIn is an event by which credits come, if the account can receive them.
+func (a Account) takeIn(m money.Money, e deed.Event[Account]) ([]deed.Event[Account], error) {
 	switch {
 	case a.Owner == "":
-		return deed.ErrNotFound
+		return nil, deed.ErrNotFound
 	case a.Balance.Currency != m.Currency:
-		return fmt.Errorf("%w: %s", ErrCurrency, a.Balance.Currency)
+		return nil, fmt.Errorf("%w: %s", ErrCurrency, a.Balance.Currency)
 	}
-	return nil
+	return []deed.Event[Account]{e}, nil
 }
 
-// gives says why an account cannot spend an amount.
-func (a Account) gives(m money.Money) error {
-	if err := a.takes(m); err != nil {
-		return err
+// giveOut is an event by which credits go, or are held, if they are there.
+func (a Account) giveOut(m money.Money, e deed.Event[Account]) ([]deed.Event[Account], error) {
+	out, err := a.takeIn(m, e)
+	if err == nil && a.Available().Amount < m.Amount {
+		return nil, ErrInsufficient
 	}
-	if a.Available().Amount < m.Amount {
-		return ErrInsufficient
-	}
-	return nil
+	return out, err
 }
 
 // Accounts is the vocabulary of accounts, as stored and as called.

@@ -81,37 +81,11 @@ func (r *Runner) change(race string, f func(*Entry)) {
 
 // What can be asked of a runner.
 type (
-	RegisterForRace struct {
-		Race         string      `json:"race"`
-		RaceNumber   int         `json:"race_number"`
-		Instructions string      `json:"instructions"`
-		Fee          money.Money `json:"registration_fee"`
-	}
-	PayRegistration struct {
-		Race   string      `json:"race"`
-		Amount money.Money `json:"amount"`
-	}
-	FinishRace struct {
-		Race        string `json:"race"`
-		Distance    int64  `json:"distance_m"`
-		Provisional int64  `json:"provisional_ms"`
-		DateRun     string `json:"date_run"`
-	}
-	ConfirmResult struct {
-		Race         string `json:"race"`
-		Distance     int64  `json:"distance_m"`
-		Time         int64  `json:"time_ms"`
-		ChipTime     int64  `json:"chip_time_ms"`
-		Place        int    `json:"place"`
-		DidNotFinish bool   `json:"did_not_finish"`
-		Type         string `json:"type"`
-		DateRun      string `json:"date_run"`
-		Notes        string `json:"notes"`
-	}
-	Reimburse struct {
-		Amount money.Money `json:"amount"`
-		Notes  string      `json:"notes"`
-	}
+	RegisterForRace RegisteredForRace
+	PayRegistration RegistrationPaid
+	FinishRace      FinishedRace
+	ConfirmResult   ResultConfirmed
+	Reimburse       Reimbursed
 )
 
 // Why a runner may say no.
