@@ -8,6 +8,7 @@ import (
 	"time"
 
 	lib "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/deed-dev/deed/store"
 )
@@ -69,6 +70,18 @@ func (s *Store) reading(ctx context.Context, f func(*reader) error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// atOnce has f see one state of the database, however many statements it reads with.
+func (r *reader) atOnce(f func() error) (err error) {
+	if err := sqlitex.Execute(r.conn, "BEGIN", nil); err != nil {
+		return err
+	}
+	defer func() {
+		r.conn.SetInterrupt(nil) // who asked may have gone, and still it has to end
+		err = errors.Join(err, sqlitex.Execute(r.conn, "ROLLBACK", nil))
+	}()
+	return f()
 }
 
 func (s *Store) readError(err error) error {

@@ -154,16 +154,12 @@ func loadSearched(c *lib.Conn) (map[int64][]string, error) {
 // errNoIndex says that a search is for fields of which there is no index.
 var errNoIndex = errors.New("sqlite: no index of these words")
 
-// searching calls f in a transaction in which the index of words that a query needs
-// is there: it may be dropped, or made for other fields, at any time.
-func (r *reader) searching(coll int64, q store.Query, f func() error) (err error) {
+// checkSearch reports whether there is an index of the words that a query needs: it
+// may be dropped, or made for other fields, at any time.
+func (r *reader) checkSearch(coll int64, q store.Query) error {
 	if q.Search == "" {
-		return f()
+		return nil
 	}
-	if err := sqlitex.Execute(r.conn, "BEGIN", nil); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, sqlitex.Execute(r.conn, "ROLLBACK", nil)) }()
 	list, err := json.Marshal(q.Text)
 	if err != nil {
 		return err
@@ -172,11 +168,8 @@ func (r *reader) searching(coll int64, q store.Query, f func() error) (err error
 	err = sqlitex.Execute(r.conn, "SELECT fields FROM searched WHERE coll = ?", &sqlitex.ExecOptions{
 		Args: []any{coll}, ResultFunc: func(st *lib.Stmt) error { indexed = st.ColumnText(0) == string(list); return nil },
 	})
-	if err != nil {
-		return err
+	if err == nil && !indexed {
+		err = errNoIndex
 	}
-	if !indexed {
-		return errNoIndex
-	}
-	return f()
+	return err
 }
