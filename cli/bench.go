@@ -13,7 +13,7 @@ func (a *app) bench() *cobra.Command {
 		Short: "Measure this machine: appends, commands, reads and views, as ratios to the bare disk",
 		Long: `Measure appends, commands, reads and views on SQLite, together with the bare disk
 (append and fdatasync) in the same run: the ratios can be compared between
-machines, the rates cannot. Takes about two minutes.
+machines, the rates cannot. Takes about five minutes.
 
 With --store it measures a store on a server, in an installation of its own that
 is removed afterwards, together with bare inserts or batches on that server, and

@@ -81,7 +81,7 @@ func rawPostgres(ctx context.Context, at schema, s *bench.Server) (func(), error
 	_, err = c.Exec(ctx, "CREATE TABLE "+at.name+`.raw (pos bigint PRIMARY KEY, stream bigint, version bigint, kind bigint, id bytea, time bigint,
 		data bytea, meta bytea, sum bigint, UNIQUE (stream, version))`)
 	next := int64(0)
-	s.What, s.Single = "INSERT", 5
+	s.What, s.Single, s.Rebuild = "INSERT", 5, 40e3
 	s.Raw = func(ctx context.Context, n int) error {
 		pos, ids, datas := make([]int64, n), make([][]byte, n), make([][]byte, n)
 		for i := range n {

@@ -107,7 +107,7 @@ func Run(ctx context.Context, o Options) (_ Report, err error) {
 		run  func() error
 	}{
 		{"the bare disk", r.disk}, {"appends", r.appends}, {"commands", r.commands}, {"the journal", r.journal}, {"commands over HTTP", r.overHTTP},
-		{fmt.Sprintf("a log of %d events", o.Events), r.log},
+		{fmt.Sprintf("a log of %d events", o.Events), r.log}, {fmt.Sprintf("a view of %d documents", o.Events), r.views},
 	} {
 		fmt.Fprintf(o.Progress, "measuring %s ...\n", step.name)
 		if err := step.run(); err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/internal/wire"
@@ -36,44 +37,45 @@ func (r *run) log() error {
 		return err
 	}
 	r.atMost("open the log", time.Since(start).Seconds(), "s", 1)
-	return errors.Join(r.reads(s), r.follows(s), s.Close())
+	return errors.Join(r.reads(s), r.follows(s), r.rebuilds(s, r.Events, 150e3), r.together(s), s.Close())
 }
 
 func (r *run) streams() int { return max(r.Events/perStream, 1) }
 
-// fill writes the log: streams of 100 events, ten at a time and interleaved.
 func (r *run) fill(path string) (err error) {
 	s, err := sqlite.Open(path, nil)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	return errors.Join(r.fillWith(s, r.streams()), s.Close())
+}
+
+// fillWith writes a log: streams of 100 events, ten at a time and interleaved.
+func (r *run) fillWith(s store.Store, streams int) error {
 	data, err := wire.Marshal(sample)
 	if err != nil {
 		return err
 	}
-	const workers = 16
-	var all sync.WaitGroup
-	errs := make([]error, workers)
-	for w := range workers {
-		all.Go(func() {
+	all, ctx := errgroup.WithContext(r.ctx)
+	const writers = 16
+	for w := range writers {
+		all.Go(func() error {
 			for round := uint64(0); round < perStream/10; round++ {
-				for i := w; i < r.streams(); i += workers {
+				for i := w; i < streams; i += writers {
 					events := make([]store.Event, 10)
 					for j := range events {
 						events[j] = store.Event{ID: store.ID(uuid.New()), Type: "entered", Data: data, Meta: []byte(`{"actor":"bench"}`)}
 					}
-					_, err := s.Append(r.ctx, store.Write{Stream: fmt.Sprintf("tally/t-%06d", i), Expect: store.Exactly(round * 10), Events: events})
+					_, err := s.Append(ctx, store.Write{Stream: fmt.Sprintf("tally/t-%06d", i), Expect: store.Exactly(round * 10), Events: events})
 					if err != nil {
-						errs[w] = err
-						return
+						return err
 					}
 				}
 			}
+			return nil
 		})
 	}
-	all.Wait()
-	return errors.Join(errs...)
+	return all.Wait()
 }
 
 func (r *run) reads(s *sqlite.Store) error {

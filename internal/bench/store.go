@@ -23,6 +23,8 @@ type Server struct {
 	What string // Raw does, for people
 	// Single is a target for the ratio to one Raw of 1 after the other; 0 = none.
 	Single float64
+	// Rebuild is a target for the rebuild of a view, in events/s; 0 = none.
+	Rebuild float64
 	// Node starts a process of its own that is a node on the store ([RunNode])
 	// and may use one core; the function it returns ends that. Nil if only one
 	// process can use the store.
@@ -84,7 +86,18 @@ func (r *run) server(s Server) error {
 	}
 	r.note("store: append, 1 writer", one, "events/s")
 	tell("views")
-	return r.serverLag(s.Store)
+	if err := r.serverLag(s.Store); err != nil {
+		return err
+	}
+	tell("a rebuild")
+	if err := r.fillWith(s.Store, int(1000*r.Seconds)); err != nil {
+		return err
+	}
+	head, err := s.Store.Head(r.ctx)
+	if err != nil {
+		return err
+	}
+	return r.rebuilds(s.Store, int(head.Positions()[0].Seq), s.Rebuild)
 }
 
 // counting counts how many appends are under way at once: about as many share
