@@ -20,6 +20,7 @@ func TestOverHTTP(t *testing.T) {
 		t.Run("orders", func(t *testing.T) { ordersOverHTTP(t, base) })
 		t.Run("retries, versions and the past", func(t *testing.T) { retriesVersionsAndThePast(t, base) })
 		t.Run("pages of a view", func(t *testing.T) { pagesOfAView(t, base) })
+		t.Run("search", func(t *testing.T) { searches(t, base) })
 	})
 }
 
@@ -204,4 +205,54 @@ func pagesOfAView(t *testing.T, base string) {
 	httptry.Want(t, "a field as a whole, and one that is not there", one["value"], "map[total:map[amount:1 currency:EUR]]")
 	_, doc, _ := ask(t, "GET", base+"/v1/views/customers/c-1?"+min, "")
 	httptry.Want(t, "a view keyed by what events say", doc["value"].(map[string]any)["orders"], 8)
+}
+
+// Orders are found by what was ordered, by whom, and where they are; now, and as
+// they were.
+func searches(t *testing.T, base string) {
+	create := func(id, customer, items string) {
+		t.Helper()
+		status, _, _ := ask(t, "POST", base+"/v1/order/"+id+"/create", fmt.Sprintf(`{"customer":%q,"items":[%s]}`, customer, items))
+		httptry.Want(t, "create "+id, status, 200)
+	}
+	item := func(product, name string) string {
+		return fmt.Sprintf(`{"product":%q,"name":%q,"unit_price":{"amount":100,"currency":"EUR"},"quantity":1}`, product, name)
+	}
+	create("s-1", "Hazel Byrne", item("sku-9001", "Garden chair, blue")+","+item("sku-9002", "Cushion"))
+	create("s-2", "Hazel Byrne", item("sku-9003", "Blue parasol"))
+	create("s-3", "Otto Garden", item("sku-9001", "Garden chair, blue"))
+	_, before, _ := ask(t, "POST", base+"/v1/order/s-2/add-item", item("sku-9004", "Chair for the garden"))
+	_, last, _ := ask(t, "POST", base+"/v1/order/s-1/remove-item", `{"product":"sku-9001"}`)
+	found := func(query string) (keys []string) {
+		t.Helper()
+		status, page, _ := ask(t, "GET", fmt.Sprintf("%s/v1/views/order-summaries?%s&min-position=%v&wait=10s", base, query, last["position"]), "")
+		httptry.Want(t, query, status, 200)
+		list, _ := page["documents"].([]any)
+		for _, d := range list {
+			keys = append(keys, d.(map[string]any)["key"].(string))
+		}
+		return keys
+	}
+	for query, want := range map[string]string{
+		"search=parasol":                       "[s-2]",
+		"search=PARASOL+hazel":                 "[s-2]",
+		"search=parasol+otto":                  "[]",
+		"search=garden+blue":                   "[s-2 s-3]",
+		"search=%22garden+chair%22":            "[s-3]",
+		"search=cush*":                         "[s-1]",
+		"search=sku-9001":                      "[s-3]",
+		"search=hazel&sort=-created_at":        "[s-2 s-1]",
+		"search=hazel&where=status=Cancelled":  "[]",
+		"search=sku-900*&where=customer!=Otto": "[s-1 s-2 s-3]",
+		fmt.Sprintf("search=%%22garden+chair%%22&position=%v", before["position"]): "[s-1 s-3]",
+	} {
+		httptry.Want(t, query, fmt.Sprint(found(query)), want)
+	}
+	status, p, _ := ask(t, "GET", base+"/v1/views/order-summaries?search=%22open", "")
+	httptry.Want(t, "an open quotation mark", []any{status, p["code"]}, []any{400, "invalid"})
+	_, page, _ := ask(t, "GET", fmt.Sprintf("%s/v1/views/order-summaries?search=garden&count=true&limit=1", base), "")
+	httptry.Want(t, "how many", page["count"], 2)
+	ask(t, "POST", base+"/v1/order/s-2/submit", "")
+	ask(t, "POST", base+"/v1/order/s-2/cancel", `{"reason":"rained all summer"}`)
+	httptry.Until(t, "the reason is found", func() bool { return fmt.Sprint(found("search=rained")) == "[s-2]" })
 }

@@ -1,6 +1,7 @@
 package orders
 
 import (
+	"slices"
 	"time"
 
 	"github.com/deed-dev/deed"
@@ -13,6 +14,7 @@ type Summary struct {
 	Status      Status      `json:"status"`
 	CreatedAt   time.Time   `json:"created_at"`
 	ItemCount   int         `json:"item_count"` // lines, not pieces
+	Items       []Line      `json:"items,omitempty"`
 	Total       money.Money `json:"total"`
 	SubmittedAt time.Time   `json:"submitted_at,omitzero"`
 	Transaction string      `json:"transaction,omitempty"`
@@ -21,22 +23,33 @@ type Summary struct {
 	Reason      string      `json:"cancel_reason,omitempty"`
 }
 
-// Summaries has one Summary per order.
+// A Line is what was ordered of a product.
+type Line struct {
+	Product  string `json:"product"`
+	Name     string `json:"name"`
+	Quantity int    `json:"quantity"`
+}
+
+// Summaries has one Summary per order. Who does not know its number finds it by
+// what was ordered, or where it is on its way.
 var Summaries = deed.Projection[Summary]{
 	Name:    "order-summaries",
 	Doc:     "What a shop sees of each order.",
 	Indexes: []string{"customer", "status", "total.amount", "created_at"},
-	Search:  []string{"customer", "transaction", "tracking", "cancel_reason"},
+	Search:  []string{"customer", "items.product", "items.name", "transaction", "tracking", "cancel_reason"},
+	Version: 1, // it has the lines of the order
 	On: []deed.Handler[Summary]{
 		deed.On(func(s *Summary, e deed.Recorded[Created]) {
 			s.Customer, s.Status, s.CreatedAt = e.Event.Customer, Draft, e.Time
 		}),
 		deed.On(func(s *Summary, e ItemAdded) {
 			s.ItemCount++
+			s.Items = append(slices.Clip(s.Items), Line{e.Product, e.Name, e.Quantity})
 			s.Total = s.Total.Plus(e.UnitPrice.Times(e.Quantity))
 		}),
 		deed.On(func(s *Summary, e ItemRemoved) {
 			s.ItemCount -= e.Lines
+			s.Items = slices.DeleteFunc(slices.Clone(s.Items), func(l Line) bool { return l.Product == e.Product })
 			s.Total = s.Total.Minus(e.Value)
 		}),
 		deed.On(func(s *Summary, e deed.Recorded[OrderSubmitted]) { s.Status, s.SubmittedAt = Submitted, e.Time }),
