@@ -17,6 +17,7 @@ type Credits struct {
 	Significant int64         // minor units from which on somebody validates a transfer; 0 = 1,000.00
 	Deadline    time.Duration // to validate a transfer; 0 = 24 hours
 	Retry       deed.Retry    // of handling requests for transfers
+	Inline      bool          // Balances is right as soon as a command is answered; on SQLite and PostgreSQL
 }
 
 // RoleValidator may decide about significant transfers.
@@ -27,12 +28,14 @@ func (c Credits) deadline() time.Duration { return cmp.Or(c.Deadline, 24*time.Ho
 
 // Domain is all of it.
 func (c Credits) Domain() deed.Domain {
+	balances := Balances
+	balances.Inline = c.Inline
 	return deed.Domain{
 		Name: "credits",
 		Doc:  "Prepaid credits: load them, send them, spend them.",
 		Parts: []deed.Part{
 			Accounts, Transfers, Merchants, c.RequestTransfer(), c.Process(), Sell,
-			Balances, History, Earnings, Notices, Notifier,
+			balances, History, Earnings, Notices, Notifier,
 		},
 		Scenarios: []deed.Scenario{share, shop},
 	}
