@@ -183,7 +183,7 @@ func wellKnown(d *ast.FuncDecl) bool {
 
 // budget is how many exported functions, types and methods the root package
 // may have. It is small on purpose: what people must know to use deed.
-const budget = 280
+const budget = 320
 
 func TestRootStaysSmall(t *testing.T) {
 	files, err := filepath.Glob("*.go")

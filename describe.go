@@ -94,13 +94,14 @@ type Info struct {
 	Machines   []MachineInfo   `json:"machines"` // processes and sagas
 	Queries    []QueryInfo     `json:"queries"`
 	Views      []ViewInfo      `json:"views"`
+	Topics     []TopicInfo     `json:"topics"`
 	Followers  []string        `json:"followers"`
 }
 
 // Describe lists what the runtime runs: the domains in the order of Config,
 // everything else in the order of names.
 func (rt *Runtime) Describe() Info {
-	info := Info{Domains: []DomainInfo{}, Aggregates: []AggregateInfo{}, Stepwise: []StepwiseInfo{}, Machines: []MachineInfo{}, Queries: []QueryInfo{}, Views: []ViewInfo{}, Followers: []string{}}
+	info := Info{Domains: []DomainInfo{}, Aggregates: []AggregateInfo{}, Stepwise: []StepwiseInfo{}, Machines: []MachineInfo{}, Queries: []QueryInfo{}, Views: []ViewInfo{}, Topics: rt.Topics(), Followers: []string{}}
 	domains := map[string]string{} // by key of the part
 	for _, d := range rt.cfg.Domains {
 		info.Domains = append(info.Domains, DomainInfo{d.Name, d.Doc})

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// A Part is an [Aggregate], [Projection], [View] or [EventHandler].
+// A Part is an [Aggregate], [Projection], [View], [EventHandler], [Publication] ...
 type Part interface {
 	order() int // what others refer to comes first
 	register(*Runtime) error

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -62,6 +63,7 @@ type Runtime struct {
 	views     map[string]*view
 	groups    map[string]*group
 	handled   map[wire.Name]bool // events that some event handler handles
+	topics    map[string]*topic
 	questions map[string]*question
 	changes   *changes
 	answers   *answers
@@ -77,8 +79,9 @@ type Runtime struct {
 	runners   runners
 	own       *runner // of commands that are waited for, if the process is a guest and alone; else nil
 
-	commandParts int        // in how many parts nodes share the stored commands
-	compacting   sync.Mutex // held by a compaction
+	publicTypes  map[string]reflect.Type // data of the public events of a type
+	commandParts int                     // in how many parts nodes share the stored commands
+	compacting   sync.Mutex              // held by a compaction
 }
 
 // New returns a runtime, or an error that lists how the domains contradict
@@ -103,6 +106,7 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 		store: s, cfg: cfg, codec: wire.NewCodec(),
 		kinds: map[string]any{}, views: map[string]*view{}, groups: map[string]*group{}, stepwise: map[string]*stepwise{}, slots: make(chan struct{}, 4), waiters: newWaiters(),
 		machines: map[string]*definitions{}, instances: newCells[Instance](cfg.CachedStates),
+		topics: map[string]*topic{}, publicTypes: map[string]reflect.Type{},
 		handled: map[wire.Name]bool{}, questions: map[string]*question{}, changes: newChanges(s), answers: newAnswers(),
 	}
 	if err := rt.registerAll(); err != nil {

@@ -51,6 +51,7 @@ func jars() deed.Domain {
 		deed.Classifier[jar]{Name: "rich", Of: deed.Projection[jar]{On: on}, Verdict: full, Roles: []string{"clerk"}},
 		deed.View[jar]{Name: "vault", Roles: []string{"clerk", "saver"}},
 		deed.Query[struct{}, int]{Name: "coins", Answer: coins},
+		deed.Publication{Topic: "coins", Events: []deed.Publishing{deed.Publish("coin.paid.v1", func(e paid) paid { return e })}},
 		deed.Query[struct{}, int]{Name: "profit", Roles: []string{"clerk"}, Answer: coins},
 		deed.Saga[struct{}]{
 			Name: "count", Roles: []string{"saver"},
@@ -230,6 +231,9 @@ var samples = map[string][]sample{
 	"GET /v1/queries/{name}/runs":           {{"/v1/queries/coins/runs?state=completed", "", reading}, {"/v1/queries/profit/runs", "", []string{"clerk"}}},
 	"GET /v1/queries/{name}/runs/{id}":      {{"/v1/queries/profit/runs/r-1", "", []string{"clerk"}}, {"/v1/queries/coins/runs/r-1", "", reading}, {"/v1/queries/profit/runs/none", "", []string{"clerk"}}},
 	"GET /v1/queries/{name}/runs/{id}/live": {{"/v1/queries/profit/runs/r-1/live", "", []string{"clerk"}}, {"/v1/queries/coins/runs/none/live", "", reading}},
+	"GET /v1/topics":                        {{"/v1/topics", "", reading}},
+	"GET /v1/topics/{topic}":                {{"/v1/topics/coins", "", reading}, {"/v1/topics/none", "", reading}},
+	"GET /v1/topics/{topic}/events":         {{"/v1/topics/coins/events", "", reading}, {"/v1/topics/coins/events?limit=1&type=coin.paid.v1", "", reading}},
 	"GET /v1/nodes":                         {{"/v1/nodes", "", operating}},
 	"GET /v1/followers":                     {{"/v1/followers", "", operating}},
 	"POST /v1/followers/{name}/pause":       {{"/v1/followers/rich/pause", "", operating}},

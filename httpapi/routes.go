@@ -107,6 +107,10 @@ func (a *api) routes() []route {
 		{pattern: "POST /v1/rebuilds/{view}/rollback", access: operators, serve: a.rebuildStep(deed.Rebuilds.RollBack)},
 		{pattern: "POST /v1/rebuilds/{view}/discard", access: operators, serve: a.rebuildStep(deed.Rebuilds.Discard)},
 
+		{pattern: "GET /v1/topics", access: readers, serve: a.topics},
+		{pattern: "GET /v1/topics/{topic}", access: readers, serve: a.topic},
+		{pattern: "GET /v1/topics/{topic}/events", access: readers, serve: a.topicEvents},
+
 		{pattern: "GET /v1/nodes", access: operators, serve: a.nodes},
 		{pattern: "GET /v1/followers", access: operators, serve: a.followers},
 		{pattern: "POST /v1/followers/{name}/pause", access: operators, serve: a.pause},
