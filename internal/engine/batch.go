@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -163,6 +164,9 @@ type pass struct {
 // handler with outside effects does nothing twice: what a record that failed
 // did to documents is taken back.
 func (w *worker) handle(ctx context.Context, b batch) error {
+	if h, ok := w.handler.(BatchHandler); ok {
+		return w.handleAll(ctx, b, h)
+	}
 	recs, n := b.recs, len(b.recs)
 	singly := b.singly || !w.f.Pure
 	var doomed []*letter
@@ -195,7 +199,11 @@ func (w *worker) failed(rec store.Record, failure error) *letter {
 	now := time.Now()
 	l := newLetter(w.f.Name, rec, w.keys(rec), now)
 	l.failed(failure, w.f.Retry, now)
-	w.log.Warn("parked", "id", l.ID, "stream", l.Stream, "version", l.Version, "state", l.State, "reason", l.Reason)
+	level := slog.LevelWarn
+	if isOngoing(failure) {
+		level = slog.LevelDebug
+	}
+	w.log.Log(context.Background(), level, "parked", "id", l.ID, "stream", l.Stream, "version", l.Version, "state", l.State, "reason", l.Reason)
 	return l
 }
 

@@ -157,7 +157,7 @@ func repartition(ctx context.Context, s store.Docs, f *follower, gen uint64) err
 	if old.Partitions > 0 {
 		fresh.Cursor = least(old.Cursors)
 		fresh.Past = remaining(append(old.pasts, old.past), fresh.Cursor)
-	} else if f.FromNow {
+	} else if fresh.Cursor = f.From; f.FromNow {
 		if fresh.Cursor, err = f.store.Head(ctx); err != nil {
 			return err
 		}

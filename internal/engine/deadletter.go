@@ -113,11 +113,21 @@ func (l *letter) failed(err error, r Retry, now time.Time) {
 	if p, ok := errors.AsType[*panicked](err); ok {
 		l.Stack = shorten(p.stack, maxStack)
 	}
+	d, _ := errors.AsType[*delayed](err)
+	if isOngoing(err) {
+		l.Attempts--
+		l.State, l.NextAt = StateRetrying, now.Add(d.wait).UTC()
+		return
+	}
 	if IsPermanent(err) || l.Attempts >= r.Limit() {
 		l.State = StateDead
 		return
 	}
-	l.State, l.NextAt = StateRetrying, now.Add(r.Wait(l.Attempts)).UTC()
+	wait := r.Wait(l.Attempts)
+	if d != nil {
+		wait = max(wait, d.wait)
+	}
+	l.State, l.NextAt = StateRetrying, now.Add(wait).UTC()
 }
 
 func reasonOf(err error) string { return shorten(err.Error(), maxReason) }

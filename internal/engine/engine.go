@@ -53,44 +53,47 @@ type Config struct {
 
 // An Engine runs followers.
 type Engine struct {
-	store     store.Store
-	followers []*follower // in the order of their names
-	members   *membership // nil if nobody else uses the store
-	guest     bool
+	store   store.Store
+	cfg     Config
+	members *membership // nil if nobody else uses the store
+	guest   bool
+
+	mu        sync.Mutex
+	followers []*follower     // in the order of their names; replaced, never changed
+	begin     func(*follower) // runs one that comes; nil = Run does not run
+	all       sync.WaitGroup  // followers that run
 }
 
 // New returns an engine for followers with different names.
 func New(cfg Config) (*Engine, error) {
-	e := &Engine{store: cfg.Store, guest: cfg.Guest}
-	for _, def := range cfg.Followers {
-		if err := check(def); err != nil {
-			return nil, err
-		}
-		def.Partitions = max(def.Partitions, 1)
-		def.Timeout = cmp.Or(def.Timeout, 30*time.Second)
-		f := &follower{
-			Follower: def, store: cfg.Store, log: cmp.Or(cfg.Logger, slog.Default()), poll: cmp.Or(cfg.Poll, time.Second),
-			guest: cfg.Guest, notices: cfg.Notices,
-			changed: make(chan struct{}), control: make(chan struct{}, 1), wanted: wanted{ch: make(chan struct{})},
-		}
-		if !cfg.Guest {
-			f.wanted.now()
-		}
-		e.followers = append(e.followers, f)
-	}
-	slices.SortFunc(e.followers, func(a, b *follower) int { return cmp.Compare(a.Name, b.Name) })
+	e := &Engine{store: cfg.Store, guest: cfg.Guest, cfg: cfg}
 	if cfg.Node != "" {
-		e.members = newMembership(cfg, e.followers)
-		for _, f := range e.followers {
-			f.members = e.members
-		}
+		e.members = newMembership(cfg)
 	}
-	for i := 1; i < len(e.followers); i++ {
-		if name := e.followers[i].Name; name == e.followers[i-1].Name {
-			return nil, fmt.Errorf("engine: two followers are named %q: rename one", name)
+	for _, def := range cfg.Followers {
+		if err := e.Add(def); err != nil {
+			return nil, err
 		}
 	}
 	return e, nil
+}
+
+// newFollower makes a follower of its definition.
+func (e *Engine) newFollower(def Follower) (*follower, error) {
+	if err := check(def); err != nil {
+		return nil, err
+	}
+	def.Partitions = max(def.Partitions, 1)
+	def.Timeout = cmp.Or(def.Timeout, 30*time.Second)
+	f := &follower{
+		Follower: def, store: e.store, log: cmp.Or(e.cfg.Logger, slog.Default()), poll: cmp.Or(e.cfg.Poll, time.Second),
+		guest: e.guest, notices: e.cfg.Notices,
+		changed: make(chan struct{}), control: make(chan struct{}, 1), wanted: wanted{ch: make(chan struct{})},
+	}
+	if !e.guest {
+		f.wanted.now()
+	}
+	return f, nil
 }
 
 // check reports whether a follower can be run.
@@ -114,7 +117,7 @@ func check(f Follower) error {
 // Run runs the followers until ctx is done, then returns nil. When it
 // returns, every goroutine it started has ended.
 func (e *Engine) Run(ctx context.Context) error {
-	var all, member sync.WaitGroup
+	var member sync.WaitGroup
 	last, leave := context.WithCancel(context.WithoutCancel(ctx)) // a node leaves when its followers have ended
 	defer leave()
 	join := sync.OnceFunc(func() {
@@ -126,35 +129,37 @@ func (e *Engine) Run(ctx context.Context) error {
 	if !e.guest {
 		join()
 	}
+	begin := func(f *follower) { e.started(ctx, f, join) }
+	e.mu.Lock()
 	for _, f := range e.followers {
-		if f.Elsewhere {
-			continue
-		}
-		all.Go(func() {
-			if f.wanted.wait(ctx) {
-				join()
-				f.run(ctx)
-			}
-		})
+		begin(f)
 	}
-	all.Wait()
+	e.begin = begin
+	e.mu.Unlock()
+	<-ctx.Done()
+	e.mu.Lock()
+	e.begin = nil
+	e.mu.Unlock()
+	e.all.Wait()
 	leave()
 	member.Wait()
 	return nil
 }
 
 func (e *Engine) follower(name string) (*follower, error) {
-	i, ok := slices.BinarySearchFunc(e.followers, name, func(f *follower, n string) int { return cmp.Compare(f.Name, n) })
+	all := e.list()
+	i, ok := slices.BinarySearchFunc(all, name, byName)
 	if !ok {
 		return nil, fmt.Errorf("%w: %q", ErrUnknownFollower, name)
 	}
-	return e.followers[i], nil
+	return all[i], nil
 }
 
 // Status reports on every follower, in the order of their names.
 func (e *Engine) Status() []Status {
-	out := make([]Status, len(e.followers))
-	for i, f := range e.followers {
+	all := e.list()
+	out := make([]Status, len(all))
+	for i, f := range all {
 		out[i] = f.status()
 	}
 	return out
@@ -193,13 +198,17 @@ func (e *Engine) WaitFor(ctx context.Context, name string, p store.Position) err
 
 // WaitAll does WaitFor for every follower. If some are paused it waits for
 // the others, and then says so; those that are left to other processes it only
-// looks at.
+// looks at, and those that deliver to somewhere else it passes over.
 func (e *Engine) WaitAll(ctx context.Context, p store.Position) error {
-	for _, f := range e.followers {
+	all := e.list()
+	for _, f := range all {
 		f.wanted.now() // all begin at the same time
 	}
 	var paused error
-	for _, f := range e.followers {
+	for _, f := range all {
+		if f.Outward {
+			continue
+		}
 		if f.Elsewhere {
 			if err := f.lookAt(ctx); err != nil {
 				return err

@@ -19,14 +19,16 @@ import (
 // A Follower is anything that reads the log with its own cursor.
 type Follower struct {
 	Name       string
-	Kind       string        // "projection", "handler" or "runner", to tell people
+	Kind       string        // "projection", "handler", "runner" or "subscription", to tell people
 	Filter     store.Filter  // the categories and types it handles
 	Partitions int           // so many workers share the streams; 0 = 1
 	Pure       bool          // its only effects are documents: a batch may be handled again, and it can be rebuilt
 	Fixed      bool          // though Pure, it cannot be rebuilt
 	Retry      Retry         // of records it failed to handle
 	FromNow    bool          // when it runs for the first time, it begins at the end of the log
-	Timeout    time.Duration // of handling one record, if not Pure; default 30 s
+	From       store.Cursor  // where it begins when it runs for the first time, if not FromNow
+	Timeout    time.Duration // of handling one record, if not Pure; default 30 s; a BatchHandler keeps the time itself
+	Outward    bool          // it delivers to somewhere else: nobody waits for all events to be there
 	Elsewhere  bool          // it is left to other processes, and never run by this one
 	Awaited    bool          // other nodes wait for it all the time, and see how far it has come by its checkpoint
 	Version    int           // of its definition: documents of another one are built anew
@@ -68,10 +70,17 @@ type Retry struct {
 	Attempts int           // in all; default 8
 	First    time.Duration // wait before the second attempt, doubled each time; default 100 ms
 	Max      time.Duration // longest wait; default 1 minute
+
+	// Schedule, if not empty, is how long to wait before each further attempt,
+	// instead of the above; Attempts is one more than its length.
+	Schedule []time.Duration
 }
 
 // Limit is how many attempts there are in all.
 func (r Retry) Limit() int {
+	if len(r.Schedule) > 0 {
+		return len(r.Schedule) + 1
+	}
 	if r.Attempts > 0 {
 		return r.Attempts
 	}
@@ -90,7 +99,9 @@ func (r Retry) Wait(attempts int) time.Duration {
 		longest = time.Minute
 	}
 	d := longest
-	if n := attempts - 1; n < 30 && first<<n < longest {
+	if n := attempts - 1; len(r.Schedule) > 0 {
+		d = r.Schedule[min(n, len(r.Schedule)-1)]
+	} else if n < 30 && first<<n < longest {
 		d = first << n
 	}
 	jitter := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), uint64(attempts)))

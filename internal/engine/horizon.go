@@ -49,7 +49,7 @@ func (e *Engine) Horizon(ctx context.Context) (Horizon, error) {
 			}
 		}
 	}
-	for _, f := range e.followers {
+	for _, f := range e.list() {
 		if !seen[f.Name] {
 			h.lower(store.Start, f.Name, "")
 		}

@@ -19,7 +19,7 @@ func (e *Engine) DeadLetters(ctx context.Context, name, after string, limit int)
 	if limit <= 0 {
 		limit = pageSize
 	}
-	followers := e.followers
+	followers := e.list()
 	if name != "" {
 		f, err := e.follower(name)
 		if err != nil {

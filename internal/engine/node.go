@@ -61,21 +61,11 @@ type membership struct {
 	epochs map[string]uint64 // of each checkpoint, as it was at the last beat
 }
 
-func newMembership(cfg Config, followers []*follower) *membership {
-	m := &membership{
+func newMembership(cfg Config) *membership {
+	return &membership{
 		store: cfg.Store, log: cmp.Or(cfg.Logger, slog.Default()), lease: cmp.Or(cfg.Lease, 6*time.Second), guest: cfg.Guest, peers: map[string]*peer{},
 		self: nodeDoc{Node: cfg.Node, Host: cfg.Host, PID: cfg.PID, Started: time.Now().UTC(), Followers: map[string]int{}},
 	}
-	for _, f := range followers {
-		m.self.Followers[f.Name] = f.Partitions
-		if f.Version != 0 {
-			if m.self.Versions == nil {
-				m.self.Versions = map[string]int{}
-			}
-			m.self.Versions[f.Name] = f.Version
-		}
-	}
-	return m
 }
 
 // run counts until ctx is done, then leaves.

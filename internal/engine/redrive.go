@@ -28,6 +28,9 @@ type outcome struct {
 // it. Unless forced, dead ones and those not yet due are left alone. An error
 // means that the worker has to begin afresh.
 func (w *worker) redrive(ctx context.Context, sequence []*letter, force bool) (out outcome, err error) {
+	if h, ok := w.handler.(BatchHandler); ok {
+		return w.redriveAll(ctx, h, sequence, force)
+	}
 	var held letterList
 	start, budget := time.Now(), ownRedrive
 	if force {

@@ -22,8 +22,10 @@ type follower struct {
 	members *membership   // nil if nobody else uses the store
 	guest   bool          // the process is there for a moment
 	notices func(context.Context, Notice)
-	waiting atomic.Int64 // how many wait for the cursor
-	wanted  wanted       // somebody waits for it, or did; for ever so unless the process is a guest
+	waiting atomic.Int64  // how many wait for the cursor
+	end     func()        // stops it; nil = it has not begun
+	ended   chan struct{} // closed when it has stopped
+	wanted  wanted        // somebody waits for it, or did; for ever so unless the process is a guest
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced when a cursor moves or a generation changes

@@ -15,6 +15,7 @@ const (
 	StateRebuilding = "rebuilding" // runs, and builds its documents anew beside
 	StateTrouble    = "waiting"    // for the store, after an error; it goes on by itself
 	StateStopped    = "stopped"    // Run does not run
+	StateBlocked    = "blocked"    // where it delivers to is away; it goes on by itself
 	StateStandby    = "standby"    // other nodes hold all of its partitions
 	StateElsewhere  = "elsewhere"  // it is left to other processes
 
@@ -232,7 +233,7 @@ func (s *Status) merge(r report, now time.Time) {
 	s.Retrying += r.retrying
 	s.Waiting += r.waiting
 	s.Dead += r.dead
-	if r.state == StateTrouble || r.state == StateStopped && s.State == StateRunning {
+	if r.state == StateTrouble || (r.state == StateStopped || r.state == StateBlocked) && s.State == StateRunning {
 		s.State = r.state
 	}
 	s.lags(r.oldest, now)

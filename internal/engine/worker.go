@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -186,7 +187,11 @@ func (w *worker) step(ctx context.Context) error {
 	due, at := w.parked.due()
 	if due != nil && !w.redrove && !at.After(time.Now()) {
 		w.redrove = true // next comes a batch: neither keeps the other waiting for ever
-		_, err := w.redrive(ctx, w.parked.sequence(due.Keys), false)
+		ripe := w.parked.sequence(due.Keys)
+		if _, ok := w.handler.(BatchHandler); ok {
+			ripe = slices.Clone(w.parked.letters)
+		}
+		_, err := w.redrive(ctx, ripe, false)
 		return err
 	}
 	w.redrove = false
