@@ -40,7 +40,7 @@ func within(pkg string, rooms ...string) bool {
 func TestImports(t *testing.T) {
 	users := map[string][]string{
 		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench", "internal/inbox", "internal/sinks", "internal/diagram"},
-		"store":                   {"", "examples/...", "internal/engine", "store/...", "auth", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/copylog", "internal/backends", "internal/faulty"},
+		"store":                   {"", "examples/...", "internal/engine", "internal/delivery", "store/...", "auth", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/copylog", "internal/backends", "internal/faulty"},
 		"store/mem":               {"deedtest", "cli"},
 		"store/sqlite":            {"cli", "internal/bench", "internal/backends"},
 		"store/postgres":          {"cli", "internal/backends"},
@@ -62,7 +62,9 @@ func TestImports(t *testing.T) {
 		"internal/bulk":           {"cli"},
 		"internal/diagram":        {"httpapi"},
 		"internal/mermaidtest":    {},
-		"internal/engine":         {""},
+		"internal/engine":         {"", "internal/delivery"},
+		"internal/delivery":       {"", "internal/webhook"},
+		"internal/webhook":        {"cli"},
 		"internal/client":         {"cli", "internal/simulate", "internal/bench"},
 		"internal/sinks":          {"cli"},
 		"internal/simulate":       {"cli"},

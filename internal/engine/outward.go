@@ -65,6 +65,12 @@ type away struct {
 
 func (a *away) Unwrap() error { return a.error }
 
+// IsAway reports whether an error is marked by [Away].
+func IsAway(err error) bool {
+	_, ok := errors.AsType[*away](err)
+	return ok
+}
+
 // shortestAway is how long a follower waits at least for a place that is away.
 const shortestAway = 20 * time.Millisecond
 
@@ -159,11 +165,10 @@ func (w *worker) tellAll(ctx context.Context, tx *Tx, h BatchHandler, recs []sto
 // settle notes what came of a record. It returns an error if nothing did, and
 // the record stays to be handled.
 func (w *worker) settle(ctx context.Context, p *pass, rec *store.Record, err error) error {
-	_, gone := errors.AsType[*away](err)
 	switch {
 	case err == nil:
 		p.handled++
-	case errors.Is(err, ErrNotYet), gone, w.isOurs(ctx, p.tx, err):
+	case errors.Is(err, ErrNotYet), IsAway(err), w.isOurs(ctx, p.tx, err):
 		return err
 	case errors.Is(err, ErrBehind):
 		p.parked.add(newLetter(w.f.Name, *rec, w.keys(*rec), time.Now()))
@@ -175,8 +180,12 @@ func (w *worker) settle(ctx context.Context, p *pass, rec *store.Record, err err
 
 // blocked waits for a place that is away, or until somebody asks something.
 func (w *worker) blocked(ctx context.Context, a *away) {
+	head, err := w.f.store.Head(ctx)
 	w.mu.Lock()
 	w.told()
+	if err == nil {
+		w.head = w.head.Join(head)
+	}
 	w.state, w.lastError, w.errorAt = StateBlocked, reasonOf(a), time.Now()
 	w.mu.Unlock()
 	w.f.notify()
