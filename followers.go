@@ -99,9 +99,9 @@ func (f Followers) Forget(ctx context.Context, name, reason string) error {
 	return f.act(ctx, "follower-forgotten", name, reason, err)
 }
 
-// audited is the data of the events in "$audit/followers".
+// audited is the data of the events in "$audit/followers" and "$audit/subscriptions".
 type audited struct {
-	Subject string `json:"subject"` // name of the follower, id of the dead letter
+	Subject string `json:"subject"` // name of the follower, id of the dead letter, topic/name of the subscription
 	Reason  string `json:"reason,omitempty"`
 }
 
@@ -110,14 +110,19 @@ func (f Followers) act(ctx context.Context, typ, subject, reason string, err err
 	if err != nil {
 		return err
 	}
+	return f.rt.audit(ctx, "$audit/followers", typ, subject, reason)
+}
+
+// audit records an administrative act.
+func (rt *Runtime) audit(ctx context.Context, stream, typ, subject, reason string) error {
 	call := callOf(ctx)
 	data, dataErr := wire.Marshal(audited{subject, reason})
 	circumstances, metaErr := wire.Marshal(meta{Actor: call.Actor, Correlation: call.Correlation, Source: call.Source})
 	if err := errors.Join(dataErr, metaErr); err != nil {
 		return err
 	}
-	_, err = f.rt.append(ctx, store.Write{
-		Stream: "$audit/followers", Expect: store.Any,
+	_, err := rt.append(ctx, store.Write{
+		Stream: stream, Expect: store.Any,
 		Events: []store.Event{{ID: newEventID(), Type: typ, Data: data, Meta: circumstances}},
 	})
 	if err != nil {

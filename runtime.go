@@ -48,6 +48,10 @@ type Config struct {
 	// some has to deliver them, with HandleRun.
 	Deliveries func(to string) error
 
+	// Targets are the kinds of places that subscriptions may deliver to, by name.
+	// Besides there is "queue": messages that consumers fetch.
+	Targets map[string]TargetKind
+
 	// Node names this process among those that share the store, see
 	// [Runtime.Nodes]. Default: host, process id and something random.
 	Node  string
@@ -64,6 +68,7 @@ type Runtime struct {
 	groups    map[string]*group
 	handled   map[wire.Name]bool // events that some event handler handles
 	topics    map[string]*topic
+	subs      *subscribers
 	questions map[string]*question
 	changes   *changes
 	answers   *answers
@@ -109,6 +114,7 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 		topics: map[string]*topic{}, publicTypes: map[string]reflect.Type{},
 		handled: map[wire.Name]bool{}, questions: map[string]*question{}, changes: newChanges(s), answers: newAnswers(),
 	}
+	rt.subs = &subscribers{rt: rt, running: map[string]string{}}
 	if err := rt.registerAll(); err != nil {
 		return nil, err
 	}
@@ -177,6 +183,9 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	defer beside.Wait()
 	if !rt.cfg.Guest {
 		beside.Go(func() { rt.startSchedules(ctx) })
+	}
+	if len(rt.topics) > 0 {
+		beside.Go(func() { rt.subs.run(ctx) })
 	}
 	if rt.own != nil {
 		beside.Go(func() { rt.own.work(ctx) })

@@ -103,6 +103,12 @@ func (m *membership) drop(name string) {
 	delete(m.self.Versions, name)
 }
 
+// Halt has a follower be paused that is still to be added.
+func (e *Engine) Halt(ctx context.Context, name string) error {
+	_, _, err := changeIntent(ctx, e.store, name, func(i *intent) error { i.Paused = true; return nil })
+	return err
+}
+
 // A Place is where a follower stands that need not run, or not here.
 type Place struct {
 	Cursor store.Cursor // the slowest of its partitions; the start of the log if it has never run

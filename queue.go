@@ -1,0 +1,452 @@
+package deed
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/deed-dev/deed/internal/engine"
+	"github.com/deed-dev/deed/internal/wire"
+	"github.com/deed-dev/deed/store"
+)
+
+// A Queue is the messages of a subscription of the kind "queue": one of many
+// consumers gets each of them. A consumer locks a message, works on it, and
+// completes it; one that it does not complete in time is given to another. All
+// of that is stored, so consumers may ask any node.
+type Queue struct {
+	rt  *Runtime
+	doc subscriptionDoc
+	queueSettings
+}
+
+// A Message is a public event in a queue.
+type Message struct {
+	ID         string     `json:"id"`              // within the queue
+	Token      string     `json:"token,omitempty"` // of whoever has locked it; good until somebody else has
+	Event      CloudEvent `json:"event"`
+	Deliveries int        `json:"deliveries"` // how often it was locked
+	Until      time.Time  `json:"locked_until,omitzero"`
+	Consumer   string     `json:"consumer,omitempty"`  // who has locked it, or did last
+	NotBefore  time.Time  `json:"not_before,omitzero"` // nobody gets it before
+	Reason     string     `json:"reason,omitempty"`    // why it was abandoned last, or given up
+	DeadAt     time.Time  `json:"dead_since,omitzero"` // since when it is a dead letter
+}
+
+// ErrLockLost reports that a message is not locked by whoever asks, any more:
+// time was up and another consumer has it, or it is done.
+var ErrLockLost = errors.New("deed: the message is not locked by this token any more")
+
+// queueSettings are the settings of the target of a queue.
+type queueSettings struct {
+	lock    time.Duration
+	most    int
+	ordered bool
+}
+
+// storedQueue is how they are stored.
+type storedQueue struct {
+	Kind          string `json:"kind"`
+	Lock          string `json:"lock,omitempty"`          // how long a message is locked if the consumer does not say; default 30s
+	MaxDeliveries int    `json:"max_deliveries,omitzero"` // how often a message is given out before it is a dead letter; default 10
+	Ordered       bool   `json:"ordered,omitzero"`        // of a partition key, one message at a time is given out
+}
+
+// Bounds of queues.
+const (
+	longestLock = 12 * time.Hour
+	maxLocked   = 100 // messages in one answer
+)
+
+// prepareQueue checks the settings of a queue.
+func prepareQueue(s Subscription) (json.RawMessage, error) {
+	if _, err := parseQueue(s.Target); err != nil {
+		return nil, err
+	}
+	if s.Parallel != 0 || s.Batch != 0 || len(s.Retry) != 0 {
+		return nil, Invalid{Field: "target", Detail: "is a queue: parallel, batch and retry are up to its consumers"}
+	}
+	return s.Target, nil
+}
+
+func parseQueue(target json.RawMessage) (queueSettings, error) {
+	var stored storedQueue
+	if err := wire.UnmarshalStrict(target, &stored); err != nil {
+		return queueSettings{}, invalid(err)
+	}
+	q := queueSettings{lock: 30 * time.Second, most: cmp.Or(stored.MaxDeliveries, 10), ordered: stored.Ordered}
+	if stored.Lock != "" {
+		d, err := time.ParseDuration(stored.Lock)
+		if err != nil || d < time.Second || d > longestLock {
+			return q, Invalid{Field: "target.lock", Detail: "is a duration from 1s to 12h"}
+		}
+		q.lock = d
+	}
+	if q.most < 1 || q.most > 1000 {
+		return q, Invalid{Field: "target.max_deliveries", Detail: "must be from 1 to 1000"}
+	}
+	return q, nil
+}
+
+func queueColl(follower string) string     { return "$queue/" + follower }
+func queueDeadColl(follower string) string { return "$queue/" + follower + "/dead" }
+
+// A storedMessage is a message as it is stored. Its key sorts by place in the
+// log.
+type storedMessage struct {
+	Event      CloudEvent `json:"event"`
+	Deliveries int        `json:"deliveries,omitzero"`
+	Epoch      uint64     `json:"epoch,omitzero"` // grows whenever it is locked
+	Until      time.Time  `json:"locked_until,omitzero"`
+	Consumer   string     `json:"consumer,omitempty"`
+	NotBefore  time.Time  `json:"not_before,omitzero"`
+	Reason     string     `json:"reason,omitempty"`
+	DeadAt     time.Time  `json:"dead_since,omitzero"`
+}
+
+// queueFollower fills a queue: a message and the cursor are stored together, so
+// that each is there once.
+func (rt *Runtime) queueFollower(doc subscriptionDoc, f engine.Follower, publish func(*store.Record) ([]CloudEvent, error)) (engine.Follower, error) {
+	f.Pure, f.Fixed, f.Retry = true, true, engine.Retry{}
+	f.New = func(uint64) engine.Handler { return &filler{queueColl(doc.Follower), publish} }
+	return f, nil
+}
+
+// filler puts public events into a queue.
+type filler struct {
+	coll    string
+	publish func(*store.Record) ([]CloudEvent, error)
+}
+
+func (q *filler) Keys(rec store.Record) []string { return []string{rec.Stream} }
+
+func (q *filler) Handle(_ context.Context, tx *engine.Tx, rec store.Record) error {
+	events, err := q.publish(&rec)
+	if err != nil {
+		return engine.Permanent(err)
+	}
+	for i, e := range events {
+		data, err := wire.Marshal(storedMessage{Event: e})
+		if err != nil {
+			return engine.Permanent(err)
+		}
+		key := fmt.Sprintf("%010d:%019d:%06d", rec.Position.Shard, rec.Position.Seq, i)
+		if err := tx.Put(q.coll, key, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *filler) Flush(context.Context, *engine.Tx) error { return nil }
+func (q *filler) Reset()                                  {}
+
+// Queue returns the queue of a subscription of that kind.
+func (rt *Runtime) Queue(ctx context.Context, topic, name string) (Queue, error) {
+	doc, _, err := rt.loadSubscription(ctx, subscriptionKey(topic, name))
+	if err != nil {
+		return Queue{}, err
+	}
+	if _, kind, err := rt.targetKind(doc.Target); err != nil || kind != kindQueue {
+		return Queue{}, Invalid{Detail: fmt.Sprintf("the subscription %s is no queue", doc.key())}
+	}
+	q := Queue{rt: rt, doc: doc}
+	q.queueSettings, err = parseQueue(doc.Target)
+	return q, err
+}
+
+func (q Queue) coll() string { return queueColl(q.doc.Follower) }
+func (q Queue) dead() string { return queueDeadColl(q.doc.Follower) }
+
+// queuePoll is how often a consumer that waits looks for messages, at the least
+// and at the most.
+const (
+	queuePollLeast = 20 * time.Millisecond
+	queuePollMost  = 250 * time.Millisecond
+)
+
+// Lock gives a consumer up to limit messages (0 = 1, at most 100), for as long
+// as lock says (0 = as the queue says). If there are none it waits for some, as
+// long as wait says.
+func (q Queue) Lock(ctx context.Context, consumer string, limit int, lock, wait time.Duration) ([]Message, error) {
+	if limit < 0 || limit > maxLocked {
+		return nil, Invalid{Field: "limit", Detail: fmt.Sprintf("must be from 1 to %d", maxLocked)}
+	}
+	if lock < 0 || lock > longestLock {
+		return nil, Invalid{Field: "lock", Detail: "is a duration up to 12h"}
+	}
+	if lock == 0 {
+		lock = q.lock
+	}
+	until := time.Now().Add(wait)
+	for pause := queuePollLeast; ; pause = min(2*pause, queuePollMost) {
+		got, err := q.lockNow(ctx, consumer, max(limit, 1), lock)
+		left := time.Until(until)
+		if err != nil || len(got) > 0 || left <= 0 {
+			return got, err
+		}
+		select {
+		case <-time.After(min(pause, left)):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// lockNow locks messages that can be had now, in their order.
+func (q Queue) lockNow(ctx context.Context, consumer string, limit int, lock time.Duration) ([]Message, error) {
+	held := map[string]bool{} // partition keys of which nothing more can be had
+	if q.ordered {
+		for m, err := range q.read(ctx, q.dead(), "") {
+			if err != nil {
+				return nil, err
+			}
+			held[m.Event.PartitionKey] = true
+		}
+	}
+	now := q.rt.cfg.Now()
+	out := []Message{}
+	for m, err := range q.read(ctx, q.coll(), "") {
+		if err != nil {
+			return out, err
+		}
+		if q.ordered && held[m.Event.PartitionKey] {
+			continue
+		}
+		free := !m.Until.After(now) && !m.NotBefore.After(now)
+		held[m.Event.PartitionKey] = true
+		if !free {
+			continue
+		}
+		if m.Deliveries >= q.most {
+			err := q.bury(ctx, m, cmp.Or(m.Reason, fmt.Sprintf("it was given out %d times, and never completed", m.Deliveries)))
+			if err != nil && !errors.Is(err, ErrLockLost) {
+				return out, err
+			}
+			continue
+		}
+		m.Epoch, m.Deliveries, m.Until, m.Consumer, m.NotBefore = m.Epoch+1, m.Deliveries+1, now.Add(lock).UTC(), consumer, time.Time{}
+		switch err := q.write(ctx, m); {
+		case errors.Is(err, ErrLockLost): // another consumer was faster
+			continue
+		case err != nil:
+			return out, err
+		}
+		if out = append(out, m.shown(true)); len(out) == limit {
+			break
+		}
+	}
+	return out, nil
+}
+
+// found is a message that was read.
+type found struct {
+	storedMessage
+	coll, key string
+	rev       uint64
+}
+
+func (m found) shown(token bool) Message {
+	out := Message{
+		ID: m.key, Event: m.Event, Deliveries: m.Deliveries, Until: m.Until, Consumer: m.Consumer, NotBefore: m.NotBefore, Reason: m.Reason, DeadAt: m.DeadAt,
+	}
+	if token {
+		out.Token = base64.RawURLEncoding.EncodeToString([]byte(m.key + "|" + strconv.FormatUint(m.Epoch, 10)))
+	}
+	return out
+}
+
+// read yields the messages of a collection after a key.
+func (q Queue) read(ctx context.Context, coll, after string) func(func(found, error) bool) {
+	return func(yield func(found, error) bool) {
+		for d, err := range q.rt.store.List(ctx, coll, "", after) {
+			m := found{coll: coll, key: d.Key, rev: d.Rev}
+			if err == nil {
+				err = parseMessage(d, &m.storedMessage)
+			}
+			if !yield(m, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func parseMessage(d store.Doc, m *storedMessage) error {
+	if err := wire.Unmarshal(d.Data, m); err != nil {
+		return fmt.Errorf("%w: message %s: %w", store.ErrCorrupt, d.Key, err)
+	}
+	return nil
+}
+
+// write stores a message, if it is as it was read.
+func (q Queue) write(ctx context.Context, m found) error {
+	data, err := wire.Marshal(m.storedMessage)
+	if err != nil {
+		return err
+	}
+	return lost(q.rt.store.Write(ctx, store.Change{Coll: m.coll, Key: m.key, Rev: m.rev, Data: data}))
+}
+
+// lost makes ErrLockLost of a conflict: somebody else was faster.
+func lost(err error) error {
+	if isConflict(err) {
+		return ErrLockLost
+	}
+	return err
+}
+
+// mine returns the message that a token has locked.
+func (q Queue) mine(ctx context.Context, token string) (found, error) {
+	text, err := base64.RawURLEncoding.DecodeString(token)
+	key, epochText, ok := strings.Cut(string(text), "|")
+	epoch, epochErr := strconv.ParseUint(epochText, 10, 64)
+	if err != nil || !ok || epochErr != nil || store.CheckName("key", key) != nil {
+		return found{}, Invalid{Field: "token", Detail: "is none that a queue has given out"}
+	}
+	m, err := q.get(ctx, q.coll(), key)
+	if errors.Is(err, store.ErrNotFound) || err == nil && m.Epoch != epoch {
+		return m, ErrLockLost
+	}
+	return m, err
+}
+
+func (q Queue) get(ctx context.Context, coll, key string) (found, error) {
+	m := found{coll: coll, key: key}
+	d, err := q.rt.store.Get(ctx, coll, key)
+	if err == nil {
+		m.rev, err = d.Rev, parseMessage(d, &m.storedMessage)
+	}
+	return m, err
+}
+
+// Renew has a message locked for longer, from now on (0 = as the queue says).
+// It returns until when.
+func (q Queue) Renew(ctx context.Context, token string, lock time.Duration) (time.Time, error) {
+	if lock < 0 || lock > longestLock {
+		return time.Time{}, Invalid{Field: "lock", Detail: "is a duration up to 12h"}
+	}
+	m, err := q.mine(ctx, token)
+	if err != nil {
+		return time.Time{}, err
+	}
+	m.Until = q.rt.cfg.Now().Add(cmp.Or(lock, q.lock)).UTC()
+	return m.Until, q.write(ctx, m)
+}
+
+// Complete says that a message is done: nobody gets it again.
+func (q Queue) Complete(ctx context.Context, token string) error {
+	m, err := q.mine(ctx, token)
+	if err != nil {
+		return err
+	}
+	return lost(q.rt.store.Write(ctx, store.Change{Coll: m.coll, Key: m.key, Rev: m.rev}))
+}
+
+// Abandon gives a message back, for others to have it: not before some time.
+func (q Queue) Abandon(ctx context.Context, token string, after time.Duration, reason string) error {
+	if after < 0 || after > 7*24*time.Hour {
+		return Invalid{Field: "after", Detail: "is a duration up to 168h"}
+	}
+	m, err := q.mine(ctx, token)
+	if err != nil {
+		return err
+	}
+	m.Until, m.NotBefore, m.Reason = time.Time{}, time.Time{}, clip(reason)
+	m.Epoch++ // the token is worth nothing any more
+	if after > 0 {
+		m.NotBefore = q.rt.cfg.Now().Add(after).UTC()
+	}
+	return q.write(ctx, m)
+}
+
+// DeadLetter gives a message up, for a reason: nobody gets it, until somebody
+// redrives it. If the queue is ordered, later messages with its partition key
+// wait.
+func (q Queue) DeadLetter(ctx context.Context, token, reason string) error {
+	if reason == "" {
+		return Invalid{Field: "reason", Detail: "is missing: say why it cannot be done"}
+	}
+	m, err := q.mine(ctx, token)
+	if err != nil {
+		return err
+	}
+	return q.bury(ctx, m, reason)
+}
+
+// bury makes a dead letter of a message.
+func (q Queue) bury(ctx context.Context, m found, reason string) error {
+	m.Reason, m.DeadAt, m.Until, m.NotBefore = clip(reason), q.rt.cfg.Now().UTC(), time.Time{}, time.Time{}
+	return q.move(ctx, m, q.dead())
+}
+
+// move stores a message elsewhere.
+func (q Queue) move(ctx context.Context, m found, to string) error {
+	data, err := wire.Marshal(m.storedMessage)
+	if err != nil {
+		return err
+	}
+	return lost(q.rt.store.Write(ctx, store.Change{Coll: m.coll, Key: m.key, Rev: m.rev}, store.Change{Coll: to, Key: m.key, Data: data}))
+}
+
+// Messages returns up to limit messages after an id, in order, without locking
+// them: those that are open, or the dead letters.
+func (q Queue) Messages(ctx context.Context, dead bool, after string, limit int) ([]Message, error) {
+	coll := q.coll()
+	if dead {
+		coll = q.dead()
+	}
+	out := []Message{}
+	for m, err := range q.read(ctx, coll, after) {
+		if err != nil {
+			return out, err
+		}
+		if out = append(out, m.shown(false)); len(out) == limit {
+			break
+		}
+	}
+	return out, nil
+}
+
+// Redrive makes an open message of a dead letter again.
+func (q Queue) Redrive(ctx context.Context, id string) error {
+	m, err := q.letter(ctx, id)
+	if err != nil {
+		return err
+	}
+	m.Deliveries, m.DeadAt = 0, time.Time{}
+	m.Epoch++
+	if err := q.move(ctx, m, q.coll()); err != nil {
+		return err
+	}
+	return q.rt.audit(ctx, "$audit/subscriptions", "message-redriven", q.doc.key()+"/"+id, "")
+}
+
+// Discard removes a dead letter, for a reason.
+func (q Queue) Discard(ctx context.Context, id, reason string) error {
+	if reason == "" {
+		return Invalid{Field: "reason", Detail: "is missing: say why the message may be passed over"}
+	}
+	m, err := q.letter(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := lost(q.rt.store.Write(ctx, store.Change{Coll: m.coll, Key: m.key, Rev: m.rev})); err != nil {
+		return err
+	}
+	return q.rt.audit(ctx, "$audit/subscriptions", "message-discarded", q.doc.key()+"/"+id, reason)
+}
+
+// letter reads a dead letter of the queue.
+func (q Queue) letter(ctx context.Context, id string) (found, error) {
+	m, err := q.get(ctx, q.dead(), id)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
+		return m, fmt.Errorf("%w: %s in the queue %s", ErrNoDeadLetter, id, q.doc.key())
+	}
+	return m, err
+}
