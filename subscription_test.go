@@ -200,7 +200,9 @@ func TestSubscriptionsBegin(t *testing.T) {
 		d.put("since", "time:"+at.Format(time.RFC3339), nil)
 		d.put("after", "cursor:"+string(head), nil)
 		d.put("both", "beginning", func(s *deed.Subscription) { s.Types, s.Batch = nil, 10 })
-		d.put("b-only", "beginning", func(s *deed.Subscription) { s.Filters = []deed.EventFilter{{Exact: map[string]string{"aggregate": "b"}}} })
+		d.put("b-only", "beginning", func(s *deed.Subscription) {
+			s.Filters = []deed.EventFilter{{Exact: map[string]string{"aggregate": "b"}}}
+		})
 		d.ship("c")
 		d.got("all", "crate/a:1", "crate/b:1", "crate/c:1")
 		d.got("new", "crate/c:1")

@@ -83,6 +83,8 @@ func (a *api) takes(r *http.Request, rt route) []string {
 			return roles
 		}
 		return []string{auth.RoleReader}
+	case consumers:
+		return a.consumerRoles(r)
 	case viewers:
 		if roles := a.viewRoles[cmp.Or(r.PathValue("view"), r.PathValue("group"))]; len(roles) > 0 {
 			return roles

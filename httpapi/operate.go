@@ -112,10 +112,15 @@ func (a *api) redrive(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	n, err := a.rt.Followers().Redrive(deed.With(r.Context(), call), r.PathValue("id"))
+	return redriven(w, r, n, err)
+}
+
+// redriven answers what came of redriving.
+func redriven(w http.ResponseWriter, r *http.Request, n int, err error) error {
 	switch {
 	case err == nil:
 		return answer(w, http.StatusOK, Redriven{n})
-	case errors.Is(err, deed.ErrNoDeadLetter), errors.Is(err, deed.ErrNotRunning), errors.Is(err, store.ErrUnavailable), r.Context().Err() != nil:
+	case errors.Is(err, deed.ErrNoDeadLetter), errors.Is(err, deed.ErrNotRunning), errors.Is(err, deed.ErrNoSubscription), isInvalid(err), errors.Is(err, store.ErrUnavailable), r.Context().Err() != nil:
 		return err
 	}
 	return problem(http.StatusConflict, CodeConflict, "it still cannot be handled: "+short(err.Error()))

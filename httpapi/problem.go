@@ -78,6 +78,9 @@ func problemOf(err error) Problem {
 	if p, ok := authProblem(err); ok {
 		return p
 	}
+	if p, ok := subscriptionProblem(err); ok {
+		return p
+	}
 	switch {
 	case errors.As(err, &given):
 		return given

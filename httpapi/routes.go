@@ -11,14 +11,15 @@ import (
 type access string
 
 const (
-	anybody   access = "anybody"  // also without a key or token
-	anyone    access = "anyone"   // with a key or token; what it may do is decided further on
-	viewers   access = "viewers"  // whom the view names, else readers
-	askers    access = "askers"   // whom the query names, else readers
-	readers   access = "reader"   //
-	operators access = "operator" //
-	admins    access = "admin"    //
-	ruled     access = "ruled"    // whom the command names, see deed.Rules: the runtime checks
+	anybody   access = "anybody"   // also without a key or token
+	anyone    access = "anyone"    // with a key or token; what it may do is decided further on
+	viewers   access = "viewers"   // whom the view names, else readers
+	askers    access = "askers"    // whom the query names, else readers
+	readers   access = "reader"    //
+	operators access = "operator"  //
+	consumers access = "consumers" // whom the subscription names, and operators
+	admins    access = "admin"     //
+	ruled     access = "ruled"     // whom the command names, see deed.Rules: the runtime checks
 )
 
 // A route is what the API does for a pattern of requests.
@@ -110,6 +111,28 @@ func (a *api) routes() []route {
 		{pattern: "GET /v1/topics", access: readers, serve: a.topics},
 		{pattern: "GET /v1/topics/{topic}", access: readers, serve: a.topic},
 		{pattern: "GET /v1/topics/{topic}/events", access: readers, serve: a.topicEvents},
+
+		{pattern: "GET /v1/subscriptions", access: operators, serve: a.subscriptions},
+		{pattern: "GET /v1/topics/{topic}/subscriptions", access: operators, serve: a.subscriptions},
+		{pattern: "GET /v1/topics/{topic}/subscriptions/{name}", access: operators, serve: a.subscription},
+		{pattern: "PUT /v1/topics/{topic}/subscriptions/{name}", access: admins, serve: a.putSubscription},
+		{pattern: "DELETE /v1/topics/{topic}/subscriptions/{name}", access: admins, serve: a.deleteSubscription},
+		{pattern: "GET /v1/topics/{topic}/subscriptions/{name}/attempts", access: operators, serve: a.attempts},
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/pause", access: operators, serve: a.directSubscription(deed.Subscriptions.Pause)},
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/resume", access: operators, serve: a.directSubscription(deed.Subscriptions.Resume)},
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/redrive", access: operators, serve: a.redriveSubscription},
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/reset", access: admins, serve: a.resetSubscription},
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/test", access: operators, serve: a.testSubscription},
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/rotate", access: admins, serve: a.rotateSubscription},
+
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/lock", access: consumers, serve: a.lockMessages},
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/renew", access: consumers, serve: a.renewMessage},
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/complete", access: consumers, serve: a.completeMessage},
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/abandon", access: consumers, serve: a.abandonMessage},
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/dead-letter", access: consumers, serve: a.buryMessage},
+		{pattern: "GET /v1/topics/{topic}/subscriptions/{name}/messages", access: operators, serve: a.messages},
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/messages/{id}/redrive", access: operators, serve: a.redriveMessage},
+		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/messages/{id}/discard", access: operators, serve: a.discardMessage},
 
 		{pattern: "GET /v1/nodes", access: operators, serve: a.nodes},
 		{pattern: "GET /v1/followers", access: operators, serve: a.followers},
