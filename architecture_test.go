@@ -62,7 +62,7 @@ func TestImports(t *testing.T) {
 		"internal/bulk":           {"cli"},
 		"internal/diagram":        {"httpapi"},
 		"internal/mermaidtest":    {},
-		"internal/engine":         {"", "internal/delivery"},
+		"internal/engine":         {"", "internal/delivery", "internal/webhook"},
 		"internal/delivery":       {"", "internal/webhook"},
 		"internal/webhook":        {"cli"},
 		"internal/client":         {"cli", "internal/simulate", "internal/bench"},

@@ -33,7 +33,7 @@ func (a *app) start(ctx context.Context, dsn string, mustExist, guest bool, log 
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	rt, err := deed.New(s, deed.Config{Domains: append(slices.Clip(a.domains), tell), Logger: log, Node: a.node, Lease: a.lease, Callbacks: allowed.callbacks, Deliveries: allowed.deliveries, Guest: guest, KeepCommands: a.keep, AskSwitch: a.askSwitch})
+	rt, err := deed.New(s, deed.Config{Domains: append(slices.Clip(a.domains), tell), Logger: log, Node: a.node, Lease: a.lease, Callbacks: allowed.callbacks, Deliveries: allowed.deliveries, Targets: a.tell.targets(), Guest: guest, KeepCommands: a.keep, AskSwitch: a.askSwitch})
 	if err != nil {
 		if _, bad := errors.AsType[deed.Invalid](err); bad || errors.Is(err, errors.ErrUnsupported) {
 			err = usageError{err} // it is what a flag asks for

@@ -22,6 +22,7 @@ func (a *app) serve() *cobra.Command {
 	var addr string
 	var hosts []string
 	var inboxDir string
+	var subscriptions string
 	var who access
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -48,12 +49,16 @@ func (a *app) serve() *cobra.Command {
 			a.say("deed serves %s on %s\n", hidden(dsn), s.url)
 			a.warn(s.running.store)
 			a.announce(cmd.Context(), s.guard, dsn)
+			if err := a.subscribe(cmd.Context(), s.rt, subscriptions); err != nil {
+				return errors.Join(err, s.running.stop())
+			}
 			return a.withInbox(cmd.Context(), s, inboxDir)
 		},
 	}
 	cmd.Flags().StringVar(&addr, "addr", "localhost:8080", "address to listen on")
 	a.tell.flags(cmd)
 	cmd.Flags().StringVar(&inboxDir, "inbox", "", "folder to take commands in from, which has to be there: DIR/<aggregate>.<command>/<command id>.json")
+	cmd.Flags().StringVar(&subscriptions, "subscriptions", "", "file of subscriptions that are made or changed when the program starts: a JSON list, each with topic, name, target ...")
 	cmd.Flags().StringVar(&a.node, "node", "", "name of this process among those that share the store (default: host, process id and something random)")
 	cmd.Flags().DurationVar(&a.lease, "lease", 6*time.Second, "after which others take over from a node that is silent")
 	cmd.Flags().BoolVar(&a.askSwitch, "ask-switch", false, "have views that are rebuilt because of a new version wait for deed view switch")

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/internal/sinks"
+	"github.com/deed-dev/deed/internal/webhook"
 )
 
 // telling is whom a server tells what becomes of commands.
@@ -15,6 +17,9 @@ type telling struct {
 	hosts              []string
 	any                bool
 	answers            string // the folder for answers of queries
+
+	webhooks []string // hosts within that webhooks may be at
+	origin   string   // as which receivers of webhooks are asked whether they consent
 }
 
 func (t *telling) flags(cmd *cobra.Command) {
@@ -24,7 +29,21 @@ func (t *telling) flags(cmd *cobra.Command) {
 	f.StringVar(&t.from, "errors-from", "beginning", "where --error-dir and --error-webhook begin when they are first used: beginning, or now")
 	f.StringSliceVar(&t.hosts, "callback-hosts", nil, "hosts that senders of commands may have called back, as HOST or HOST:PORT; they may be anywhere, this machine included")
 	f.BoolVar(&t.any, "callback-any", false, "senders of commands may have any host on the public internet called back")
+	f.StringSliceVar(&t.webhooks, "webhook-hosts", nil, "hosts that webhooks may be delivered to though they are not on the public internet, as HOST or HOST:PORT")
+	f.StringVar(&t.origin, "webhook-origin", "", "name as which receivers of webhooks are asked whether they consent (default: the name of this machine)")
 	f.StringVar(&t.answers, "answer-dir", "", "answers of queries may be delivered to files in this folder")
+}
+
+// targets are the kinds of places that subscriptions may deliver to.
+func (t *telling) targets() map[string]deed.TargetKind {
+	origin := t.origin
+	if origin == "" {
+		var err error
+		if origin, err = os.Hostname(); err != nil {
+			origin = "deed"
+		}
+	}
+	return map[string]deed.TargetKind{"webhook": webhook.New(sinks.NewHosts(t.webhooks, true), origin)}
 }
 
 // An allowance says whom callers may have told what; nil = nobody.

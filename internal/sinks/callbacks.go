@@ -63,7 +63,7 @@ func (c caller) tell(ctx context.Context, _ *deed.Tx, e deed.CommandEvent) error
 		return nil
 	}
 	address := life.Callbacks[c.which].URL
-	client, err := c.hosts.client(address) // the server may have become stricter since
+	client, err := c.hosts.Client(address) // the server may have become stricter since
 	if err != nil {
 		return deed.Permanent(err)
 	}

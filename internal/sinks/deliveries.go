@@ -61,7 +61,7 @@ func (d *Deliveries) toHost(address string) (delivery, error) {
 	if err := (deed.Callback{URL: address, On: []string{deed.OnCompletion}}).Check(); err != nil {
 		return nil, err
 	}
-	client, err := d.hosts.client(address)
+	client, err := d.hosts.Client(address)
 	if err != nil {
 		return nil, err
 	}

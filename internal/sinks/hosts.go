@@ -40,23 +40,21 @@ func NewHosts(named []string, any bool) *Hosts {
 
 // Allow reports whether a callback may be named.
 func (h *Hosts) Allow(c deed.Callback) error {
-	_, err := h.client(c.URL)
+	_, err := h.Client(c.URL)
 	return err
 }
 
-// client returns the client to call an address with.
-func (h *Hosts) client(address string) (*http.Client, error) {
+// Client returns the client to call an address with, or an error if it may not
+// be called.
+func (h *Hosts) Client(address string) (*http.Client, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, err
 	}
-	host, port := strings.ToLower(u.Hostname()), u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	if slices.Contains(h.named, host) || slices.Contains(h.named, net.JoinHostPort(host, port)) {
+	if h.Named(u) {
 		return h.trusting, nil
 	}
+	host, port := placeOf(u)
 	if !h.any {
 		return nil, deed.Invalid{Detail: fmt.Sprintf("callbacks to the host %s are not allowed by this server", host)}
 	}
@@ -72,4 +70,19 @@ func (h *Hosts) client(address string) (*http.Client, error) {
 		return nil, deed.Invalid{Detail: fmt.Sprintf("callbacks to %s are not allowed by this server: %v", net.JoinHostPort(host, port), err)}
 	}
 	return h.guarded, nil
+}
+
+// Named reports whether an address is of one of the named hosts.
+func (h *Hosts) Named(u *url.URL) bool {
+	host, port := placeOf(u)
+	return slices.Contains(h.named, host) || slices.Contains(h.named, net.JoinHostPort(host, port))
+}
+
+// placeOf is the host and the port of an address.
+func placeOf(u *url.URL) (host, port string) {
+	host, port = strings.ToLower(u.Hostname()), u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return host, port
 }

@@ -34,7 +34,7 @@ func newClient(d net.Dialer) *http.Client {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			DialContext: d.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: patienceOnce / 2,
-			MaxIdleConnsPerHost: 2, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: maxAnswer,
+			MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: maxAnswer,
 		},
 	}
 }

@@ -126,7 +126,7 @@ func TestEndlessAnswer(t *testing.T) {
 		}
 	}))
 	defer x.Close()
-	h, err := NewHosts([]string{"127.0.0.1"}, false).client(x.URL)
+	h, err := NewHosts([]string{"127.0.0.1"}, false).Client(x.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
