@@ -30,6 +30,8 @@ type boxes struct {
 type box struct {
 	mu   sync.Mutex
 	got  []deed.CloudEvent
+	lag  time.Duration // the longest between when an event was recorded and when it came
+	slow time.Duration // what one delivery takes
 	fail func(deed.CloudEvent) error
 }
 
@@ -58,6 +60,10 @@ func (b *boxes) of(name string) *box {
 
 func (b *box) Deliver(_ context.Context, events []deed.CloudEvent) error {
 	b.mu.Lock()
+	slow := b.slow
+	b.mu.Unlock()
+	time.Sleep(slow)
+	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range events {
 		if b.fail != nil {
@@ -66,6 +72,7 @@ func (b *box) Deliver(_ context.Context, events []deed.CloudEvent) error {
 			}
 		}
 		b.got = append(b.got, e)
+		b.lag = max(b.lag, time.Since(e.Time))
 	}
 	return nil
 }
@@ -374,6 +381,56 @@ func TestDeadLettersOfSubscriptions(t *testing.T) {
 		}
 		if a, err := d.subs.Test(d.t.Context(), "freight", "box"); err != nil || a.Error != "" || !strings.HasPrefix(a.Event, "test:") {
 			t.Errorf("%+v, %v", a, err)
+		}
+	})
+}
+
+// One of a thousand keys fails for one subscriber: the others get theirs in less
+// than two seconds, and so do all other subscribers. A redrive delivers what was
+// parked once, in order.
+func TestPoisonedKey(t *testing.T) {
+	inDepot(t, func(d *depot) {
+		for _, name := range []string{"hurt", "well", "batches"} {
+			d.put(name, "", func(s *deed.Subscription) {
+				s.Retry = []string{"1s", "1s"}
+				if name == "batches" {
+					s.Batch = 20
+				}
+			})
+			d.boxes.of("freight/" + name).slow = time.Millisecond
+		}
+		hurt := d.boxes.of("freight/hurt")
+		hurt.failing(func(e deed.CloudEvent) error {
+			if e.Aggregate == "k-7" {
+				return errors.New("no")
+			}
+			return nil
+		})
+		const keys, each = 1000, 3
+		for range each {
+			for i := range keys {
+				d.ship(fmt.Sprint("k-", i))
+				time.Sleep(2 * time.Millisecond) // 500 a second
+			}
+		}
+		time.Sleep(10 * time.Second)
+		for name, want := range map[string]int{"hurt": keys*each - each, "well": keys * each, "batches": keys * each} {
+			b := d.boxes.of("freight/" + name)
+			if n := len(b.ids()); n != want || !b.inOrder() || b.lag > 2*time.Second {
+				t.Errorf("%s: %d delivered, want %d; the slowest after %v", name, n, want, b.lag)
+			}
+			t.Logf("%s: the slowest event came after %v", name, b.lag)
+		}
+		if s := d.status("hurt"); s.Dead != 1 || s.Waiting != each-1 {
+			t.Errorf("%+v", s)
+		}
+		hurt.failing(nil)
+		if n, err := d.subs.Redrive(d.t.Context(), "freight", "hurt"); n != each || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		all := hurt.ids()
+		if want := []string{"crate/k-7:1", "crate/k-7:2", "crate/k-7:3"}; !slices.Equal(all[len(all)-each:], want) || len(all) != keys*each {
+			t.Errorf("%q", all[len(all)-each:])
 		}
 	})
 }

@@ -1,0 +1,365 @@
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/internal/delivery"
+	"github.com/deed-dev/deed/internal/sinks"
+	"github.com/deed-dev/deed/store"
+	"github.com/deed-dev/deed/store/sqlite"
+)
+
+var killRounds = flag.Int("kills", 1, "how often a process is killed at each place between an append and a delivery")
+
+// programEnv makes this test binary the program that is killed: its value is
+// the folder, the address of the receiver, the place and how often it is passed.
+const programEnv = "DEED_WEBHOOK_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if args := os.Getenv(programEnv); args != "" {
+		a := strings.Split(args, "|")
+		n, err := strconv.Atoi(a[3])
+		if err == nil {
+			err = program(context.Background(), a[0], a[1], &killer{place: a[2], left: int64(n)}, nil)
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// places are where the program is killed.
+var places = []string{"appended", "delivering", "delivered", "noting", "noted", "locked", "done", "completed"}
+
+// A killer kills its process when it passes a place for the nth time.
+type killer struct {
+	place string
+	left  int64
+}
+
+func (k *killer) at(place string) {
+	if k != nil && k.place == place && atomic.AddInt64(&k.left, -1) == 0 {
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+}
+
+// deadly is a store that is passed on the way from an append to a delivery.
+type deadly struct {
+	*sqlite.Store
+	k *killer
+}
+
+func (d deadly) Append(ctx context.Context, writes ...store.Write) ([]store.Written, error) {
+	w, err := d.Store.Append(ctx, writes...)
+	d.k.at("appended")
+	return w, err
+}
+
+func (d deadly) Write(ctx context.Context, changes ...store.Change) error {
+	notes := slices.ContainsFunc(changes, func(c store.Change) bool { return c.Coll == "$cursor" && strings.HasPrefix(c.Key, "ticks.") })
+	if notes {
+		d.k.at("noting")
+	}
+	err := d.Store.Write(ctx, changes...)
+	if notes {
+		d.k.at("noted")
+	}
+	return err
+}
+
+// passing is a target that is passed before and after a delivery.
+type passing struct {
+	delivery.Target
+	k *killer
+}
+
+func (p passing) Deliver(ctx context.Context, events []delivery.Event) error {
+	p.k.at("delivering")
+	err := p.Target.Deliver(ctx, events)
+	p.k.at("delivered")
+	return err
+}
+
+// watched is a kind whose targets are passed.
+type watched struct {
+	delivery.Kind
+	k *killer
+}
+
+func (w watched) Open(name string, stored json.RawMessage) (delivery.Target, error) {
+	t, err := w.Kind.Open(name, stored)
+	return passing{t, w.k}, err
+}
+
+// files is a kind of targets that are files: another kind than webhooks.
+type files struct{ dir string }
+
+func (f files) Prepare(_ context.Context, _ string, s, _ json.RawMessage) (json.RawMessage, map[string]string, error) {
+	return s, nil, nil
+}
+func (f files) Shown(s json.RawMessage) json.RawMessage { return s }
+func (f files) Open(name string, _ json.RawMessage) (delivery.Target, error) {
+	return file(filepath.Join(f.dir, strings.ReplaceAll(name, "/", "."))), nil
+}
+
+type file string
+
+func (f file) Deliver(_ context.Context, events []delivery.Event) error {
+	var ids []string
+	for _, e := range events {
+		ids = append(ids, e.ID)
+	}
+	return f.add(ids...)
+}
+
+func (f file) add(ids ...string) error {
+	w, err := os.OpenFile(string(f), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, strings.Join(ids, "\n")+"\n")
+	return errors.Join(err, w.Close())
+}
+
+func (f file) ids() []string {
+	data, _ := os.ReadFile(string(f)) // none yet
+	return strings.Fields(string(data))
+}
+
+type (
+	clock struct{ N int }
+	tick  struct{ N int }
+	wind  struct{ N int }
+)
+
+func (e tick) Apply(c *clock) { c.N = e.N }
+func (c wind) Decide(clock) ([]deed.Event[clock], error) {
+	return []deed.Event[clock]{tick(c)}, nil
+}
+
+var clocks = deed.Aggregate[clock]{
+	Name: "clock", Events: map[string]deed.Event[clock]{"tick": tick{}}, Commands: map[string]deed.Command[clock]{"wind": wind{}},
+}
+
+// subscribers are five of different kinds.
+func subscribers(url string) []deed.Subscription {
+	hook := func(more string) json.RawMessage {
+		return json.RawMessage(`{"kind":"webhook","url":"` + url + `/` + more + `}`)
+	}
+	return []deed.Subscription{
+		{Name: "single", Target: hook(`single"`)},
+		{Name: "batches", Batch: 10, Parallel: 2, Target: hook(`batches","format":"eventgrid"`)},
+		{Name: "loose", Unordered: true, Parallel: 16, Target: hook(`loose","format":"binary","signing":"ed25519"`)},
+		{Name: "file", Target: json.RawMessage(`{"kind":"file"}`)},
+		{Name: "queue", Target: json.RawMessage(`{"kind":"queue","ordered":true,"lock":"1s","max_deliveries":1000}`)},
+	}
+}
+
+// program records ticks and delivers them, until it is killed or, without a
+// killer, until everything is delivered that the log has.
+func program(ctx context.Context, dir, url string, k *killer, done func(context.Context, *deed.Runtime)) error {
+	s, err := sqlite.Open(filepath.Join(dir, "deed.db"), nil)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	rt, err := deed.New(deadly{s, k}, deed.Config{
+		Domains: []deed.Domain{{Name: "clocks", Parts: []deed.Part{clocks, deed.Publication{
+			Topic: "ticks", Events: []deed.Publishing{deed.Publish("tick.v1", func(e tick) tick { return e })},
+		}}}},
+		Targets: map[string]deed.TargetKind{
+			"webhook": watched{New(sinks.NewHosts([]string{"127.0.0.1"}, false), "deed.example"), k}, "file": watched{files{dir}, k},
+		},
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	all.Go(func() { rt.Run(ctx) })
+	for _, sub := range subscribers(url) {
+		if sub.Topic = "ticks"; sub.Name != "queue" {
+			sub.Retry = slices.Repeat([]string{"100ms"}, 50)
+		}
+		if _, err := rt.Subscriptions().Get(ctx, "ticks", sub.Name); err == nil {
+			continue
+		}
+		if _, _, err := rt.Subscriptions().Put(ctx, sub, "beginning"); err != nil {
+			return err
+		}
+	}
+	all.Go(func() { consume(ctx, rt, file(filepath.Join(dir, "ticks.queue")), k) })
+	if done != nil {
+		done(ctx, rt)
+		return nil
+	}
+	for i := range 60 {
+		if _, err := clocks.Execute(ctx, rt, fmt.Sprint("c", i%7), wind{i}); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done() // the parent ends what the killer has not
+	return nil
+}
+
+// consume works on the queue: it notes each message in a file, and completes it.
+func consume(ctx context.Context, rt *deed.Runtime, f file, k *killer) {
+	for ctx.Err() == nil {
+		q, err := rt.Queue(ctx, "ticks", "queue")
+		if err != nil {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		got, err := q.Lock(ctx, "c", 5, 0, time.Second)
+		k.at("locked")
+		for _, m := range got {
+			if f.add(m.Event.ID) != nil {
+				continue
+			}
+			k.at("done")
+			if err = q.Complete(ctx, m.Token); err == nil {
+				k.at("completed")
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+// A process is killed at every place between an append and a delivery, with
+// five subscribers. Every event reaches each of them at least once, repetitions
+// have the same id, the order of each key is kept, and who passes over
+// repetitions has exactly what was recorded.
+func TestKilledBetweenAppendAndDelivery(t *testing.T) {
+	dir := t.TempDir()
+	url := receiver(t, func(w http.ResponseWriter, r *http.Request) {
+		name := strings.TrimPrefix(r.URL.Path, "/")
+		var ids []string
+		switch name {
+		case "single":
+			var e delivery.Event
+			json.NewDecoder(r.Body).Decode(&e)
+			ids = []string{e.ID}
+		case "batches":
+			var events []gridEvent
+			json.NewDecoder(r.Body).Decode(&events)
+			for _, e := range events {
+				ids = append(ids, e.ID)
+			}
+		case "loose":
+			ids = []string{r.Header.Get("Ce-Id")}
+		}
+		if err := file(filepath.Join(dir, "ticks."+name)).add(ids...); err != nil {
+			w.WriteHeader(500)
+		}
+	})
+	kills := 0
+	for round := range *killRounds {
+		for i, place := range places {
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%s|%d", programEnv, dir, url, place, 1+(round*7+i)%23))
+			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+			cmd.Stderr = t.Output()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			late := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+			err := cmd.Wait()
+			if late.Stop() {
+				kills++
+			}
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+				t.Fatalf("%s: %v", place, err)
+			}
+		}
+	}
+	want := map[string]int{} // ticks of each clock
+	err := program(t.Context(), dir, url, nil, func(ctx context.Context, rt *deed.Runtime) {
+		n := 0
+		for rec, err := range rt.Store().ReadAll(ctx, store.Start, store.Filter{Categories: []string{"clock"}}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			want[rec.Stream]++
+			n++
+		}
+		settled := func() bool {
+			for _, s := range subscribers(url) {
+				have := map[string]bool{}
+				for _, id := range file(filepath.Join(dir, "ticks."+s.Name)).ids() {
+					have[id] = true
+				}
+				st, err := rt.Subscriptions().Get(ctx, "ticks", s.Name)
+				if err != nil || len(have) < n || st.Behind > 0 || st.Retrying+st.Waiting+st.Dead > 0 {
+					return false
+				}
+			}
+			return true
+		}
+		for end := time.Now().Add(2 * time.Minute); !settled(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				all, err := rt.Subscriptions().List(ctx, "")
+				t.Fatalf("not everything is delivered: %+v, %v", all, err)
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range subscribers(url) {
+		ids := file(filepath.Join(dir, "ticks."+s.Name)).ids()
+		last, repeated := map[string]int{}, 0
+		seen := map[string]bool{}
+		for _, id := range ids {
+			stream, text, _ := strings.Cut(id, ":")
+			v, err := strconv.Atoi(text)
+			if err != nil || v > want[stream] {
+				t.Errorf("%s: %s was never recorded", s.Name, id)
+			}
+			if seen[id] {
+				repeated++
+				continue
+			}
+			if seen[id] = true; !s.Unordered && v != last[stream]+1 {
+				t.Errorf("%s: %s came after version %d", s.Name, id, last[stream])
+			}
+			last[stream] = v
+		}
+		total := 0
+		for _, n := range want {
+			total += n
+		}
+		if len(seen) != total {
+			t.Errorf("%s: %d of %d events", s.Name, len(seen), total)
+		}
+		t.Logf("%-8s %d events, %d deliveries, %d repeated", s.Name, total, len(ids), repeated)
+	}
+	t.Logf("%d kills at %d places", kills, len(places))
+	if kills < *killRounds*len(places)*9/10 {
+		t.Errorf("only %d of %d rounds were killed at their place", kills, *killRounds*len(places))
+	}
+}
