@@ -66,7 +66,7 @@ func TestImports(t *testing.T) {
 		"internal/delivery":       {"", "internal/webhook"},
 		"internal/webhook":        {"cli"},
 		"internal/client":         {"cli", "internal/simulate", "internal/bench"},
-		"internal/sinks":          {"cli"},
+		"internal/sinks":          {"cli", "internal/webhook"},
 		"internal/simulate":       {"cli"},
 		"internal/bench":          {"cli"},
 		"auth":                    {"httpapi", "cli"},
