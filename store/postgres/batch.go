@@ -66,7 +66,9 @@ func full[R asking]() func(R) bool {
 // is tried alone, so that one that cannot be written takes no others with it.
 func verdicts[R asking](batch []R, write func([]R) error) {
 	err := write(batch)
-	if _, refused := errors.AsType[*pgconn.PgError](err); refused && len(batch) > 1 && errors.Is(err, store.ErrUnavailable) && !serverDown(err) {
+	_, refused := errors.AsType[*pgconn.PgError](err)
+	refused = refused && errors.Is(err, store.ErrUnavailable) && !serverDown(err)
+	if _, statement := errors.AsType[*store.StatementError](err); len(batch) > 1 && (refused || statement) {
 		for _, r := range batch {
 			verdicts([]R{r}, write)
 		}

@@ -170,6 +170,8 @@ type writing struct {
 	request
 	changes []store.Change
 	colls   []int64
+
+	statements []store.Statement // of programs
 }
 
 // Write implements [store.Docs].
@@ -212,10 +214,23 @@ func (s *Store) writeBatch(batch []*writing) error {
 			for _, w := range batch {
 				d.decide(w)
 			}
-			if d.untouched() {
+			stated := false
+			for _, w := range batch {
+				if w.refused == nil && len(w.statements) > 0 {
+					stated = true
+					if err := s.execute(ctx, t, w.statements); err != nil {
+						return err
+					}
+				}
+			}
+			if d.untouched() && !stated {
 				return nil
 			}
-			return t.commit(ctx, d.write)
+			err := t.commit(ctx, d.write)
+			if err == nil && stated {
+				s.hasOwn.Store(true)
+			}
+			return err
 		})
 	})
 }

@@ -70,6 +70,7 @@ type Store struct {
 	head    atomic.Uint64 // the highest position known to be committed
 	waiting atomic.Int64  // how many wait for the head to move
 	hinted  atomic.Bool   // notifications arrive
+	hasOwn  atomic.Bool   // the schema of programs' own tables is there
 	mu      sync.Mutex
 	grown   chan struct{} // closed and replaced when the head moves
 	moved   chan struct{} // asks for others to be notified
@@ -257,7 +258,7 @@ func (s *Store) within(ctx context.Context) (context.Context, context.CancelFunc
 // failure gives an error of the server or the network its meaning.
 func (s *Store) failure(err error) error {
 	switch {
-	case err == nil, errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrUnknown), errors.Is(err, store.ErrCorrupt),
+	case err == nil, isStatement(err), errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrUnknown), errors.Is(err, store.ErrCorrupt),
 		errors.Is(err, store.ErrInvalid), errors.Is(err, store.ErrNotFound):
 		return err
 	case s.ctx != nil && s.ctx.Err() != nil:
@@ -294,6 +295,6 @@ func Drop(ctx context.Context, dsn string, opts *Options) error {
 	if err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
-	_, err = c.Exec(ctx, "DROP SCHEMA IF EXISTS "+s.opts.Schema+" CASCADE")
+	_, err = c.Exec(ctx, "DROP SCHEMA IF EXISTS "+s.opts.Schema+", "+s.ownSchema()+" CASCADE")
 	return errors.Join(err, c.Close(ctx))
 }

@@ -81,6 +81,9 @@ func (s *Store) EnsureSearch(ctx context.Context, coll string, fields []string) 
 	return store.EnsureSearch(ctx, s.docs, coll, fields)
 }
 
+// DocsStore is the one that keeps documents.
+func (s *Store) DocsStore() store.Store { return s.docs }
+
 // Count implements [store.Counter].
 func (s *Store) Count(ctx context.Context, coll string, q store.Query) (int, error) {
 	return store.Count(ctx, s.docs, coll, q)

@@ -20,9 +20,11 @@ type request struct {
 	writes  []store.Write
 	changes []store.Change // if there are writes, too: all or nothing
 	holds   []store.Hold
-	wholes  []store.Whole       // streams to be removed
-	exec    func(*writer) error // something rarer
-	times   []int64             // of imported events
+
+	statements []store.Statement   // of programs, to be executed with the changes
+	wholes     []store.Whole       // streams to be removed
+	exec       func(*writer) error // something rarer
+	times      []int64             // of imported events
 
 	written []store.Written
 	removed []uint64
@@ -173,7 +175,7 @@ func (s *Store) write(w *writer) {
 }
 
 func (r *request) rows() int {
-	n := len(r.changes) + 4*len(r.wholes) // streams that go are short
+	n := len(r.changes) + len(r.statements) + 4*len(r.wholes) // streams that go are short
 	for _, w := range r.writes {
 		n += 1 + len(w.Events)
 	}
@@ -242,6 +244,10 @@ func (w *writer) transact(batch []*request) (err error) {
 			err = r.exec(w)
 		case r.writes != nil && len(r.changes)+len(r.holds) > 0:
 			r.written, r.refused, err = w.appendWith(r, now)
+		case len(r.statements) > 0:
+			if r.refused, err = w.change(r.changes); r.refused == nil && err == nil {
+				err = w.execute(r.statements)
+			}
 		case r.changes != nil:
 			r.refused, err = w.change(r.changes)
 		case r.wholes != nil:
@@ -288,7 +294,7 @@ func (w *writer) giveUp(err error, committing bool) error {
 		if committing {
 			problem = fmt.Errorf("%w: %w", store.ErrUnknown, err)
 		}
-	case errors.Is(err, store.ErrCorrupt):
+	case errors.Is(err, store.ErrCorrupt), isStatement(err):
 		problem = err
 	case code.ToPrimary() == lib.ResultCorrupt || code.ToPrimary() == lib.ResultNotADB:
 		problem = fmt.Errorf("%w: sqlite: %s: %w", store.ErrCorrupt, w.s.path, err)
@@ -308,6 +314,11 @@ func (w *writer) giveUp(err error, committing bool) error {
 		w.conn = nil
 	}
 	return problem
+}
+
+func isStatement(err error) bool {
+	_, refused := errors.AsType[*store.StatementError](err)
+	return refused
 }
 
 // diskFailed reports whether an error says that nobody knows what is on the

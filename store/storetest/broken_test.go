@@ -674,6 +674,10 @@ var brokenFor = map[string]func() store.Store{
 		return written, errors.Join(err, h.Write(ctx, cs[:len(cs)/2]...))
 	}),
 
+	"tables/all-or-nothing":            withTables("halves"),
+	"tables/refused-spares-neighbours": withTables("neighbours"),
+	"tables/drop":                      withTables("drop"),
+
 	"import/as-they-are": importing(func(recs []store.Record) {
 		for i := range recs {
 			recs[i].Time = time.Now()

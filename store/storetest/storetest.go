@@ -28,7 +28,7 @@ type Clause struct {
 // Clauses returns the whole contract.
 func Clauses() []Clause {
 	var all []Clause
-	for _, part := range [][]Clause{appendClauses, repeatClauses, readClauses, logClauses, docClauses, findClauses, searchClauses, bothClauses, farClauses, importClauses, compactClauses, lifeClauses} {
+	for _, part := range [][]Clause{appendClauses, repeatClauses, readClauses, logClauses, docClauses, findClauses, searchClauses, bothClauses, tableClauses, farClauses, importClauses, compactClauses, lifeClauses} {
 		all = append(all, part...)
 	}
 	return all
