@@ -321,7 +321,9 @@ func (x *change) touches(v *view) touchedKeys {
 		return t
 	}
 	var t touchedKeys
-	if v.touched == nil {
+	if v.concerns != nil {
+		t.all = v.concerns(x.rec)
+	} else if v.touched == nil {
 		t.all = v.rt.handled[wire.Name{Category: store.Category(x.rec.Stream), Type: x.rec.Type}]
 	} else if keys, err := v.touched(x.rec); err != nil {
 		t.all = true

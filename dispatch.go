@@ -259,7 +259,7 @@ func (rt *Runtime) CountDocuments(ctx context.Context, r Reader, viewName string
 // such as the position of a receipt. A view that event handlers write has no
 // position of its own: then all followers are waited for.
 func (rt *Runtime) WaitForView(ctx context.Context, viewName string, c store.Cursor) error {
-	v, ok := rt.views[viewName]
+	v, ok := rt.viewOrTables(viewName)
 	if !ok {
 		return rt.unknownView(viewName)
 	}
@@ -276,7 +276,7 @@ func (rt *Runtime) WaitForView(ctx context.Context, viewName string, c store.Cur
 
 // ViewPosition returns how far a view has read the log.
 func (rt *Runtime) ViewPosition(viewName string) (store.Cursor, error) {
-	v, ok := rt.views[viewName]
+	v, ok := rt.viewOrTables(viewName)
 	if !ok {
 		return "", rt.unknownView(viewName)
 	}

@@ -108,7 +108,7 @@ func (r Rebuilds) Diff(ctx context.Context, view string, samples int) (RebuildDi
 
 // projection is the follower that makes a view's documents.
 func (r Rebuilds) projection(view string) (string, error) {
-	v, ok := r.rt.views[view]
+	v, ok := r.rt.viewOrTables(view)
 	switch {
 	case !ok:
 		return "", r.rt.unknownView(view)

@@ -142,10 +142,11 @@ type view struct {
 	past func(ctx context.Context, r Reader, key string) (iter.Seq2[store.Doc, error], error)
 
 	// What tells of the changes of a projection's documents, see [ViewTail].
-	filter  store.Filter                                      // of the records that may change some
-	touched func(rec store.Record) (keys []string, err error) // which ones a record may change
-	derived bool                                              // that is not told by the stream's name
-	gist    func(doc []byte) []byte                           // what has to change; nil = anything
+	filter   store.Filter                                      // of the records that may change some
+	touched  func(rec store.Record) (keys []string, err error) // which ones a record may change
+	concerns func(rec store.Record) bool                       // instead of touched: whether a record may change anything
+	derived  bool                                              // that is not told by the stream's name
+	gist     func(doc []byte) []byte                           // what has to change; nil = anything
 }
 
 func (rt *Runtime) addView(v *view) error {

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -176,10 +178,19 @@ func (w *worker) handle(ctx context.Context, b batch) error {
 		case p.err != nil && (w.f.Pure || p.handled == 0):
 			return p.err
 		case p.failure == nil:
-			if err := w.finish(ctx, b, recs[p.taken:], p); err != nil {
-				return err
+			err := w.finish(ctx, b, recs[p.taken:], p)
+			refused, ok := errors.AsType[*store.StatementError](err)
+			if !ok {
+				return cmp.Or(err, p.err)
 			}
-			return p.err
+			if n > 1 { // of one of them
+				n = max(1, p.taken/2)
+				break
+			}
+			l := w.failed(recs[0], Permanent(refused))
+			doomed = append(slices.Clone(doomed), l)
+			recs = recs[1:]
+			n = len(recs)
 		case p.flush:
 			singly, b.singly = true, true
 		case p.handled > 0:
@@ -304,7 +315,7 @@ func (w *worker) finish(ctx context.Context, b batch, left []store.Record, p pas
 		}
 		changes = append(changes, c)
 	}
-	effect := len(p.tx.changes)+len(changes) > 0 || p.handled > 0 && !w.f.Pure
+	effect := len(p.tx.changes)+len(p.tx.statements)+len(changes) > 0 || p.handled > 0 && !w.f.Pure
 	if effect || !time.Now().Before(w.saveAt) {
 		if err := w.commit(ctx, p.tx, next, changes...); err != nil {
 			return err

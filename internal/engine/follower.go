@@ -46,6 +46,8 @@ type Follower struct {
 	Colls func(generation uint64) []string
 	// Aside names further ones, which are not compared when two generations are.
 	Aside func(generation uint64) []string
+	// Drop, if not nil, removes what else belongs to a generation alone.
+	Drop func(ctx context.Context, generation uint64) error
 }
 
 // A Handler handles the records of one partition, one at a time. It is used

@@ -81,7 +81,11 @@ func (w *worker) retry(ctx context.Context, l *letter) (failure, err error) {
 		w.handler.Reset()
 		return failure, w.stillParked(ctx, l, failure)
 	}
-	if err := w.commit(ctx, tx, w.cursor, l.gone(w.gen)); err != nil {
+	err = w.commit(ctx, tx, w.cursor, l.gone(w.gen))
+	if refused, ok := errors.AsType[*store.StatementError](err); ok {
+		return Permanent(refused), w.stillParked(ctx, l, Permanent(refused))
+	}
+	if err != nil {
 		return nil, err
 	}
 	w.parked.remove(l)

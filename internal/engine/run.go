@@ -242,6 +242,12 @@ func (f *follower) clean(ctx context.Context, at *intent) error {
 				return fmt.Errorf("dropping %s: %w", coll, err)
 			}
 		}
+		if f.Drop == nil {
+			continue
+		}
+		if err := f.Drop(ctx, gen); err != nil {
+			return fmt.Errorf("dropping generation %d: %w", gen, err)
+		}
 	}
 	at.Retired = nil
 	if len(i.Retired) == 0 {

@@ -20,6 +20,9 @@ type Tx struct {
 	trouble bool                      // the store failed to answer the present record
 	pos     store.Position            // of the present record
 	open    map[string]store.Position // what the batch leaves open, see Settler; nil: that cannot be
+
+	statements []store.Statement // of SQL, to be executed with the changes
+	kept       int               // of these, those of records before the present one
 }
 
 type docKey struct{ coll, key string }
@@ -89,7 +92,16 @@ func (tx *Tx) change(coll, key string, data []byte) error {
 }
 
 // keep makes the changes of the present record part of the batch.
-func (tx *Tx) keep() { tx.undo, tx.trouble = tx.undo[:0], false }
+func (tx *Tx) keep() { tx.undo, tx.trouble, tx.kept = tx.undo[:0], false, len(tx.statements) }
+
+// Execute has a statement of SQL executed when the changes are written.
+func (tx *Tx) Execute(st store.Statement) error {
+	if err := store.CheckStatement(st); err != nil {
+		return Permanent(err)
+	}
+	tx.statements = append(tx.statements, st)
+	return nil
+}
 
 // drop takes the changes of the present record back.
 func (tx *Tx) drop() {
@@ -102,5 +114,6 @@ func (tx *Tx) drop() {
 		}
 		tx.changes[u.index] = u.was
 	}
+	tx.statements = tx.statements[:tx.kept]
 	tx.keep()
 }

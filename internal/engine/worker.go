@@ -332,7 +332,7 @@ func (w *worker) commit(ctx context.Context, tx *Tx, cursor store.Cursor, extra 
 	})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
 	defer cancel()
-	if err := w.f.store.Write(ctx, changes...); err != nil {
+	if err := w.write(ctx, changes, tx.statements); err != nil {
 		if _, conflict := errors.AsType[*store.ConflictError](err); conflict {
 			return fmt.Errorf("%w: %w", errFenced, err)
 		}
@@ -346,6 +346,18 @@ func (w *worker) commit(ctx context.Context, tx *Tx, cursor store.Cursor, extra 
 		w.saveAt = time.Now().Add(awaitedSave)
 	}
 	return nil
+}
+
+// write writes changes, and executes statements with them.
+func (w *worker) write(ctx context.Context, changes []store.Change, statements []store.Statement) error {
+	if len(statements) == 0 {
+		return w.f.store.Write(ctx, changes...)
+	}
+	tables, err := store.RelationalOf(w.f.store)
+	if err != nil {
+		return err
+	}
+	return tables.WriteTables(ctx, changes, statements)
 }
 
 // panicked is the error of a handler that panicked.
