@@ -211,7 +211,7 @@ func TestHealthAndMetrics(t *testing.T) {
 		"/readyz": {"ready"},
 		"/v1":     {`"name":"order"`, `"commands":["add-item"`, `"volatile":"kept in memory`},
 		"/metrics": {`deed_commands_total{aggregate="order",command="create",outcome="completed"} 1`,
-			`deed_commands_total{aggregate="order",command="submit",outcome="rejected"} 1`, `deed_follower_running{follower="customers"} 1`,
+			`deed_commands_total{aggregate="order",command="submit",outcome="rejected"} 1`, `deed_follower_running{follower="customers"} 1`, `deed_queries_asked_total 0`, `deed_queries_cached_total 0`, `deed_queries_computed_total 0`,
 			`route="POST /v1/{aggregate}/{id}/{command}"`},
 	} {
 		resp, err := http.Get(base + path)

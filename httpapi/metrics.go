@@ -32,7 +32,7 @@ func newMetrics(rt *deed.Runtime) *metrics {
 			Name: "deed_commands_total", Help: "Commands asked over HTTP, by what became of them.",
 		}, []string{"aggregate", "command", "outcome"}),
 	}
-	m.registry.MustRegister(m.requests, m.commands, followerCollector{rt},
+	m.registry.MustRegister(m.requests, m.commands, followerCollector{rt}, queryCollector{rt},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -98,5 +98,29 @@ func (c followerCollector) Collect(ch chan<- prometheus.Metric) {
 		if f.Heartbeat != nil {
 			gauge(beatDesc, float64(f.Heartbeat.UnixMilli())/1000, f.Name)
 		}
+	}
+}
+
+// queryCollector reports on queries at the moment of asking.
+type queryCollector struct{ rt *deed.Runtime }
+
+var (
+	askedDesc    = prometheus.NewDesc("deed_queries_asked_total", "Askings of queries.", nil, nil)
+	cachedDesc   = prometheus.NewDesc("deed_queries_cached_total", "Askings that were answered with an answer given before, which nothing had changed.", nil, nil)
+	computedDesc = prometheus.NewDesc("deed_queries_computed_total", "Answers that were made.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c queryCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{askedDesc, cachedDesc, computedDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c queryCollector) Collect(ch chan<- prometheus.Metric) {
+	stats := c.rt.Queries().Stats()
+	for d, n := range map[*prometheus.Desc]uint64{askedDesc: stats.Asked, cachedDesc: stats.Cached, computedDesc: stats.Computed} {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
 	}
 }
