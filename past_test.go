@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	pastAskings = flag.Int("pastaskings", 500, "how often each store is asked about the past")
+	pastAskings = flag.Int("pastaskings", 150, "how often each store is asked about the past")
 	pastSeed    = flag.Uint64("pastseed", 1, "of what happens, and of what is asked")
 )
 
