@@ -45,6 +45,12 @@ maps: ## write docs/maps.md, the diagrams of the examples, anew
 	go run ./cmd/deed map --store mem: --markdown > docs/maps.md.new
 	mv docs/maps.md.new docs/maps.md
 
+.PHONY: deliveries
+deliveries: ## 160 kills between append and delivery, receivers from hell next door, a late subscriber of a million events
+	go test -run TestKilledBetweenAppendAndDelivery -v -timeout 30m ./internal/webhook -kills 20
+	go test -run TestHellNextDoor -v -timeout 30m ./internal/webhook -hell
+	go test -run TestSpeed -v -timeout 30m ./internal/webhook -speed 1000000
+
 .PHONY: bench
 bench: ## measure against the disk of this machine
 	go run ./cmd/deed bench

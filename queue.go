@@ -161,6 +161,9 @@ func (rt *Runtime) Queue(ctx context.Context, topic, name string) (Queue, error)
 	return q, err
 }
 
+// Roles are those that may take messages besides operators, when access is checked.
+func (q Queue) Roles() []string { return q.doc.Roles }
+
 func (q Queue) coll() string { return queueColl(q.doc.Follower) }
 func (q Queue) dead() string { return queueDeadColl(q.doc.Follower) }
 

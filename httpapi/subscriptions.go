@@ -188,11 +188,11 @@ func (a *api) attempts(w http.ResponseWriter, r *http.Request) error {
 // consumerRoles returns who may take messages from the queue that a request is
 // about.
 func (a *api) consumerRoles(r *http.Request) []string {
-	s, err := a.rt.Subscriptions().Get(r.Context(), r.PathValue("topic"), r.PathValue("name"))
-	if err == nil && len(s.Roles) > 0 {
-		return append(slices.Clone(s.Roles), auth.RoleOperator)
+	q, err := a.queue(r)
+	if err != nil {
+		return []string{auth.RoleOperator}
 	}
-	return []string{auth.RoleOperator}
+	return append(slices.Clone(q.Roles()), auth.RoleOperator)
 }
 
 // subscriptionProblem is the part of the mapping from errors to HTTP that is
