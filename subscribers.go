@@ -78,6 +78,7 @@ func (s *subscribers) sync(ctx context.Context) error {
 			delete(s.running, follower)
 		}
 	}
+	former := s.broken
 	s.broken = map[string]string{}
 	for follower, doc := range wanted {
 		if _, runs := s.running[follower]; runs {
@@ -85,6 +86,9 @@ func (s *subscribers) sync(ctx context.Context) error {
 		}
 		if err := s.begin(ctx, doc); err != nil {
 			s.broken[follower] = err.Error()
+			if former[follower] == err.Error() {
+				continue // it was said
+			}
 			s.rt.cfg.Logger.Error("a subscription cannot be run", "subscription", doc.key(), "error", err)
 		}
 	}

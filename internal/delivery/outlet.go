@@ -52,9 +52,13 @@ func NewOutlet(t Target, gone func(why string)) *Outlet {
 		Timeout:       time.Nanosecond, // how long a pause is, is said below
 		ReadyToTrip:   func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= inARow },
 		OnStateChange: o.changed,
+		IsExcluded:    func(err error) bool { return errors.Is(err, errCalledOff) },
 	})
 	return o
 }
+
+// errCalledOff says that nobody knows what would have come of a delivery.
+var errCalledOff = errors.New("delivery: called off")
 
 // changed sets the length of a pause that begins.
 func (o *Outlet) changed(_ string, _, to gobreaker.State) {
@@ -115,7 +119,7 @@ func (o *Outlet) permitted(ctx context.Context, done permit, events []Event) err
 	start := time.Now()
 	err := o.deliver(ctx, events)
 	if ctx.Err() != nil {
-		done(nil) // nobody knows: it was called off
+		done(errCalledOff)
 		return ctx.Err()
 	}
 	o.note(start, events, err)

@@ -59,6 +59,8 @@ type settings struct {
 
 	Secrets   []secret `json:"secrets,omitempty"`   // the newest first; not to be set
 	Consented string   `json:"consented,omitempty"` // the address that has consented; not to be set
+
+	PublicKeys []string `json:"public_keys,omitempty"` // only shown
 }
 
 // Prepare implements delivery.Kind.
@@ -76,6 +78,7 @@ func (k *Kind) Prepare(ctx context.Context, name string, asked, former json.RawM
 			return nil, nil, err
 		}
 	}
+	s.keep(was)
 	if err := k.check(s); err != nil {
 		return nil, nil, err
 	}
@@ -102,6 +105,19 @@ func parse(data json.RawMessage) (s settings, err error) {
 		return s, fmt.Errorf("is not as a webhook's: %w", err)
 	}
 	return s, nil
+}
+
+// keep takes over what is hidden from whoever changes what was shown to them.
+func (s *settings) keep(was settings) {
+	s.PublicKeys = nil
+	if was.URL != "" && s.URL == shownURL(was.URL) {
+		s.URL = was.URL
+	}
+	for name, v := range s.Headers {
+		if former, there := was.Headers[name]; there && v == hidden {
+			s.Headers[name] = former
+		}
+	}
 }
 
 func (s settings) signing() string   { return cmp.Or(s.Signing, "hmac") }

@@ -225,6 +225,23 @@ func TestKnownSignature(t *testing.T) {
 	}
 }
 
+// What is shown can be changed and sent back: what is hidden in it stays.
+func TestShownIsSentBack(t *testing.T) {
+	k, stored, _, once := open(t, "http://127.0.0.1:9/hook?code=hush", `,"headers":{"Authorization":"Bearer hush"},"signing":"ed25519"`)
+	shown := k.Shown(stored)
+	if strings.Contains(string(shown), "hush") || once["public_key"] == "" {
+		t.Fatalf("%s", shown)
+	}
+	again, news, err := k.Prepare(t.Context(), "orders/shop", json.RawMessage(strings.Replace(string(shown), `"timeout":"15s"`, `"timeout":"5s"`, 1)), stored)
+	if err != nil || len(news) > 0 {
+		t.Fatal(news, err)
+	}
+	want := strings.Replace(string(stored), `"signing":"ed25519",`, `"format":"structured","signing":"ed25519","handshake":"none","timeout":"5s",`, 1)
+	if string(again) != want {
+		t.Errorf("%s, want %s", again, want)
+	}
+}
+
 // A receiver that has to consent is asked before anything is delivered, as
 // Event Grid and CloudEvents do it.
 func TestConsent(t *testing.T) {
