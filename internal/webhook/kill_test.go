@@ -281,13 +281,13 @@ func TestKilledBetweenAppendAndDelivery(t *testing.T) {
 	for round := range *killRounds {
 		for i, place := range places {
 			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%s|%d", programEnv, dir, url, place, 1+(round*7+i)%23))
+			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%s|%d", programEnv, dir, url, place, 1+(round*7+i)%13))
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 			cmd.Stderr = t.Output()
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			late := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+			late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 			err := cmd.Wait()
 			if late.Stop() {
 				kills++
