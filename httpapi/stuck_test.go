@@ -107,6 +107,20 @@ func (o office) becomes(path string, want deed.InstanceState) {
 	}
 }
 
+// lists waits until a list shows so many instances.
+func (o office) lists(path string, want int) {
+	o.Helper()
+	for try := 0; ; try++ {
+		var page httpapi.InstancePage
+		if o.want(200, "GET", path, "", &page); len(page.Instances) == want {
+			return
+		}
+		if time.Sleep(20 * time.Millisecond); try > 1000 {
+			o.Fatalf("%s: %+v, wanted %d", path, page.Instances, want)
+		}
+	}
+}
+
 // The event does not come: somebody skips the step or cancels the saga.
 func TestEventThatNeverComes(t *testing.T) {
 	o, _ := serveFor(t, mem.New(), tides(&atomic.Bool{}, 0))
@@ -172,10 +186,7 @@ func TestVersionThatIsGone(t *testing.T) {
 	}
 	stop()
 	o, stop = serveFor(t, s, tides(cured, 1))
-	var page httpapi.InstancePage
-	if o.want(200, "GET", "/v1/processes?name=watch&definition=0&state=running", "", &page); len(page.Instances) != 2 {
-		t.Errorf("%+v", page)
-	}
+	o.lists("/v1/processes?name=watch&definition=0&state=running", 2)
 	p := o.refused(409, httpapi.CodeConflict, "POST", "/v1/processes/watch/a/retry", "")
 	if want := "the program does not have version 0 of watch"; len(p.Detail) < len(want) || p.Detail[:len(want)] != want {
 		t.Error(p.Detail)
