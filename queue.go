@@ -4,14 +4,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/deed-dev/deed/internal/engine"
 	"github.com/deed-dev/deed/internal/wire"
 	"github.com/deed-dev/deed/store"
 )
@@ -42,110 +40,6 @@ type Message struct {
 // ErrLockLost reports that a message is not locked by whoever asks, any more:
 // time was up and another consumer has it, or it is done.
 var ErrLockLost = errors.New("deed: the message is not locked by this token any more")
-
-// queueSettings are the settings of the target of a queue.
-type queueSettings struct {
-	lock    time.Duration
-	most    int
-	ordered bool
-}
-
-// storedQueue is how they are stored.
-type storedQueue struct {
-	Kind          string `json:"kind"`
-	Lock          string `json:"lock,omitempty"`          // how long a message is locked if the consumer does not say; default 30s
-	MaxDeliveries int    `json:"max_deliveries,omitzero"` // how often a message is given out before it is a dead letter; default 10
-	Ordered       bool   `json:"ordered,omitzero"`        // of a partition key, one message at a time is given out
-}
-
-// Bounds of queues.
-const (
-	longestLock = 12 * time.Hour
-	maxLocked   = 100 // messages in one answer
-)
-
-// prepareQueue checks the settings of a queue.
-func prepareQueue(s Subscription) (json.RawMessage, error) {
-	if _, err := parseQueue(s.Target); err != nil {
-		return nil, err
-	}
-	if s.Parallel != 0 || s.Batch != 0 || len(s.Retry) != 0 {
-		return nil, Invalid{Field: "target", Detail: "is a queue: parallel, batch and retry are up to its consumers"}
-	}
-	return s.Target, nil
-}
-
-func parseQueue(target json.RawMessage) (queueSettings, error) {
-	var stored storedQueue
-	if err := wire.UnmarshalStrict(target, &stored); err != nil {
-		return queueSettings{}, invalid(err)
-	}
-	q := queueSettings{lock: 30 * time.Second, most: cmp.Or(stored.MaxDeliveries, 10), ordered: stored.Ordered}
-	if stored.Lock != "" {
-		d, err := time.ParseDuration(stored.Lock)
-		if err != nil || d < time.Second || d > longestLock {
-			return q, Invalid{Field: "target.lock", Detail: "is a duration from 1s to 12h"}
-		}
-		q.lock = d
-	}
-	if q.most < 1 || q.most > 1000 {
-		return q, Invalid{Field: "target.max_deliveries", Detail: "must be from 1 to 1000"}
-	}
-	return q, nil
-}
-
-func queueColl(follower string) string     { return "$queue/" + follower }
-func queueDeadColl(follower string) string { return "$queue/" + follower + "/dead" }
-
-// A storedMessage is a message as it is stored. Its key sorts by place in the
-// log.
-type storedMessage struct {
-	Event      CloudEvent `json:"event"`
-	Deliveries int        `json:"deliveries,omitzero"`
-	Epoch      uint64     `json:"epoch,omitzero"` // grows whenever it is locked
-	Until      time.Time  `json:"locked_until,omitzero"`
-	Consumer   string     `json:"consumer,omitempty"`
-	NotBefore  time.Time  `json:"not_before,omitzero"`
-	Reason     string     `json:"reason,omitempty"`
-	DeadAt     time.Time  `json:"dead_since,omitzero"`
-}
-
-// queueFollower fills a queue: a message and the cursor are stored together, so
-// that each is there once.
-func (rt *Runtime) queueFollower(doc subscriptionDoc, f engine.Follower, publish func(*store.Record) ([]CloudEvent, error)) (engine.Follower, error) {
-	f.Pure, f.Fixed, f.Retry = true, true, engine.Retry{}
-	f.New = func(uint64) engine.Handler { return &filler{queueColl(doc.Follower), publish} }
-	return f, nil
-}
-
-// filler puts public events into a queue.
-type filler struct {
-	coll    string
-	publish func(*store.Record) ([]CloudEvent, error)
-}
-
-func (q *filler) Keys(rec store.Record) []string { return []string{rec.Stream} }
-
-func (q *filler) Handle(_ context.Context, tx *engine.Tx, rec store.Record) error {
-	events, err := q.publish(&rec)
-	if err != nil {
-		return engine.Permanent(err)
-	}
-	for i, e := range events {
-		data, err := wire.Marshal(storedMessage{Event: e})
-		if err != nil {
-			return engine.Permanent(err)
-		}
-		key := fmt.Sprintf("%010d:%019d:%06d", rec.Position.Shard, rec.Position.Seq, i)
-		if err := tx.Put(q.coll, key, data); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (q *filler) Flush(context.Context, *engine.Tx) error { return nil }
-func (q *filler) Reset()                                  {}
 
 // Queue returns the queue of a subscription of that kind.
 func (rt *Runtime) Queue(ctx context.Context, topic, name string) (Queue, error) {
@@ -368,26 +262,6 @@ func (q Queue) Abandon(ctx context.Context, token string, after time.Duration, r
 	return q.write(ctx, m)
 }
 
-// DeadLetter gives a message up, for a reason: nobody gets it, until somebody
-// redrives it. If the queue is ordered, later messages with its partition key
-// wait.
-func (q Queue) DeadLetter(ctx context.Context, token, reason string) error {
-	if reason == "" {
-		return Invalid{Field: "reason", Detail: "is missing: say why it cannot be done"}
-	}
-	m, err := q.mine(ctx, token)
-	if err != nil {
-		return err
-	}
-	return q.bury(ctx, m, reason)
-}
-
-// bury makes a dead letter of a message.
-func (q Queue) bury(ctx context.Context, m found, reason string) error {
-	m.Reason, m.DeadAt, m.Until, m.NotBefore = clip(reason), q.rt.cfg.Now().UTC(), time.Time{}, time.Time{}
-	return q.move(ctx, m, q.dead())
-}
-
 // move stores a message elsewhere.
 func (q Queue) move(ctx context.Context, m found, to string) error {
 	data, err := wire.Marshal(m.storedMessage)
@@ -395,61 +269,4 @@ func (q Queue) move(ctx context.Context, m found, to string) error {
 		return err
 	}
 	return lost(q.rt.store.Write(ctx, store.Change{Coll: m.coll, Key: m.key, Rev: m.rev}, store.Change{Coll: to, Key: m.key, Data: data}))
-}
-
-// Messages returns up to limit messages after an id, in order, without locking
-// them: those that are open, or the dead letters.
-func (q Queue) Messages(ctx context.Context, dead bool, after string, limit int) ([]Message, error) {
-	coll := q.coll()
-	if dead {
-		coll = q.dead()
-	}
-	out := []Message{}
-	for m, err := range q.read(ctx, coll, after) {
-		if err != nil {
-			return out, err
-		}
-		if out = append(out, m.shown(false)); len(out) == limit {
-			break
-		}
-	}
-	return out, nil
-}
-
-// Redrive makes an open message of a dead letter again.
-func (q Queue) Redrive(ctx context.Context, id string) error {
-	m, err := q.letter(ctx, id)
-	if err != nil {
-		return err
-	}
-	m.Deliveries, m.DeadAt = 0, time.Time{}
-	m.Epoch++
-	if err := q.move(ctx, m, q.coll()); err != nil {
-		return err
-	}
-	return q.rt.audit(ctx, "$audit/subscriptions", "message-redriven", q.doc.key()+"/"+id, "")
-}
-
-// Discard removes a dead letter, for a reason.
-func (q Queue) Discard(ctx context.Context, id, reason string) error {
-	if reason == "" {
-		return Invalid{Field: "reason", Detail: "is missing: say why the message may be passed over"}
-	}
-	m, err := q.letter(ctx, id)
-	if err != nil {
-		return err
-	}
-	if err := lost(q.rt.store.Write(ctx, store.Change{Coll: m.coll, Key: m.key, Rev: m.rev})); err != nil {
-		return err
-	}
-	return q.rt.audit(ctx, "$audit/subscriptions", "message-discarded", q.doc.key()+"/"+id, reason)
-}
-
-// letter reads a dead letter of the queue.
-func (q Queue) letter(ctx context.Context, id string) (found, error) {
-	m, err := q.get(ctx, q.dead(), id)
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
-		return m, fmt.Errorf("%w: %s in the queue %s", ErrNoDeadLetter, id, q.doc.key())
-	}
-	return m, err
 }
