@@ -18,9 +18,9 @@ import (
 func TestBrokenCodeSticks(t *testing.T) {
 	var broken atomic.Bool
 	broken.Store(true)
-	calls := 0
+	var calls atomic.Int64
 	g := deed.Saga[haul]{Name: "trip", Steps: []deed.SagaStep[haul]{
-		{Name: "call", Do: func(context.Context, *deed.Work, *haul) error { calls++; return nil }},
+		{Name: "call", Do: func(context.Context, *deed.Work, *haul) error { calls.Add(1); return nil }},
 		{Name: "pay", Send: func(_ string, h haul) []deed.Sending {
 			if broken.Load() && h.N == 13 {
 				panic("thirteen")
@@ -76,8 +76,8 @@ func TestBrokenCodeSticks(t *testing.T) {
 		if !errors.Is(err, deed.ErrStands) {
 			p.Errorf("a step there is not is skipped: %v", err)
 		}
-		if calls != 3 {
-			p.Errorf("%d calls for 3 sagas", calls)
+		if n := calls.Load(); n != 3 {
+			p.Errorf("%d calls for 3 sagas", n)
 		}
 		broken.Store(false)
 		_, err = all.Retry(p.Context(), "process", "late", "r", "repaired")
