@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,6 +164,13 @@ func TestOpenRecordsThatCannotBeWrittenDown(t *testing.T) {
 			{"the worker ends while it is tried", time.Second, false, true},
 		} {
 			s := newShelf()
+			var deaf atomic.Bool
+			s.get = func(string, string) error {
+				if deaf.Load() {
+					return errDown
+				}
+				return nil
+			}
 			refused := make(chan struct{})
 			s.failWrites(func(_ int, changes []store.Change) (before, after error) {
 				select {
@@ -173,9 +181,7 @@ func TestOpenRecordsThatCannotBeWrittenDown(t *testing.T) {
 				if changes[0].Coll != "tray" {
 					return nil, nil
 				}
-				if c.deaf {
-					s.get = func(string, string) error { return errDown }
-				}
+				deaf.Store(c.deaf)
 				close(refused)
 				time.Sleep(c.takes)
 				return errDown, nil
@@ -191,7 +197,7 @@ func TestOpenRecordsThatCannotBeWrittenDown(t *testing.T) {
 			<-refused
 			if c.ends {
 				r.stop()
-				s.get = nil
+				deaf.Store(false)
 				h, r = begin(false)
 				if r.wait(); h.said() != "a/1@1" {
 					t.Errorf("%s: the next worker handles %q", c.name, h.said())
