@@ -1,9 +1,12 @@
 package deed
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"reflect"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -205,8 +208,9 @@ func (t *topic) makes() map[string][]string {
 	return out
 }
 
-// publish returns the public events that a record becomes.
-func (t *topic) publish(rt *Runtime, rec *store.Record) ([]CloudEvent, error) {
+// publish returns the public events that a record becomes, of the types that are
+// wanted (none = all).
+func (t *topic) publish(rt *Runtime, rec *store.Record, types []string) ([]CloudEvent, error) {
 	all := t.by[wire.Name{Category: store.Category(rec.Stream), Type: rec.Type}]
 	if len(all) == 0 {
 		return nil, nil
@@ -221,7 +225,7 @@ func (t *topic) publish(rt *Runtime, rec *store.Record) ([]CloudEvent, error) {
 	}
 	var out []CloudEvent
 	for place, p := range all {
-		if p.of == nil {
+		if p.of == nil || len(types) > 0 && !slices.Contains(types, p.typ) {
 			continue
 		}
 		for i, d := range p.of(m, e) {
@@ -234,3 +238,19 @@ func (t *topic) publish(rt *Runtime, rec *store.Record) ([]CloudEvent, error) {
 	}
 	return out, nil
 }
+
+// tryPublish is publish for those that a function which panics must not end.
+func (t *topic) tryPublish(rt *Runtime, rec *store.Record, types []string) (events []CloudEvent, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			rt.cfg.Logger.Error("publication panicked", slog.String("topic", t.name), slog.String("stream", rec.Stream),
+				slog.Uint64("version", rec.Version), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			err = fmt.Errorf("the function that makes it public panicked: %v", v)
+		}
+	}()
+	return t.publish(rt, rec, types)
+}
+
+// ErrNotPublic reports that an event cannot be made public: a function of a
+// publication panicked, or what it returned cannot be encoded.
+var ErrNotPublic = errors.New("deed: an event cannot be made public")

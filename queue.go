@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"strconv"
 	"strings"
 	"time"
@@ -149,12 +150,18 @@ type found struct {
 	rev       uint64
 }
 
+// place tells a message of this queue from the same event in another, and in this one
+// before it was reset.
+func (m found) place() string {
+	return strconv.FormatUint(uint64(crc32.ChecksumIEEE([]byte(m.coll))), 36)
+}
+
 func (m found) shown(token bool) Message {
 	out := Message{
 		ID: m.key, Event: m.Event, Deliveries: m.Deliveries, Until: m.Until, Consumer: m.Consumer, NotBefore: m.NotBefore, Reason: m.Reason, DeadAt: m.DeadAt,
 	}
 	if token {
-		out.Token = base64.RawURLEncoding.EncodeToString([]byte(m.key + "|" + strconv.FormatUint(m.Epoch, 10)))
+		out.Token = base64.RawURLEncoding.EncodeToString([]byte(m.key + "|" + m.place() + "|" + strconv.FormatUint(m.Epoch, 10)))
 	}
 	return out
 }
@@ -201,13 +208,14 @@ func lost(err error) error {
 // mine returns the message that a token has locked.
 func (q Queue) mine(ctx context.Context, token string) (found, error) {
 	text, err := base64.RawURLEncoding.DecodeString(token)
-	key, epochText, ok := strings.Cut(string(text), "|")
+	key, rest, _ := strings.Cut(string(text), "|")
+	place, epochText, ok := strings.Cut(rest, "|")
 	epoch, epochErr := strconv.ParseUint(epochText, 10, 64)
 	if err != nil || !ok || epochErr != nil || store.CheckName("key", key) != nil {
 		return found{}, Invalid{Field: "token", Detail: "is none that a queue has given out"}
 	}
 	m, err := q.get(ctx, q.coll(), key)
-	if errors.Is(err, store.ErrNotFound) || err == nil && m.Epoch != epoch {
+	if errors.Is(err, store.ErrNotFound) || err == nil && (m.Epoch != epoch || m.place() != place) {
 		return m, ErrLockLost
 	}
 	return m, err

@@ -85,6 +85,18 @@ func TestQueue(t *testing.T) {
 		if err := q.Complete(ctx, "nonsense"); err == nil {
 			t.Error("completed with a token that is none")
 		}
+		// the queue begins anew: what was given out before is good for nothing
+		_, err = d.subs.Reset(ctx, "freight", "work", "beginning", false)
+		d.must(err)
+		time.Sleep(time.Second)
+		anew, err := d.rt.Queue(ctx, "freight", "work")
+		d.must(err)
+		if got := d.lock(anew, 5); len(got) != 3 || got[1].ID != back[0].ID {
+			t.Fatalf("%+v", got)
+		}
+		if err := anew.Complete(ctx, first[1].Token); !errors.Is(err, deed.ErrLockLost) {
+			t.Errorf("completed with a token of before: %v", err)
+		}
 	})
 }
 

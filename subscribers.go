@@ -159,14 +159,17 @@ func (rt *Runtime) followerOfSubscription(doc subscriptionDoc) (engine.Follower,
 // publisher makes the public events of records that a subscription wants.
 func (rt *Runtime) publisher(t *topic, s Subscription) func(*store.Record) ([]CloudEvent, error) {
 	return func(rec *store.Record) ([]CloudEvent, error) {
-		events, err := t.publish(rt, rec)
+		events, err := t.publish(rt, rec, s.Types)
 		if err != nil {
 			return nil, err
 		}
-		return slices.DeleteFunc(events, func(e CloudEvent) bool {
-			return len(s.Types) > 0 && !slices.Contains(s.Types, e.Type) || !delivery.Matches(s.Filters, &e)
-		}), nil
+		return filtered(s, events), nil
 	}
+}
+
+// filtered are those of some events of its types that a subscription wants.
+func filtered(s Subscription, events []CloudEvent) []CloudEvent {
+	return slices.DeleteFunc(events, func(e CloudEvent) bool { return !delivery.Matches(s.Filters, &e) })
 }
 
 // disable notes that a place wants nothing more, and delivers nothing more to it.

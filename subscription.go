@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -319,7 +320,8 @@ type Reset struct {
 	Events  int          `json:"events"`          // public events that it is going to deliver, for all that is known now
 	AtLeast bool         `json:"at_least"`        // there are more: they are not counted beyond 100,000 events of the log
 	First   string       `json:"first,omitempty"` // id of the first of them
-	Letters int          `json:"dead_letters"`    // that are forgotten
+	Passed  int          `json:"passed_over"`     // public events between where it stands and where it begins: they are never delivered
+	Letters int          `json:"dead_letters"`    // parked events that are forgotten: dead ones, those that are tried again, and those that wait behind them
 	DryRun  bool         `json:"dry_run"`
 }
 
@@ -436,23 +438,58 @@ func (rt *Runtime) countFrom(ctx context.Context, sub Subscription, out *Reset) 
 	if err != nil {
 		return err
 	}
-	f := t.filter
-	f.Limit = maxCount
-	n, publish := 0, rt.publisher(t, sub)
-	for rec, err := range rt.store.ReadAll(ctx, out.Start, f) {
+	n := 0
+	for e, err := range rt.preview(ctx, t, sub, out.Start, &n) {
 		if err != nil {
 			return err
 		}
-		n++
-		events, err := publish(&rec)
-		if err != nil {
-			events = []CloudEvent{{ID: rec.Stream}} // it is going to be a dead letter
+		if out.Events++; out.Events == 1 {
+			out.First = e.id
 		}
-		if out.Events == 0 && len(events) > 0 {
-			out.First = events[0].ID
-		}
-		out.Events += len(events)
 	}
-	out.AtLeast = n == maxCount
+	passed := 0
+	for e, err := range rt.preview(ctx, t, sub, out.From, &passed) {
+		if err != nil {
+			return err
+		}
+		if !out.Start.Covers(e.at) {
+			break
+		}
+		out.Passed++
+	}
+	out.AtLeast = n == maxCount || passed == maxCount
 	return nil
+}
+
+// A previewed event is one that a subscription would deliver.
+type previewed struct {
+	id string
+	at store.Position
+}
+
+// preview yields what a subscription delivers after a cursor, of the next maxCount
+// events of the log; read counts these.
+func (rt *Runtime) preview(ctx context.Context, t *topic, sub Subscription, after store.Cursor, read *int) iter.Seq2[previewed, error] {
+	f := t.filter
+	f.Limit = maxCount
+	return func(yield func(previewed, error) bool) {
+		for rec, err := range rt.store.ReadAll(ctx, after, f) {
+			if err != nil {
+				yield(previewed{}, err)
+				return
+			}
+			*read++
+			events, err := t.tryPublish(rt, &rec, sub.Types)
+			if err != nil {
+				events = []CloudEvent{{ID: rec.Stream}} // it is going to be a dead letter
+			} else {
+				events = filtered(sub, events)
+			}
+			for _, e := range events {
+				if !yield(previewed{e.ID, rec.Position}, nil) {
+					return
+				}
+			}
+		}
+	}
 }

@@ -272,6 +272,7 @@ func TestBadSubscriptions(t *testing.T) {
 func TestSubscriptionsAreLookedAfter(t *testing.T) {
 	inDepot(t, func(d *depot) {
 		ctx := deed.With(d.t.Context(), deed.Call{Actor: "ann"})
+		began := time.Now().UTC().Format(time.RFC3339)
 		d.put("box", "", nil)
 		d.ship("a")
 		d.got("box", "crate/a:1")
@@ -289,14 +290,25 @@ func TestSubscriptionsAreLookedAfter(t *testing.T) {
 		d.got("box", "crate/a:1", "crate/b:1", "crate/c:1:2")
 
 		preview, err := d.subs.Reset(ctx, "freight", "box", "beginning", true)
-		if err != nil || preview.Events != 3 || preview.First != "crate/a:1:2" {
+		if err != nil || preview.Events != 3 || preview.First != "crate/a:1:2" || preview.Passed != 0 {
+			t.Errorf("%+v, %v", preview, err)
+		}
+		d.must(d.subs.Pause(ctx, "freight", "box"))
+		d.ship("x", "y")
+		if preview, err = d.subs.Reset(ctx, "freight", "box", "now", true); err != nil || preview.Events != 0 || preview.Passed != 2 {
+			t.Errorf("%+v, %v", preview, err)
+		}
+		_, err = d.subs.Reset(ctx, "freight", "box", "now", false)
+		d.must(err)
+		d.must(d.subs.Resume(ctx, "freight", "box"))
+		if preview, err = d.subs.Reset(ctx, "freight", "box", "time:"+began, true); err != nil || preview.Events != 5 {
 			t.Errorf("%+v, %v", preview, err)
 		}
 		d.got("box", "crate/a:1", "crate/b:1", "crate/c:1:2")
 		before := d.status("box").Follower
 		_, err = d.subs.Reset(ctx, "freight", "box", "beginning", false)
 		d.must(err)
-		d.got("box", "crate/a:1", "crate/b:1", "crate/c:1:2", "crate/a:1:2", "crate/b:1:2", "crate/c:1:2")
+		d.got("box", "crate/a:1", "crate/b:1", "crate/c:1:2", "crate/a:1:2", "crate/b:1:2", "crate/c:1:2", "crate/x:1:2", "crate/y:1:2")
 		time.Sleep(10 * time.Second) // what was before is removed
 		synctest.Wait()
 		for _, coll := range []string{"$cursor", "$attempt", "$follower"} {
@@ -308,7 +320,7 @@ func TestSubscriptionsAreLookedAfter(t *testing.T) {
 		d.ship("d")
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if n := len(d.boxes.of("freight/box").ids()); n != 6 {
+		if n := len(d.boxes.of("freight/box").ids()); n != 8 {
 			t.Errorf("%d delivered", n)
 		}
 		for _, coll := range []string{"$cursor", "$attempt", "$follower", "$subscription"} {
@@ -324,7 +336,7 @@ func TestSubscriptionsAreLookedAfter(t *testing.T) {
 			d.must(err)
 			acts = append(acts, rec.Type)
 		}
-		if want := "subscription-made subscription-paused subscription-resumed subscription-changed subscription-reset subscription-deleted subscription-made"; strings.Join(acts, " ") != want {
+		if want := "subscription-made subscription-paused subscription-resumed subscription-changed subscription-paused subscription-reset subscription-resumed subscription-reset subscription-deleted subscription-made"; strings.Join(acts, " ") != want {
 			t.Errorf("%q", acts)
 		}
 	})

@@ -51,8 +51,9 @@ const pageOfTopic = 100
 // ReadTopic returns public events of a topic that were recorded after a
 // cursor, of up to limit events of the log (0 = 100), each of which may have
 // become several; types, if not empty, are those that are wanted. It returns
-// [ErrUnknown] if there is no such topic. One event that cannot be made public
-// is an error: nothing is passed over.
+// [ErrUnknown] if there is no such topic. A page ends before an event that cannot
+// be made public; if that is the first, it returns [ErrNotPublic]: nothing is
+// passed over.
 func (rt *Runtime) ReadTopic(ctx context.Context, name string, after store.Cursor, types []string, limit int) (TopicPage, error) {
 	page := TopicPage{Events: []CloudEvent{}, Next: after}
 	t, err := rt.topic(name)
@@ -74,15 +75,15 @@ func (rt *Runtime) ReadTopic(ctx context.Context, name string, after store.Curso
 			return page, err
 		}
 		n++
-		events, err := t.publish(rt, &rec)
+		events, err := t.tryPublish(rt, &rec, types)
+		if err != nil && n > 1 {
+			page.More = true
+			return page, nil
+		}
 		if err != nil {
-			return page, fmt.Errorf("deed: %s@%d cannot be made public: %w", rec.Stream, rec.Version, err)
+			return page, fmt.Errorf("%w on topic %s: %s@%d: %w; mend the publication, or read on after cursor %s", ErrNotPublic, name, rec.Stream, rec.Version, err, page.Next.Advance(rec.Position))
 		}
-		for _, e := range events {
-			if len(types) == 0 || slices.Contains(types, e.Type) {
-				page.Events = append(page.Events, e)
-			}
-		}
+		page.Events = append(page.Events, events...)
 		page.Next = page.Next.Advance(rec.Position)
 	}
 	if page.More = n == f.Limit; !page.More {

@@ -214,7 +214,7 @@ func (a *app) resetSubscription() *cobra.Command {
 			if out.AtLeast {
 				more = "at least "
 			}
-			a.print("%s%d events from %q on (it stands at %q), %d dead letters forgotten\n", more, out.Events, out.Start, out.From, out.Letters)
+			a.print("%s%d events from %q on (it stands at %q), %d passed over, %d parked ones forgotten\n", more, out.Events, out.Start, out.From, out.Passed, out.Letters)
 			if out.DryRun {
 				a.say("Nothing was done: leave --dry-run out to do it.\n")
 			}

@@ -120,6 +120,8 @@ func problemOf(err error) Problem {
 		return problem(http.StatusBadRequest, CodeInvalid, plain(err))
 	case errors.Is(err, deed.ErrOutcomeUnknown):
 		return problem(http.StatusGatewayTimeout, CodeOutcomeUnknown, "the store's answer was lost: ask again with the same Idempotency-Key")
+	case errors.Is(err, deed.ErrNotPublic):
+		return problem(http.StatusInternalServerError, CodeInternal, plain(err))
 	case errors.Is(err, errors.ErrUnsupported):
 		return problem(http.StatusNotImplemented, CodeUnsupported, plain(err))
 	case errors.Is(err, store.ErrCorrupt):

@@ -56,7 +56,7 @@ func (h *Hosts) Client(address string) (*http.Client, error) {
 	}
 	host, port := placeOf(u)
 	if !h.any {
-		return nil, deed.Invalid{Detail: fmt.Sprintf("callbacks to the host %s are not allowed by this server", host)}
+		return nil, deed.Invalid{Detail: fmt.Sprintf("requests to the host %s are not allowed by this server: whoever runs it names hosts with --callback-hosts or --webhook-hosts", host)}
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
@@ -67,7 +67,7 @@ func (h *Hosts) Client(address string) (*http.Client, error) {
 		network = "tcp6"
 	}
 	if err := h.guard.Safe(network, net.JoinHostPort(ip.String(), port), nil); err != nil {
-		return nil, deed.Invalid{Detail: fmt.Sprintf("callbacks to %s are not allowed by this server: %v", net.JoinHostPort(host, port), err)}
+		return nil, deed.Invalid{Detail: fmt.Sprintf("requests to %s are not allowed by this server, but to hosts that it names (--callback-hosts, --webhook-hosts): %v", net.JoinHostPort(host, port), err)}
 	}
 	return h.guarded, nil
 }

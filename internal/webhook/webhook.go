@@ -78,7 +78,9 @@ func (k *Kind) Prepare(ctx context.Context, name string, asked, former json.RawM
 			return nil, nil, err
 		}
 	}
-	s.keep(was)
+	if err := s.keep(was); err != nil {
+		return nil, nil, err
+	}
 	if err := k.check(s); err != nil {
 		return nil, nil, err
 	}
@@ -107,17 +109,30 @@ func parse(data json.RawMessage) (s settings, err error) {
 	return s, nil
 }
 
-// keep takes over what is hidden from whoever changes what was shown to them.
-func (s *settings) keep(was settings) {
+// keep takes over what is hidden from whoever changes what was shown to them. It
+// does not for another host: nobody is to learn a secret by having it sent elsewhere.
+func (s *settings) keep(was settings) error {
 	s.PublicKeys = nil
 	if was.URL != "" && s.URL == shownURL(was.URL) {
 		s.URL = was.URL
 	}
 	for name, v := range s.Headers {
-		if former, there := was.Headers[name]; there && v == hidden {
-			s.Headers[name] = former
+		former, there := was.Headers[name]
+		if !there || v != hidden {
+			continue
 		}
+		if !sameHost(s.URL, was.URL) {
+			return fmt.Errorf("headers has %s hidden, and the host is another: say its value again", name)
+		}
+		s.Headers[name] = former
 	}
+	return nil
+}
+
+func sameHost(a, b string) bool {
+	u, err := url.Parse(a)
+	v, err2 := url.Parse(b)
+	return err == nil && err2 == nil && u.Scheme == v.Scheme && strings.EqualFold(u.Host, v.Host)
 }
 
 func (s settings) signing() string   { return cmp.Or(s.Signing, "hmac") }
@@ -179,7 +194,7 @@ func checkHeaders(headers map[string]string) error {
 		if name == "" || strings.ContainsFunc(name, func(r rune) bool {
 			return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_')
 		}) || len(v) > 4096 || strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return fmt.Errorf("headers has %q, which is none", name)
+			return fmt.Errorf("headers has %q, which is none: a header has a name of letters, digits, - and _, a value of up to 4,096 printable ASCII characters", name)
 		}
 	}
 	return nil

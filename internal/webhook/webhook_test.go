@@ -240,6 +240,10 @@ func TestShownIsSentBack(t *testing.T) {
 	if string(again) != want {
 		t.Errorf("%s, want %s", again, want)
 	}
+	elsewhere := json.RawMessage(strings.Replace(string(shown), "127.0.0.1:9", "127.0.0.1:10", 1))
+	if got, _, err := k.Prepare(t.Context(), "orders/shop", elsewhere, stored); err == nil || !strings.Contains(err.Error(), "Authorization") {
+		t.Errorf("what is hidden goes to another host: %s, %v", got, err)
+	}
 }
 
 // A receiver that has to consent is asked before anything is delivered, as
