@@ -61,6 +61,7 @@ type chores struct {
 	category string   // of the streams
 	coll     string   // has a document for each of those that are not over
 	begins   []string // events after which there is something to do; after any other that the runner sees, there is not
+	stops    string   // after this event whoever does something about the stream stops; "" = it is left to him
 	handle   func(*runner, context.Context, string) (next time.Time, err error)
 	beside   func(*runner, context.Context, func(stream string) bool) // what is to be done beside that; nil = nothing
 }
@@ -85,12 +86,13 @@ type runner struct {
 	fresh map[string]store.Record // the first record of commands that have no other yet
 	noted map[string]bool         // commands that have a document, as far as is known
 	all   bool                    // all that have one are known
+	stop  map[string]func()       // stops who does something about a stream, if it can be stopped
 }
 
 func (rt *Runtime) newRunner(c chores) *runner {
 	return &runner{
 		chores: c, rt: rt, queue: newWorkQueue(),
-		batch: map[string]bool{}, fresh: map[string]store.Record{}, noted: map[string]bool{},
+		batch: map[string]bool{}, fresh: map[string]store.Record{}, noted: map[string]bool{}, stop: map[string]func(){},
 	}
 }
 
@@ -110,10 +112,39 @@ func (r *runner) Handle(_ context.Context, tx *engine.Tx, rec store.Record) erro
 		return nil
 	}
 	delete(r.batch, id)
+	if rec.Type == r.stops {
+		r.stopNow(id)
+	}
 	if rec.Version == 1 || !r.forgotten(id) { // it was never stored before it was done, or has no document
 		return nil
 	}
 	return tx.Delete(r.coll, id)
+}
+
+// stoppable is the context to do something about a stream in, until done is called:
+// it ends when the log says that this is to stop.
+func (r *runner) stoppable(ctx context.Context, id string) (doing context.Context, done func()) {
+	doing, stop := context.WithCancel(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stop[id] = stop
+	return doing, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.stop, id)
+		stop()
+	}
+}
+
+// stopNow stops who does something about a stream. Whoever is about to begin has to
+// look at what is recorded.
+func (r *runner) stopNow(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.fresh, id)
+	if stop, doing := r.stop[id]; doing {
+		stop()
+	}
 }
 
 func (r *runner) note(id string) {

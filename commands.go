@@ -19,8 +19,8 @@ type Commands struct{ rt *Runtime }
 // Commands returns the means to look after commands.
 func (rt *Runtime) Commands() Commands { return Commands{rt} }
 
-// ErrStands is the error of something that cannot be asked of a command, process
-// or saga in the state it is in.
+// ErrStands is the error of something that cannot be asked of a command, a process,
+// a saga or the run of a query in the state it is in.
 var ErrStands = errors.New("deed: that cannot be asked of it as it stands")
 
 // Get returns the status of a command, or [ErrNotFound].

@@ -70,14 +70,18 @@ func (q Queries) IsAsync(name string) bool {
 
 // Get returns a run as it stands, or [ErrNotFound].
 func (q Queries) Get(ctx context.Context, id string) (Run, error) {
-	if err := store.CheckName("id", id); err != nil || len(id) > MaxKey {
-		return Run{}, Invalid{Detail: "that is no id of a run"}
-	}
-	x, err := q.rt.openRun(ctx, id)
+	x, err := q.open(ctx, id)
 	if err != nil {
 		return Run{}, err
 	}
 	return x.run, nil
+}
+
+func (q Queries) open(ctx context.Context, id string) (*runExecution, error) {
+	if err := store.CheckName("id", id); err != nil || len(id) > MaxKey {
+		return nil, Invalid{Detail: "that is no id of a run"}
+	}
+	return q.rt.openRun(ctx, id)
 }
 
 // Wait returns when a run is over. If ctx ends first it returns the run as it

@@ -37,6 +37,8 @@ func TestRunEventsAreForEver(t *testing.T) {
 		queryCompleted{Position: "17", Inexact: true, Result: result},
 		queryRejected{Code: "not_found", Reason: "not found"},
 		queryFailed{Attempts: 3, Reason: "the line is dead"},
+		queryCancelled{Reason: "asked twice"},
+		queryCancelled{},
 		queryDelivered{To: "file:x"},
 		queryUndeliverable{To: "https://h/p", Reason: "the receiver answered 410 Gone"},
 		givenUp{Runs: []string{"r-1"}},

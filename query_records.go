@@ -69,6 +69,9 @@ type (
 		Attempts int    `json:"attempts"`
 		Reason   string `json:"reason"`
 	}
+	queryCancelled struct {
+		Reason string `json:"reason,omitempty"`
+	}
 	queryDelivered struct {
 		To string `json:"to"`
 	}
@@ -107,7 +110,7 @@ func runEvents() map[string]any {
 	return map[string]any{
 		typeAsked: queryAsked{}, typeAnswered: queryAnswered{}, typeInvalid: queryInvalid{}, typePartsRequested: partsRequested{}, typePartsAnswered: partsAnswered{},
 		typeAttemptFailed: attemptFailed{}, typeCompleted: queryCompleted{}, typeRejected: queryRejected{}, typeFailed: queryFailed{},
-		typeDelivered: queryDelivered{}, typeUndeliverable: queryUndeliverable{},
+		typeCancelled: queryCancelled{}, typeDelivered: queryDelivered{}, typeUndeliverable: queryUndeliverable{},
 	}
 }
 

@@ -25,7 +25,7 @@ const queryRunnerName = "query-runner"
 
 var queryChores = chores{
 	what: "recorded query", category: queryCategory, coll: pendingRuns,
-	begins: []string{typeAsked}, handle: (*runner).handleRun,
+	begins: []string{typeAsked}, stops: typeCancelled, handle: (*runner).handleRun,
 }
 
 // addQueries adds what all queries have in common, if there are any.
@@ -40,13 +40,24 @@ func (rt *Runtime) addQueries() error {
 	}
 	return rt.addFollower(engine.Follower{
 		Name: queryRunnerName, Kind: "runner", Partitions: rt.commandParts, Pure: true, Fixed: true, Elsewhere: rt.cfg.Guest,
-		Filter: store.Filter{Categories: []string{queryCategory}, Types: []string{typeAsked, typeCompleted, typeRejected, typeFailed}},
+		Filter: store.Filter{Categories: []string{queryCategory}, Types: []string{typeAsked, typeCompleted, typeRejected, typeFailed, typeCancelled}},
 		New:    func(uint64) engine.Handler { return rt.newRunner(queryChores) },
 	})
 }
 
-// handleRun answers a recorded asking, as far as that is possible now.
+// handleRun answers a recorded asking, as far as that is possible now, unless it is
+// called off meanwhile.
 func (r *runner) handleRun(ctx context.Context, id string) (time.Time, error) {
+	doing, done := r.stoppable(ctx, id)
+	defer done()
+	next, err := r.goOnWithRun(doing, id)
+	if doing.Err() != nil && ctx.Err() == nil {
+		return time.Time{}, nil // it was called off
+	}
+	return next, err
+}
+
+func (r *runner) goOnWithRun(ctx context.Context, id string) (time.Time, error) {
 	var x *runExecution
 	var err error
 	if rec, fresh := r.onlyRecord(id); fresh {
@@ -88,18 +99,23 @@ type runExecution struct {
 
 func (rt *Runtime) openRun(ctx context.Context, id string) (*runExecution, error) {
 	x := &runExecution{rt: rt, id: id, parts: map[string]json.RawMessage{}}
-	for rec, err := range rt.store.Read(ctx, runStream(id), store.Range{}) {
+	return x, x.catchUp(ctx)
+}
+
+// catchUp reads what was recorded since x was read.
+func (x *runExecution) catchUp(ctx context.Context) error {
+	for rec, err := range x.rt.store.Read(ctx, runStream(x.id), store.Range{From: x.version + 1}) {
 		if err != nil {
-			return nil, storeError(err)
+			return storeError(err)
 		}
 		if err := x.takeRecord(rec); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if x.version == 0 {
-		return nil, ErrNotFound
+		return ErrNotFound
 	}
-	return x, nil
+	return nil
 }
 
 // openRunAt is like openRun for a run that has no other record than its first.

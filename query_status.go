@@ -19,12 +19,13 @@ const (
 	RunCompleted RunState = "completed" // answered
 	RunRejected  RunState = "rejected"  // the domain has no answer
 	RunFailed    RunState = "failed"    // too many attempts failed: ask anew once the cause is gone
+	RunCancelled RunState = "cancelled" // somebody called it off: it is not answered, and nothing is delivered
 )
 
 // Over reports whether nothing more becomes of a run in this state, but for its
 // deliveries.
 func (s RunState) Over() bool {
-	return s == RunInvalid || s == RunCompleted || s == RunRejected || s == RunFailed
+	return s == RunInvalid || s == RunCompleted || s == RunRejected || s == RunFailed || s == RunCancelled
 }
 
 // A RunDelivery is where the answer of a run goes.
@@ -103,6 +104,9 @@ func (r *Run) take(m Meta, e any) {
 	case queryFailed:
 		r.finish(m, RunFailed)
 		r.Code, r.Reason, r.Attempts = typeFailed, e.Reason, e.Attempts
+	case queryCancelled:
+		r.finish(m, RunCancelled)
+		r.Code, r.Reason = "", e.Reason
 	case queryDelivered:
 		r.deliver(e.To, func(d *RunDelivery) { d.Done, d.Reason = m.Time, "" })
 	case queryUndeliverable:
@@ -132,7 +136,7 @@ func runs() Projection[Run] {
 		Indexes: []string{"query", "state", "actor", "asked_at"},
 		On: []Handler[Run]{
 			runLives[queryAsked](), runLives[queryAnswered](), runLives[queryInvalid](), runLives[partsRequested](), runLives[partsAnswered](), runLives[attemptFailed](),
-			runLives[queryCompleted](), runLives[queryRejected](), runLives[queryFailed](), runLives[queryDelivered](), runLives[queryUndeliverable](),
+			runLives[queryCompleted](), runLives[queryRejected](), runLives[queryFailed](), runLives[queryCancelled](), runLives[queryDelivered](), runLives[queryUndeliverable](),
 			forgets[Run](givenUp.runs),
 		},
 	}

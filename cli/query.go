@@ -23,16 +23,17 @@ import (
 func (a *app) query() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "query",
-		Short: "Queries: list, ask one, look at what became of one that was recorded",
+		Short: "Queries: list, ask one, look at what became of one that was recorded, or cancel it",
 		Example: `  deed query list
   deed query ask league-summary '{"league_name":"Blackrock"}'
-  deed query show league-summary 7f1c`,
+  deed query show league-summary 7f1c
+  deed query cancel league-summary 7f1c`,
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			return usageError{errors.New("query needs one of list, ask and show")}
+			return usageError{errors.New("query needs one of list, ask, show and cancel")}
 		},
 	}
-	cmd.AddCommand(a.listQueries(), a.askQuery(), a.showRun())
+	cmd.AddCommand(a.listQueries(), a.askQuery(), a.showRun(), a.cancelRun())
 	return cmd
 }
 
@@ -170,5 +171,27 @@ func (a *app) showRun() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print each thing as it happens, until it is over and delivered")
+	return cmd
+}
+
+func (a *app) cancelRun() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:     "cancel NAME ID",
+		Short:   "Call off a query that was recorded: it is not answered, and nothing is delivered",
+		Example: `  deed query cancel league-summary 7f1c --reason "asked twice"`,
+		Args:    args(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			return a.with(cmd.Context(), func(c *client.Client) error {
+				var run deed.Run
+				path := client.Path(nil, "v1", "queries", given[0], "runs", given[1], "cancel")
+				if _, err := c.Do(cmd.Context(), http.MethodPost, path, nil, map[string]string{"reason": reason}, &run); err != nil {
+					return err
+				}
+				return a.show(run, func() { a.print("%s of %s is %s\n", run.ID, run.Query, run.State) })
+			})
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why")
 	return cmd
 }

@@ -231,6 +231,7 @@ var samples = map[string][]sample{
 	"GET /v1/queries/{name}/runs":                                        {{"/v1/queries/coins/runs?state=completed", "", reading}, {"/v1/queries/profit/runs", "", []string{"clerk"}}},
 	"GET /v1/queries/{name}/runs/{id}":                                   {{"/v1/queries/profit/runs/r-1", "", []string{"clerk"}}, {"/v1/queries/coins/runs/r-1", "", reading}, {"/v1/queries/profit/runs/none", "", []string{"clerk"}}},
 	"GET /v1/queries/{name}/runs/{id}/live":                              {{"/v1/queries/profit/runs/r-1/live", "", []string{"clerk"}}, {"/v1/queries/coins/runs/none/live", "", reading}},
+	"POST /v1/queries/{name}/runs/{id}/cancel":                           {{"/v1/queries/profit/runs/r-1/cancel", "", append(operating, "clerk")}, {"/v1/queries/profit/runs/none/cancel", "", operating}},
 	"GET /v1/topics":                                                     {{"/v1/topics", "", reading}},
 	"GET /v1/topics/{topic}":                                             {{"/v1/topics/coins", "", reading}, {"/v1/topics/none", "", reading}},
 	"GET /v1/topics/{topic}/events":                                      {{"/v1/topics/coins/events", "", reading}, {"/v1/topics/coins/events?limit=1&type=coin.paid.v1", "", reading}},

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -193,7 +194,7 @@ type RunPage struct {
 	Next string     `json:"next,omitempty"` // pass as after to go on; missing = there are no more
 }
 
-var runStates = []deed.RunState{deed.RunAsked, deed.RunRetrying, deed.RunInvalid, deed.RunCompleted, deed.RunRejected, deed.RunFailed}
+var runStates = []deed.RunState{deed.RunAsked, deed.RunRetrying, deed.RunInvalid, deed.RunCompleted, deed.RunRejected, deed.RunFailed, deed.RunCancelled}
 
 // runs answers a page of the recorded askings of a query, the latest first unless
 // the request says otherwise.
@@ -266,12 +267,41 @@ func (a *api) liveRun(w http.ResponseWriter, r *http.Request) error {
 	}
 	return a.liveStream(w, r, "$query/"+run.ID, func(context.Context) (bool, error) {
 		run, err := a.runOf(r)
-		over := run.State.Over()
-		for _, d := range run.Deliveries {
-			over = over && (!d.Done.IsZero() || d.Reason != "")
-		}
-		return over, err
+		return run.State == deed.RunCancelled || run.State.Over() && delivered(run), err
 	})
+}
+
+// delivered reports whether there is nothing left to be delivered of a run, or
+// nothing that can be.
+func delivered(run deed.Run) bool {
+	return !slices.ContainsFunc(run.Deliveries, func(d deed.RunDelivery) bool { return d.Done.IsZero() && d.Reason == "" })
+}
+
+// cancelRun calls a recorded asking off.
+func (a *api) cancelRun(w http.ResponseWriter, r *http.Request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	reason, err := a.reason(w, r)
+	if err != nil {
+		return err
+	}
+	call, err := callOf(r)
+	if err != nil {
+		return err
+	}
+	if _, err := a.runOf(r); err != nil {
+		return err
+	}
+	if err := a.rt.Queries().Cancel(deed.With(r.Context(), call), r.PathValue("id"), reason); err != nil {
+		return err
+	}
+	run, err := a.runOf(r)
+	if err != nil {
+		return err
+	}
+	run.Parameters = nil // an operator need not be somebody who may ask it
+	return answer(w, http.StatusOK, run)
 }
 
 // liveQuery sends what a query comes to, and then whatever it comes to when that

@@ -49,3 +49,40 @@ func TestSlowQuery(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 }
+
+// A recorded asking is called off by whoever asked it; one that is over stands.
+func TestCancelQuery(t *testing.T) {
+	endless := deed.Query[struct{}, int]{Name: "endless", Async: true, Answer: func(ctx context.Context, _ deed.Reader, _ struct{}) (int, error) {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}}
+	d := jars()
+	d.Parts = append(d.Parts, endless)
+	base := deedtest.Serve(t, mem.New(), d)
+	status, _, body := ask(t, base, "POST", "/v1/queries/endless", "", "", "Idempotency-Key", "r-1")
+	if status != 202 {
+		t.Fatalf("%d %s", status, body)
+	}
+	const cancel, reason = "/v1/queries/endless/runs/r-1/cancel", `{"reason":"asked twice"}`
+	for _, c := range []struct {
+		path, body string
+		status     int
+		want       string
+	}{
+		{"/v1/queries/endless/runs/r-2/cancel", reason, 404, "has no run r-2"},
+		{"/v1/queries/coins/runs/r-1/cancel", reason, 404, "has no run r-1"},
+		{cancel, `{"why":""}`, 400, "invalid"},
+		{cancel, reason, 200, `"state":"cancelled"`},
+		{cancel, reason, 409, "it is cancelled"},
+	} {
+		if status, _, body := ask(t, base, "POST", c.path, c.body, ""); status != c.status || !strings.Contains(string(body), c.want) {
+			t.Errorf("%s: %d %s", c.path, status, body)
+		}
+	}
+	if status, _, body := ask(t, base, "GET", "/v1/queries/endless/runs/r-1?wait=10s", "", ""); status != 200 || !strings.Contains(string(body), `"reason":"asked twice"`) {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, _, body := ask(t, base, "GET", "/v1/queries/endless/runs/r-1/live", "", ""); status != 200 { // it ends: nothing more is to come
+		t.Errorf("%d %s", status, body)
+	}
+}

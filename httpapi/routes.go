@@ -98,6 +98,7 @@ func (a *api) routes() []route {
 		{pattern: "GET /v1/queries/{name}/runs", access: askers, serve: a.runs},
 		{pattern: "GET /v1/queries/{name}/runs/{id}", access: askers, own: a.askedFor, serve: a.run},
 		{pattern: "GET /v1/queries/{name}/runs/{id}/live", access: askers, own: a.askedFor, serve: a.liveRun, endless: true},
+		{pattern: "POST /v1/queries/{name}/runs/{id}/cancel", access: operators, own: a.askedFor, serve: a.cancelRun},
 		{pattern: "GET /v1/rebuilds/{view}", access: operators, serve: a.rebuildStatus},
 		{pattern: "GET /v1/rebuilds/{view}/diff", access: operators, serve: a.rebuildDiff},
 		{pattern: "POST /v1/rebuilds/{view}", access: operators, serve: a.beginRebuild},
