@@ -18,7 +18,7 @@ var endings = store.Filter{
 	Categories: []string{commandCategory, quotaCategory, repeatCategory, poisonCategory, compactionCategory, queryCategory},
 	Types: []string{
 		typeAccepted, typeCompleted, typeRejected, typeCancelled, typeRefused, typeUsed, typeGivenUp,
-		typeAnswered, typeInvalid, typeFailed, typeDelivered, typeUndeliverable,
+		typeAnswered, typeInvalid, typeFailed, typeDelivered, typeUndeliverable, typePublished,
 	},
 }
 

@@ -84,6 +84,7 @@ type QueryInfo struct {
 	Parts  bool     `json:"parts,omitzero"`  // the answer is put together from parts
 	Async  bool     `json:"async,omitzero"`  // it is answered in the background
 	Roles  []string `json:"roles,omitempty"` // who may ask it, when access is checked; none = readers
+	Topic  string   `json:"topic,omitempty"` // on which its answers can be published
 }
 
 // Info describes what a runtime runs.
@@ -133,7 +134,7 @@ func (rt *Runtime) Describe() Info {
 	}
 	for _, name := range slices.Sorted(maps.Keys(rt.questions)) {
 		q := rt.questions[name]
-		info.Queries = append(info.Queries, QueryInfo{name, domains[queryCategory+"/"+name], q.doc, q.fan != nil, q.async, q.roles})
+		info.Queries = append(info.Queries, QueryInfo{name, domains[queryCategory+"/"+name], q.doc, q.fan != nil, q.async, q.roles, q.topic})
 	}
 	for _, key := range slices.Sorted(maps.Keys(rt.machines)) {
 		d := rt.machines[key]

@@ -103,11 +103,7 @@ func (p Publication) register(rt *Runtime) error {
 			return fmt.Errorf("topic %s: its %s %q is no URI reference", p.Topic, what, address)
 		}
 	}
-	t := rt.topics[p.Topic]
-	if t == nil {
-		t = &topic{name: p.Topic, by: map[wire.Name][]published{}}
-		rt.topics[p.Topic] = t
-	}
+	t := rt.makeTopic(p.Topic)
 	if t.doc == "" {
 		t.doc = p.Doc
 	}
@@ -144,6 +140,16 @@ func (t *topic) add(rt *Runtime, p Publication, e Publishing, own map[wire.Name]
 	t.filter.Categories = unique(append(t.filter.Categories, categoriesOf(names)...))
 	t.filter.Types = unique(append(t.filter.Types, typesOf(names)...))
 	return nil
+}
+
+// makeTopic returns the topic of a name, which need not be there yet.
+func (rt *Runtime) makeTopic(name string) *topic {
+	t := rt.topics[name]
+	if t == nil {
+		t = &topic{name: name, by: map[wire.Name][]published{}}
+		rt.topics[name] = t
+	}
+	return t
 }
 
 func schemaOf(p Publication, e Publishing) string {
@@ -183,6 +189,7 @@ func checkPublicType(typ string) error {
 type topic struct {
 	name, doc string
 	by        map[wire.Name][]published
+	answers   []string // queries whose answers may be published on it
 	filter    store.Filter
 }
 
@@ -202,6 +209,9 @@ func (t *topic) makes() map[string][]string {
 			}
 		}
 	}
+	for _, query := range t.answers {
+		out[answerType(query)] = []string{answerEvent.String()}
+	}
 	for typ := range out {
 		slices.Sort(out[typ])
 	}
@@ -211,8 +221,9 @@ func (t *topic) makes() map[string][]string {
 // publish returns the public events that a record becomes, of the types that are
 // wanted (none = all).
 func (t *topic) publish(rt *Runtime, rec *store.Record, types []string) ([]CloudEvent, error) {
-	all := t.by[wire.Name{Category: store.Category(rec.Stream), Type: rec.Type}]
-	if len(all) == 0 {
+	name := wire.Name{Category: store.Category(rec.Stream), Type: rec.Type}
+	all, answers := t.by[name], name == answerEvent
+	if len(all) == 0 && !answers {
 		return nil, nil
 	}
 	e, err := rt.decode(*rec)
@@ -222,6 +233,9 @@ func (t *topic) publish(rt *Runtime, rec *store.Record, types []string) ([]Cloud
 	m, err := metaOf(*rec)
 	if err != nil {
 		return nil, fmt.Errorf("deed: meta of %s@%d: %w", rec.Stream, rec.Version, err)
+	}
+	if answers {
+		return t.publishAnswer(rec.Stream, m, e.(queryPublished), types)
 	}
 	var out []CloudEvent
 	for place, p := range all {

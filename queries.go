@@ -28,7 +28,7 @@ type Asking struct {
 	Of      Reader        // of what; nil = of now
 	MaxAge  time.Duration // as old may the answer be; 0 = it knows all that was recorded when it was asked
 	Wait    time.Duration // for views that have fallen behind; default 5 s, then the error is [ErrBehind]
-	Deliver []string      // where the answer goes, as far as the program allows it, see Config.Deliveries
+	Deliver []string      // where the answer goes, as far as the program allows it, see Config.Deliveries and Query.Topic
 }
 
 // MaxDeliveries is to how many places the answer of one run can go.
@@ -56,7 +56,7 @@ func (q Queries) Start(ctx context.Context, name string, body []byte, a Asking) 
 	if err != nil {
 		return Run{}, err
 	}
-	if err := q.rt.checkDeliveries(a.Deliver); err != nil {
+	if err := q.rt.checkDeliveries(x, a.Deliver); err != nil {
 		return Run{}, err
 	}
 	return q.rt.startRun(ctx, x, p, q.of(a), a)
@@ -354,14 +354,20 @@ func (rt *Runtime) startRun(ctx context.Context, x *question, p any, r Reader, a
 }
 
 // checkDeliveries reports whether the caller may have answers delivered there.
-func (rt *Runtime) checkDeliveries(all []string) error {
+func (rt *Runtime) checkDeliveries(x *question, all []string) error {
 	if len(all) > MaxDeliveries {
 		return Invalid{Detail: fmt.Sprintf("an answer goes to at most %d places", MaxDeliveries)}
 	}
 	for i, to := range all {
 		scheme, rest, ok := strings.Cut(to, ":")
 		if !ok || scheme == "" || rest == "" || len(to) > maxURL || !printable(to) || slices.Contains(all[:i], to) {
-			return Invalid{Detail: `a delivery goes to an address like https://host/path or file:name, each once`}
+			return Invalid{Detail: `a delivery goes to an address like https://host/path, file:name or topic:name, each once`}
+		}
+		if scheme+":" == topicScheme {
+			if err := x.mayPublish(rest); err != nil {
+				return err
+			}
+			continue
 		}
 		if rt.cfg.Deliveries == nil {
 			return Invalid{Detail: "deliveries are not allowed: this program delivers no answers"}

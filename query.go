@@ -34,6 +34,7 @@ type Query[P, R any] struct {
 	Roles    []string      // who may ask it, when access is checked; none = readers
 	Async    bool          // askings are stored first, and answered in the background
 	Record   bool          // askings that are answered at once are recorded too
+	Topic    string        // on which answers are published that are asked to be delivered to "topic:" and its name; "" = none
 	Keep     time.Duration // what is recorded of an asking is kept at least that long; see [Runtime.Compact]
 	Timeout  time.Duration // of one attempt at an answer, or at a part of one; default 1 minute
 	Retry    Retry         // of a recorded asking, when something other than the domain fails
@@ -112,7 +113,7 @@ func (q Query[P, R]) register(rt *Runtime) error {
 		return fmt.Errorf("query %s: Keep, Timeout and Parallel cannot be below zero", q.Name)
 	}
 	x := &question{
-		name: q.Name, doc: q.Doc, roles: q.Roles, async: q.Async, record: q.Record, keep: q.Keep, timeout: q.Timeout, retry: q.Retry,
+		name: q.Name, topic: q.Topic, doc: q.Doc, roles: q.Roles, async: q.Async, record: q.Record, keep: q.Keep, timeout: q.Timeout, retry: q.Retry,
 		params: reflect.TypeFor[P](), result: reflect.TypeFor[R](), answer: q.whole,
 	}
 	if x.timeout == 0 {
@@ -127,7 +128,7 @@ func (q Query[P, R]) register(rt *Runtime) error {
 		return fmt.Errorf("query %s: its answer cannot be kept: %w", q.Name, err)
 	}
 	rt.questions[q.Name] = x
-	return nil
+	return rt.publishesAnswers(x)
 }
 
 // whole gives an answer that does not consist of parts.
@@ -163,6 +164,7 @@ func (q Query[P, R]) fan() *fan {
 // A question is a Query at work in a runtime.
 type question struct {
 	name, doc      string
+	topic          string // "" = its answers are published nowhere
 	params, result reflect.Type
 	roles          []string
 	async, record  bool

@@ -40,6 +40,8 @@ func TestRunEventsAreForEver(t *testing.T) {
 		queryCancelled{Reason: "asked twice"},
 		queryCancelled{},
 		queryDelivered{To: "file:x"},
+		queryPublished{Topic: "leagues", Query: "summary", State: RunCompleted, Position: "17", Inexact: true, Result: result},
+		queryPublished{Topic: "leagues", Query: "summary", State: RunRejected, Code: "not_found", Reason: "not found"},
 		queryUndeliverable{To: "https://h/p", Reason: "the receiver answered 410 Gone"},
 		givenUp{Runs: []string{"r-1"}},
 	}

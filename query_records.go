@@ -75,6 +75,17 @@ type (
 	queryDelivered struct {
 		To string `json:"to"`
 	}
+	// queryPublished is the delivery of an answer to a topic: what is public of it.
+	queryPublished struct {
+		Topic    string          `json:"topic"`
+		Query    string          `json:"query"`
+		State    RunState        `json:"state"`
+		Position store.Cursor    `json:"position,omitempty"`
+		Inexact  bool            `json:"inexact,omitzero"`
+		Result   json.RawMessage `json:"result,omitempty"`
+		Code     string          `json:"code,omitempty"`
+		Reason   string          `json:"reason,omitempty"`
+	}
 	queryUndeliverable struct {
 		To     string `json:"to"`
 		Reason string `json:"reason"`
@@ -98,6 +109,7 @@ const (
 	typeAttemptFailed  = "attempt-failed"
 	typeDelivered      = "delivered"
 	typeUndeliverable  = "undeliverable"
+	typePublished      = "published"
 )
 
 const queryCategory = "$query"
@@ -111,6 +123,7 @@ func runEvents() map[string]any {
 		typeAsked: queryAsked{}, typeAnswered: queryAnswered{}, typeInvalid: queryInvalid{}, typePartsRequested: partsRequested{}, typePartsAnswered: partsAnswered{},
 		typeAttemptFailed: attemptFailed{}, typeCompleted: queryCompleted{}, typeRejected: queryRejected{}, typeFailed: queryFailed{},
 		typeCancelled: queryCancelled{}, typeDelivered: queryDelivered{}, typeUndeliverable: queryUndeliverable{},
+		typePublished: queryPublished{},
 	}
 }
 

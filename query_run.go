@@ -225,9 +225,9 @@ func (x *runExecution) goOn(ctx context.Context) (time.Time, error) {
 	case err == nil && a.no != nil:
 		return time.Time{}, x.reject(ctx, a.no)
 	case err == nil && len(a.body) > maxRecordedResult:
-		return time.Time{}, x.record(ctx, queryFailed{Attempts: x.run.Attempts + 1, Reason: errTooLarge.Error()})
+		return time.Time{}, x.end(ctx, queryFailed{Attempts: x.run.Attempts + 1, Reason: errTooLarge.Error()})
 	case err == nil:
-		return time.Time{}, x.record(ctx, queryCompleted{Position: a.at.cursor, Inexact: !a.exact, Result: a.body})
+		return time.Time{}, x.end(ctx, queryCompleted{Position: a.at.cursor, Inexact: !a.exact, Result: a.body})
 	case isOurs(ctx, err):
 		return time.Time{}, err
 	}
@@ -236,12 +236,12 @@ func (x *runExecution) goOn(ctx context.Context) (time.Time, error) {
 		failed.Next = x.rt.cfg.Now().Add(retry.Wait(failed.Attempt)).UTC()
 		return failed.Next, x.record(ctx, failed)
 	}
-	return time.Time{}, x.record(ctx, queryFailed{Attempts: failed.Attempt, Reason: failed.Error})
+	return time.Time{}, x.end(ctx, queryFailed{Attempts: failed.Attempt, Reason: failed.Error})
 }
 
 func (x *runExecution) reject(ctx context.Context, err error) error {
 	reason, _ := saysNo(err)
-	return x.record(ctx, queryRejected{Code: reason.Code, Reason: clip(reason.Text)})
+	return x.end(ctx, queryRejected{Code: reason.Code, Reason: clip(reason.Text)})
 }
 
 // answer gives the answer as of what the run is asked of.

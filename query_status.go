@@ -30,7 +30,7 @@ func (s RunState) Over() bool {
 
 // A RunDelivery is where the answer of a run goes.
 type RunDelivery struct {
-	To     string    `json:"to"` // for example "https://host/path" or "file:name"
+	To     string    `json:"to"` // for example "https://host/path", "file:name" or "topic:name"
 	Done   time.Time `json:"done_at,omitzero"`
 	Reason string    `json:"reason,omitempty"` // why it cannot be delivered
 }
@@ -109,6 +109,8 @@ func (r *Run) take(m Meta, e any) {
 		r.Code, r.Reason = "", e.Reason
 	case queryDelivered:
 		r.deliver(e.To, func(d *RunDelivery) { d.Done, d.Reason = m.Time, "" })
+	case queryPublished:
+		r.deliver(topicScheme+e.Topic, func(d *RunDelivery) { d.Done, d.Reason = m.Time, "" })
 	case queryUndeliverable:
 		r.deliver(e.To, func(d *RunDelivery) { d.Reason = e.Reason })
 	}
@@ -136,7 +138,7 @@ func runs() Projection[Run] {
 		Indexes: []string{"query", "state", "actor", "asked_at"},
 		On: []Handler[Run]{
 			runLives[queryAsked](), runLives[queryAnswered](), runLives[queryInvalid](), runLives[partsRequested](), runLives[partsAnswered](), runLives[attemptFailed](),
-			runLives[queryCompleted](), runLives[queryRejected](), runLives[queryFailed](), runLives[queryCancelled](), runLives[queryDelivered](), runLives[queryUndeliverable](),
+			runLives[queryCompleted](), runLives[queryRejected](), runLives[queryFailed](), runLives[queryCancelled](), runLives[queryDelivered](), runLives[queryUndeliverable](), runLives[queryPublished](),
 			forgets[Run](givenUp.runs),
 		},
 	}

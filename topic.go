@@ -60,7 +60,7 @@ func (rt *Runtime) ReadTopic(ctx context.Context, name string, after store.Curso
 	if err != nil {
 		return page, err
 	}
-	if len(t.by) == 0 {
+	if len(t.by) == 0 && len(t.answers) == 0 {
 		return page, nil
 	}
 	f := t.filter

@@ -113,7 +113,7 @@ func (a *app) askQuery() *cobra.Command {
 	f.DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the answer, up to 60s; after that it is asked in the background")
 	f.DurationVar(&age, "max-age", 0, "as old may the answer be")
 	f.BoolVar(&async, "async", false, "ask in the background")
-	f.StringArrayVar(&deliver, "deliver", nil, "where the answer goes, as https://host/path or file:name, if the server allows that; may be repeated")
+	f.StringArrayVar(&deliver, "deliver", nil, "where the answer goes, as https://host/path, file:name or topic:name, if the server and the query allow that; may be repeated")
 	return cmd
 }
 

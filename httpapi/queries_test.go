@@ -86,3 +86,23 @@ func TestCancelQuery(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 }
+
+// An answer is delivered to the topic that its query has.
+func TestAnswerOnTopic(t *testing.T) {
+	d := jars()
+	d.Parts = append(d.Parts, deed.Query[struct{}, int]{Name: "sum", Answer: coins, Topic: "sums"})
+	base := deedtest.Serve(t, mem.New(), d)
+	if status, _, body := ask(t, base, "POST", "/v1/jar/a/drop", `{"N":3}`, ""); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	if status, _, body := ask(t, base, "POST", "/v1/queries/sum", "", "", "Deed-Deliver", "<topic:others>"); status != 400 {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, _, body := ask(t, base, "POST", "/v1/queries/sum", "", "", "Deed-Deliver", "<topic:sums>", "Idempotency-Key", "r-1", "Prefer", "wait=30"); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	status, _, body := ask(t, base, "GET", "/v1/topics/sums/events", "", "")
+	if text := string(body); status != 200 || strings.Count(text, `"sum.answered"`) != 1 || !strings.Contains(text, `"run":"r-1"`) {
+		t.Errorf("%d %s", status, body)
+	}
+}
