@@ -39,48 +39,71 @@ func within(pkg string, rooms ...string) bool {
 // import a package of ours.
 func TestImports(t *testing.T) {
 	users := map[string][]string{
-		"":                        {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench", "internal/inbox", "internal/sinks", "internal/diagram"},
-		"store":                   {"", "examples/...", "internal/engine", "internal/delivery", "store/...", "auth", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/copylog", "internal/backends", "internal/faulty"},
-		"store/mem":               {"deedtest", "cli"},
-		"store/sqlite":            {"cli", "internal/bench", "internal/backends"},
-		"store/postgres":          {"cli", "internal/backends"},
-		"internal/pgtest":         {"internal/backends"},
-		"internal/powercut":       {},
-		"internal/natstest":       {"internal/backends"},
-		"internal/backends":       {},
-		"internal/faulty":         {},
-		"store/storetest":         {"internal/verify"},
-		"store/storetest/history": {"internal/verify"},
-		"internal/verify":         {"cli"},
-		"internal/copylog":        {"cli"},
-		"store/split":             {"cli"},
-		"store/jetstream":         {"cli", "internal/backends"},
-		"internal/wire":           {"", "internal/bench", "internal/inbox", "internal/bulk", "auth", "httpapi"},
-		"internal/inbox":          {"cli"},
-		"internal/httptry":        {},
-		"internal/textfile":       {"cli", "internal/inbox", "internal/bulk"},
-		"internal/bulk":           {"cli"},
-		"internal/diagram":        {"httpapi"},
-		"internal/mermaidtest":    {},
-		"internal/engine":         {"", "internal/delivery", "internal/webhook"},
-		"internal/delivery":       {"", "internal/webhook"},
-		"internal/webhook":        {"cli"},
-		"internal/client":         {"cli", "internal/simulate", "internal/bench"},
-		"internal/sinks":          {"cli", "internal/webhook"},
-		"internal/simulate":       {"cli"},
-		"internal/bench":          {"cli"},
-		"auth":                    {"httpapi", "cli"},
-		"httpapi":                 {"cli", "deedtest", "internal/client", "internal/simulate", "internal/bench", "internal/inbox"},
-		"deedtest":                {},
-		"cli":                     {"cmd/deed"},
-		"examples/money":          {"examples/..."},
-		"examples/orders":         {"cmd/deed"},
-		"examples/conference":     {"cmd/deed"},
-		"examples/bank":           {"cmd/deed"},
-		"examples/credits":        {"cmd/deed"},
-		"examples/farm":           {"cmd/deed"},
-		"examples/league":         {"cmd/deed"},
-		"cmd/deed":                {},
+		"":                         {"deedtest", "httpapi", "cli", "cmd/...", "examples/...", "internal/simulate", "internal/bench", "internal/inbox", "internal/sinks", "internal/diagram", "internal/inbound", "internal/asyncapi", "internal/contract", "notify", "internal/notices", "internal/program", "internal/consume"},
+		"store":                    {"", "internal/inbound", "examples/...", "internal/engine", "internal/delivery", "store/...", "auth", "deedtest", "httpapi", "cli", "internal/bench", "internal/verify", "internal/copylog", "internal/backends", "internal/faulty", "internal/program"},
+		"store/mem":                {"deedtest", "cli"},
+		"store/sqlite":             {"cli", "internal/bench", "internal/backends"},
+		"store/postgres":           {"cli", "internal/backends"},
+		"internal/pgtest":          {"internal/backends"},
+		"internal/powercut":        {},
+		"internal/natstest":        {"internal/backends"},
+		"internal/backends":        {"internal/program"},
+		"internal/faulty":          {"internal/program"},
+		"store/storetest":          {"internal/verify"},
+		"store/storetest/history":  {"internal/verify"},
+		"internal/verify":          {"cli"},
+		"internal/copylog":         {"cli"},
+		"store/split":              {"cli"},
+		"store/jetstream":          {"cli", "internal/backends"},
+		"internal/wire":            {"", "internal/bench", "internal/inbox", "internal/bulk", "auth", "httpapi", "internal/schema", "internal/inbound"},
+		"internal/inbound":         {"httpapi", "cli", "internal/consume"},
+		"internal/inbox":           {"cli"},
+		"internal/httptry":         {"internal/apicheck"},
+		"internal/textfile":        {"cli", "internal/inbox", "internal/bulk"},
+		"internal/bulk":            {"cli"},
+		"internal/diagram":         {"httpapi"},
+		"internal/mermaidtest":     {},
+		"internal/engine":          {"", "internal/delivery", "internal/webhook", "internal/broker", "internal/broker/..."},
+		"internal/delivery":        {"", "internal/webhook", "internal/broker", "internal/broker/..."},
+		"internal/webhook":         {"cli", "internal/program"},
+		"internal/broker":          {"cli", "internal/consume", "internal/broker/..."}, // what the kinds of brokers share
+		"internal/broker/nats":     {"cli", "internal/consume"},
+		"internal/broker/kafka":    {"cli", "internal/consume"},
+		"internal/broker/rabbitmq": {"cli", "internal/consume"},
+		"internal/rabbittest":      {},
+		"internal/client":          {"cli", "internal/simulate", "internal/bench"},
+		"internal/sinks":           {"cli", "internal/webhook", "internal/program"},
+		"internal/simulate":        {"cli"},
+		"internal/bench":           {"cli"},
+		"auth":                     {"httpapi", "cli"},
+		"httpapi":                  {"cli", "deedtest", "internal/client", "internal/simulate", "internal/bench", "internal/inbox", "internal/program"},
+		"deedtest":                 {},
+		"cli":                      {"cmd/deed"},
+		"examples/money":           {"examples/..."},
+		"examples/orders":          {"cmd/deed"},
+		"examples/conference":      {"cmd/deed"},
+		"examples/bank":            {"cmd/deed"},
+		"examples/credits":         {"cmd/deed"},
+		"examples/farm":            {"cmd/deed"},
+		"examples/league":          {"cmd/deed"},
+		"cmd/deed":                 {},
+		"internal/schema":          {"internal/asyncapi", "internal/contract", "internal/openapi", "httpapi"},
+		"internal/openapi":         {"httpapi"},
+		"internal/asyncapi":        {"internal/contract", "httpapi"},
+		"internal/contract":        {"cli", "deedtest"},
+		"internal/apicheck":        {},
+		"internal/durable":         {"internal/sinks", "notify"},
+		"notify":                   {"examples/...", "internal/notices"},
+		"internal/notices":         {"cli"},
+		"internal/smtptest":        {},
+		"internal/program":         {},
+
+		"internal/consume":            {"cli"},
+		"internal/broker/brokertest":  {},
+		"examples/conference/worker":  {},
+		"examples/credits/fraudcheck": {},
+		"examples/orders/inventory":   {},
+		"examples/receiver":           {},
 
 		"store/internal/groupcommit": {"store/sqlite", "store/postgres", "store/jetstream"},
 	}
@@ -110,6 +133,9 @@ func TestEverythingIsDocumented(t *testing.T) {
 		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
 		if err != nil {
 			return err
+		}
+		if ast.IsGenerated(f) {
+			return nil
 		}
 		for _, decl := range f.Decls {
 			for _, name := range undocumented(decl) {
@@ -185,7 +211,7 @@ func wellKnown(d *ast.FuncDecl) bool {
 
 // budget is how many exported functions, types and methods the root package
 // may have. It is small on purpose: what people must know to use deed.
-const budget = 320
+const budget = 370
 
 func TestRootStaysSmall(t *testing.T) {
 	files, err := filepath.Glob("*.go")

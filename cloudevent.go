@@ -18,7 +18,7 @@ func newCloudEvent(stream string, m Meta, p published, number string, data []byt
 		SpecVersion: "1.0", ID: stream + ":" + strconv.FormatUint(m.Version, 10), Source: p.source, Type: p.typ, Subject: stream,
 		Time: m.Time.UTC(), DataSchema: p.schema, ContentType: "application/json",
 		Aggregate: m.ID, Correlation: m.Correlation, Causation: m.Causation,
-		PartitionKey: stream, Sequence: fmt.Sprintf("%019d", m.Version), Data: data,
+		PartitionKey: stream, Sequence: fmt.Sprintf("%019d", m.Version), TraceParent: m.Trace, Data: data,
 	}
 	if number != "" {
 		e.ID += ":" + number
@@ -26,6 +26,9 @@ func newCloudEvent(stream string, m Meta, p published, number string, data []byt
 	}
 	if keyed, ok := d.(interface{ PartitionKey() string }); ok {
 		e.PartitionKey = cmp.Or(keyed.PartitionKey(), stream)
+	}
+	if own, ok := d.(interface{ CorrelationID() string }); ok {
+		e.Correlation = cmp.Or(own.CorrelationID(), e.Correlation)
 	}
 	return e
 }

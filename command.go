@@ -52,6 +52,7 @@ type Call struct {
 	Actor       string
 	Correlation string // id of the flow; default: the command's id
 	Causation   string // id of what led directly to this command
+	Trace       string // of whoever asks: a traceparent as in W3C Trace Context, which public events have, too
 	Source      string // where the command comes from, for example "http"
 	Async       bool   // store the command first and handle it in the background
 
@@ -84,7 +85,7 @@ func callOf(ctx context.Context) Call {
 const MaxKey = 128
 
 func (c Call) check() error {
-	for name, v := range map[string]string{"command id": c.ID, "actor": c.Actor, "correlation id": c.Correlation, "causation id": c.Causation} {
+	for name, v := range map[string]string{"command id": c.ID, "actor": c.Actor, "correlation id": c.Correlation, "causation id": c.Causation, "trace": c.Trace} {
 		if len(v) > MaxKey {
 			return Invalid{Detail: fmt.Sprintf("the %s is longer than %d bytes", name, MaxKey)}
 		}

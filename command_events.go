@@ -73,11 +73,7 @@ func (e CommandEvent) Life(ctx context.Context) (life CommandLife, err error) {
 		if err != nil {
 			return life, storeError(err)
 		}
-		m, err := metaOf(rec)
-		if err != nil {
-			return life, err
-		}
-		event, err := e.rt.decode(rec)
+		m, event, err := e.rt.understand(rec)
 		if err != nil {
 			return life, err
 		}

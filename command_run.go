@@ -33,6 +33,7 @@ type execution struct {
 	foreign   int     // records that were read and are no requests to cancel
 	ifVersion *uint64 // of the entity that the command is for; nil = any
 	meta      []byte
+	trace     string          // of who has asked it
 	checked   bool            // nothing fatal was found since it was received or corrected
 	cancel    *string         // why somebody wants it cancelled
 	cause     *commandUndoing // why its steps are being undone
@@ -72,7 +73,7 @@ func (x *execution) identify() {
 	s := &x.status
 	x.def = x.rt.stepwise[s.Command]
 	_, x.entity, _ = strings.Cut(s.Stream, "/")
-	x.call = Call{Actor: s.Actor, Correlation: s.Correlation, Causation: s.ID, Source: "command"}
+	x.call = Call{Actor: s.Actor, Correlation: s.Correlation, Causation: s.ID, Source: "command", Trace: x.trace}
 }
 
 // read takes in what was recorded since it read last.
@@ -89,16 +90,12 @@ func (x *execution) read(ctx context.Context) error {
 }
 
 func (x *execution) takeRecord(rec store.Record) error {
-	m, err := metaOf(rec)
-	if err != nil {
-		return err
-	}
-	e, err := x.rt.decode(rec)
+	m, e, err := x.rt.understand(rec)
 	if err != nil {
 		return err
 	}
 	if x.version == 0 {
-		x.meta = rec.Meta
+		x.meta, x.trace = rec.Meta, m.Trace
 	}
 	x.take(m, e)
 	x.version = rec.Version
@@ -236,7 +233,7 @@ func (x *execution) perform(ctx context.Context) (time.Time, error) {
 		return x.stuck(ctx, step{}, fmt.Errorf("this program has no command %s", s.Command))
 	}
 	a := &asked{
-		Call: Call{ID: s.ID, Actor: s.Actor, Correlation: s.Correlation, Causation: s.Causation, Source: s.Source, IfVersion: x.ifVersion},
+		Call: Call{ID: s.ID, Actor: s.Actor, Correlation: s.Correlation, Causation: s.Causation, Source: s.Source, Trace: x.trace, IfVersion: x.ifVersion},
 		name: s.Command, stream: s.Stream, hash: x.hash, keyed: true, journal: true, meta: x.meta, recorded: x.version,
 	}
 	r, err := k.handle(ctx, x.rt, x.entity, verb, s.Parameters, a)

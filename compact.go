@@ -34,7 +34,7 @@ type Compacted struct {
 var ErrCompacting = errors.New("deed: a compaction is going on already")
 
 // Compact gives up the records of commands that nobody needs any more: the
-// streams of the categories "$command", "$quota", "$repeat" and "$poison" that
+// streams of the categories "$command", "$message", "$quota", "$repeat" and "$poison" that
 // have no record younger than OlderThan, that are over, and that neither the
 // command that asked them nor any follower or dead letter may still ask for.
 // After that the id of such a command is as good as new: who asks it again has

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -128,11 +127,11 @@ func TestCompactionSurvivesKills(t *testing.T) {
 				dir := t.TempDir()
 				path, copied := filepath.Join(dir, "deed.db"), filepath.Join(dir, "copy.db")
 				aged(t, path, many)
-				if out, err := goOnCompacting(t, dir, when+what); err == nil {
+				if out, err := asProgram(t, "DEED_COMPACT", dir, when+what); err == nil {
 					t.Fatalf("it was not killed: %s", out)
 				}
 				soundFile(t, path)
-				if out, err := goOnCompacting(t, dir, "never"); err != nil {
+				if out, err := asProgram(t, "DEED_COMPACT", dir, "never"); err != nil {
 					t.Fatalf("%v: %s", err, out)
 				}
 				if r := soundFile(t, path); r.GivenUp < 4*many {
@@ -148,12 +147,6 @@ func TestCompactionSurvivesKills(t *testing.T) {
 			})
 		}
 	}
-}
-
-func goOnCompacting(t *testing.T, dir, place string) ([]byte, error) {
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "DEED_COMPACT="+dir, "DEED_COMPACT_PLACE="+place)
-	return cmd.CombinedOutput()
 }
 
 func soundFile(t *testing.T, path string) sqlite.Report {

@@ -15,10 +15,10 @@ import (
 // endings are the records that may be the last of a stream that is over, by
 // its category. Streams of other categories are never given up.
 var endings = store.Filter{
-	Categories: []string{commandCategory, quotaCategory, repeatCategory, poisonCategory, compactionCategory, queryCategory},
+	Categories: []string{commandCategory, quotaCategory, repeatCategory, poisonCategory, compactionCategory, queryCategory, messageCategory},
 	Types: []string{
 		typeAccepted, typeCompleted, typeRejected, typeCancelled, typeRefused, typeUsed, typeGivenUp,
-		typeAnswered, typeInvalid, typeFailed, typeDelivered, typeUndeliverable, typePublished,
+		typeAnswered, typeInvalid, typeFailed, typeDelivered, typeUndeliverable, typePublished, typeHandled,
 	},
 }
 
@@ -139,7 +139,7 @@ func (x *compaction) mayGo(ctx context.Context, rec store.Record) (agedStream, b
 func (x *compaction) needless(ctx context.Context, rec store.Record) (bool, error) {
 	m, err := metaOf(rec)
 	if err != nil {
-		return false, fmt.Errorf("deed: meta of %s@%d: %w", rec.Stream, rec.Version, err)
+		return false, err
 	}
 	if m.Causation == "" || m.Causation == m.ID {
 		return true, nil

@@ -81,8 +81,22 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if dir := os.Getenv("DEED_CART"); dir != "" {
+		if err := cartProgram(dir, os.Getenv("DEED_CART_PLACE")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if dir := os.Getenv("DEED_COMPACT"); dir != "" {
 		if err := compactProgram(dir, os.Getenv("DEED_COMPACT_PLACE")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if dir := os.Getenv("DEED_MESSAGES"); dir != "" {
+		if err := messageProgram(dir, os.Getenv("DEED_MESSAGES_PLACE")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -101,7 +115,11 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	flag.Parse()
-	os.Exit(m.Run())
+	code := m.Run()
+	if deedBinary.path != "" {
+		os.RemoveAll(filepath.Dir(deedBinary.path)) // it is in the folder of the system for such things
+	}
+	os.Exit(code)
 }
 
 // trekProgram stores a command, unless it is stored, and ends when it is over.
@@ -152,10 +170,10 @@ func TestStepsSurviveKills(t *testing.T) {
 				if err := os.Mkdir(filepath.Join(dir, "effects"), 0o700); err != nil {
 					t.Fatal(err)
 				}
-				if out, err := goOnTrek(t, dir, place); err == nil {
+				if out, err := asProgram(t, "DEED_TREK", dir, place); err == nil {
 					t.Fatalf("it was not killed: %s", out)
 				}
-				if out, err := goOnTrek(t, dir, "never"); err != nil {
+				if out, err := asProgram(t, "DEED_TREK", dir, "never"); err != nil {
 					t.Fatalf("%v: %s", err, out)
 				}
 				checkTrek(t, dir, place)
@@ -164,10 +182,19 @@ func TestStepsSurviveKills(t *testing.T) {
 	}
 }
 
-func goOnTrek(t *testing.T, dir, place string) ([]byte, error) {
+// asProgram runs this binary as one of its programs, see TestMain, which is named
+// by a variable: in a folder, until it is killed at a place or has come to its end.
+func asProgram(t *testing.T, name, dir, place string) ([]byte, error) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "DEED_TREK="+dir, "DEED_TREK_PLACE="+place)
+	cmd.Env = append(os.Environ(), name+"="+dir, name+"_PLACE="+place)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd.CombinedOutput()
+}
+
+// wasKilled reports whether what asProgram returned says that it was killed.
+func wasKilled(err error) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	return ok && !exit.Exited()
 }
 
 func checkTrek(t *testing.T, dir, place string) {

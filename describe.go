@@ -10,6 +10,9 @@ import (
 	"github.com/deed-dev/deed/internal/wire"
 )
 
+// What tools need the Go types of (schemas, documents of the API) is in the
+// infos beside the names, and not part of their JSON.
+
 // A DomainInfo describes a domain to tools and people.
 type DomainInfo struct {
 	Name string `json:"name"`
@@ -25,6 +28,11 @@ type AggregateInfo struct {
 	Legacy   []string `json:"legacy,omitempty"` // old names that are still read
 	Commands []string `json:"commands"`
 	Internal []string `json:"internal,omitempty"` // commands that nobody outside can ask
+
+	State      reflect.Type      `json:"-"`
+	Prototypes map[string]any    `json:"-"` // of the commands, by name: the fields are the defaults for what an arriving command does not have
+	Rules      map[string]Rules  `json:"-"` // of the commands, by name
+	Upcasts    map[string]string `json:"-"` // of the old names those whose events had another shape, and what they become
 }
 
 // A ViewInfo describes a view to tools and people.
@@ -36,6 +44,8 @@ type ViewInfo struct {
 	Inline   bool     `json:"inline,omitzero"`    // it is updated together with the events
 	Follower string   `json:"follower,omitempty"` // the projection that writes it; "" = event handlers do
 	Roles    []string `json:"roles,omitempty"`    // who may read it, when access is checked; none = readers
+
+	Document reflect.Type `json:"-"`
 }
 
 // A StepwiseInfo describes a command that is handled in steps.
@@ -44,6 +54,9 @@ type StepwiseInfo struct {
 	Domain string   `json:"domain,omitempty"`
 	Doc    string   `json:"doc,omitempty"`
 	Steps  []string `json:"steps"`
+
+	Prototype any   `json:"-"` // its fields are the defaults for what an arriving command does not have
+	Rules     Rules `json:"-"`
 }
 
 // A SagaStepInfo describes a step of a saga.
@@ -74,6 +87,8 @@ type MachineInfo struct {
 	Steps     []SagaStepInfo `json:"steps,omitempty"`     // of a saga
 	Reactions []ReactionInfo `json:"reactions,omitempty"` // of a process
 	Cron      string         `json:"cron,omitempty"`      // of a schedule: when, and in which time zone
+
+	Prototype any `json:"-"` // of the state that a saga begins with; nil for others
 }
 
 // A QueryInfo describes a query to tools and people.
@@ -85,6 +100,9 @@ type QueryInfo struct {
 	Async  bool     `json:"async,omitzero"`  // it is answered in the background
 	Roles  []string `json:"roles,omitempty"` // who may ask it, when access is checked; none = readers
 	Topic  string   `json:"topic,omitempty"` // on which its answers can be published
+
+	Parameters reflect.Type `json:"-"`
+	Result     reflect.Type `json:"-"`
 }
 
 // Info describes what a runtime runs.
@@ -118,7 +136,7 @@ func (rt *Runtime) Describe() Info {
 		info.Aggregates = append(info.Aggregates, a)
 	}
 	for _, v := range slices.SortedFunc(maps.Values(rt.views), func(a, b *view) int { return cmp.Compare(a.name, b.name) }) {
-		info.Views = append(info.Views, ViewInfo{v.name, v.doc, v.indexes, v.search, rt.inlineOf(v.name) != nil, v.follower, v.roles})
+		info.Views = append(info.Views, ViewInfo{v.name, v.doc, v.indexes, v.search, rt.inlineOf(v.name) != nil, v.follower, v.roles, v.typ})
 	}
 	for _, f := range rt.followers {
 		info.Followers = append(info.Followers, f.Name)
@@ -126,7 +144,7 @@ func (rt *Runtime) Describe() Info {
 	slices.Sort(info.Followers)
 	for _, name := range slices.Sorted(maps.Keys(rt.stepwise)) {
 		p := rt.stepwise[name]
-		s := StepwiseInfo{Name: name, Domain: domains[name], Doc: p.doc}
+		s := StepwiseInfo{Name: name, Domain: domains[name], Doc: p.doc, Prototype: p.proto, Rules: p.rules}
 		for _, st := range p.steps {
 			s.Steps = append(s.Steps, st.name)
 		}
@@ -134,12 +152,12 @@ func (rt *Runtime) Describe() Info {
 	}
 	for _, name := range slices.Sorted(maps.Keys(rt.questions)) {
 		q := rt.questions[name]
-		info.Queries = append(info.Queries, QueryInfo{name, domains[queryCategory+"/"+name], q.doc, q.fan != nil, q.async, q.roles, q.topic})
+		info.Queries = append(info.Queries, QueryInfo{name, domains[queryCategory+"/"+name], q.doc, q.fan != nil, q.async, q.roles, q.topic, q.params, q.result})
 	}
 	for _, key := range slices.Sorted(maps.Keys(rt.machines)) {
 		d := rt.machines[key]
 		info.Machines = append(info.Machines, MachineInfo{
-			Kind: d.kind, Name: d.name, Domain: domains[key], Doc: d.doc, Version: d.current, Roles: d.roles, Steps: d.steps, Reactions: d.reactions, Cron: d.cron,
+			Kind: d.kind, Name: d.name, Domain: domains[key], Doc: d.doc, Version: d.current, Roles: d.roles, Steps: d.steps, Reactions: d.reactions, Cron: d.cron, Prototype: d.proto,
 		})
 	}
 	return info
@@ -158,10 +176,18 @@ func (s Schedule) key() string     { return scheduleCategory + "/" + s.Name }
 func (k *kind[S]) describe(*Runtime) AggregateInfo {
 	legacy := append(slices.Collect(maps.Keys(k.Legacy)), slices.Collect(maps.Keys(k.Upcasts))...)
 	slices.Sort(legacy)
-	return AggregateInfo{
+	info := AggregateInfo{
 		Name: k.Name, Doc: k.Doc, Legacy: legacy,
 		Events: names(k.Events), Commands: sorted(k.public()), Internal: names(k.Internal),
+		State: reflect.TypeFor[S](), Prototypes: map[string]any{}, Rules: map[string]Rules{}, Upcasts: map[string]string{},
 	}
+	for name, cmd := range k.Commands {
+		info.Prototypes[name], info.Rules[name] = cmd, k.rulesOf(name)
+	}
+	for name, u := range k.Upcasts {
+		info.Upcasts[name] = u.To
+	}
+	return info
 }
 
 // names are the keys of a map in order; never nil, for JSON.

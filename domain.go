@@ -50,7 +50,7 @@ type Visitor interface {
 // of aggregates.
 var reserved = []string{
 	"commands", "streams", "events", "views", "changes", "blame", "rebuilds", "groups", "queries", "query-runs", "processes", "sagas", "tasks",
-	"topics", "subscriptions", "dead-letters", "followers", "nodes", "keys", "map", "compaction", "admin",
+	"topics", "subscriptions", "receptions", "senders", "dead-letters", "followers", "nodes", "keys", "map", "compaction", "admin",
 }
 
 func checkAggregateName(name string) error {

@@ -1,6 +1,7 @@
 package deed
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/deed-dev/deed/internal/wire"
@@ -41,6 +42,7 @@ type Meta struct {
 	Correlation string         // id of the flow it belongs to
 	Causation   string         // id of what led directly to this
 	Source      string         // where the command came from, for example "http"
+	Trace       string         // traceparent of who asked, as in W3C Trace Context; "" = it had none
 
 	callbacks int // of the command
 }
@@ -59,6 +61,7 @@ type meta struct {
 	Correlation string    `json:"correlation,omitempty"`
 	Causation   string    `json:"causation,omitempty"`
 	Source      string    `json:"source,omitempty"`
+	Trace       string    `json:"trace,omitempty"`
 	Effective   time.Time `json:"effective,omitzero"`
 	Callbacks   int       `json:"callbacks,omitzero"` // that the command has: most have none, and need not be looked at by who calls back
 }
@@ -76,10 +79,10 @@ func metaOf(rec store.Record) (Meta, error) {
 	}
 	var stored meta
 	if err := wire.Unmarshal(rec.Meta, &stored); err != nil {
-		return m, err
+		return m, fmt.Errorf("deed: meta of %s@%d: %w", rec.Stream, rec.Version, err)
 	}
 	m.Actor, m.Command, m.callbacks = stored.Actor, stored.Command, stored.Callbacks
-	m.Correlation, m.Causation, m.Source = stored.Correlation, stored.Causation, stored.Source
+	m.Correlation, m.Causation, m.Source, m.Trace = stored.Correlation, stored.Causation, stored.Source, stored.Trace
 	if !stored.Effective.IsZero() {
 		m.Effective = stored.Effective
 	}

@@ -122,7 +122,7 @@ func (rt *Runtime) ask(ctx context.Context, name string, rules Rules, stream str
 		a.Correlation = a.ID
 	}
 	var err error
-	if a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source, Callbacks: len(a.Callbacks)}); err != nil {
+	if a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source, Trace: a.Trace, Callbacks: len(a.Callbacks)}); err != nil {
 		return nil, err
 	}
 	if err := rt.authorise(ctx, a); err != nil {
@@ -320,7 +320,7 @@ func (a *asked) metaEffective(t time.Time) ([]byte, error) {
 	if t.IsZero() {
 		return a.meta, nil
 	}
-	return wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source, Effective: t.UTC()})
+	return wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source, Trace: a.Trace, Effective: t.UTC()})
 }
 
 // apply moves the cell past events that are about to be recorded. If they are

@@ -58,6 +58,7 @@ func (f Followers) Rebuild(ctx context.Context, name string) error {
 
 // DeadLetters returns up to limit dead letters, of one follower or, if
 // follower is "", of all, and where to go on ("" = there are no more).
+// [DeadLetters] has more of that, and messages of queues.
 func (f Followers) DeadLetters(ctx context.Context, follower, after string, limit int) ([]DeadLetter, string, error) {
 	return f.rt.engine.DeadLetters(ctx, follower, after, limit)
 }
@@ -68,8 +69,15 @@ func (f Followers) DeadLetter(ctx context.Context, id string) (DeadLetter, error
 }
 
 // Redrive tries a dead letter again, and those that wait behind it. It
-// returns how many were handled; an error if the first still cannot be.
+// returns how many were handled; an error if the first still cannot be. A message
+// of a queue is open again, for its consumers to handle.
 func (f Followers) Redrive(ctx context.Context, id string) (int, error) {
+	if q, key, err := f.message(ctx, id); err != nil || key != "" {
+		if err == nil {
+			err = q.Redrive(ctx, key)
+		}
+		return 1, err
+	}
 	n, err := f.rt.engine.Redrive(ctx, id)
 	return n, f.act(ctx, "dead-letter-redriven", id, "", err)
 }
@@ -80,7 +88,26 @@ func (f Followers) Discard(ctx context.Context, id, reason string) error {
 	if reason == "" {
 		return Invalid{Field: "reason", Detail: "is missing: say why the event may be passed over"}
 	}
+	if q, key, err := f.message(ctx, id); err != nil || key != "" {
+		if err == nil {
+			err = q.Discard(ctx, key, reason)
+		}
+		return err
+	}
 	return f.act(ctx, "dead-letter-discarded", id, reason, f.rt.engine.Discard(ctx, id, reason, callOf(ctx).Actor))
+}
+
+// message returns the queue and the key of a dead letter that is a message; "" of
+// one that is not.
+func (f Followers) message(ctx context.Context, id string) (Queue, string, error) {
+	if _, _, ok := parseQueueLetterID(id); !ok {
+		return Queue{}, "", nil
+	}
+	p, key, err := f.rt.DeadLetters().placeOf(ctx, id)
+	if err != nil {
+		return Queue{}, "", err
+	}
+	return *p.queue, key, nil
 }
 
 // Forget removes all that is kept of a follower that no program has any more,

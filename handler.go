@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"time"
 
 	"github.com/deed-dev/deed/internal/engine"
@@ -16,7 +17,7 @@ import (
 // another command, writes documents to a [View]. It sees every event it
 // handles at least once, the events of one stream in order. What it writes
 // through its [Tx] happens exactly once; anything else it does may happen
-// again after a crash, so give it the event's id as a key to recognise it by.
+// again after a crash, so give it [Tx.Key] as a key to recognise it by.
 type EventHandler struct {
 	Name       string
 	Doc        string // one sentence for people
@@ -60,12 +61,29 @@ func Permanent(err error) error { return engine.Permanent(err) }
 // IsPermanent reports whether an error is [Permanent].
 func IsPermanent(err error) bool { return engine.IsPermanent(err) }
 
+// NotYet says that a reaction has to wait, for example for a view that does not
+// show yet what it needs. The event is tried again after some time, and that is
+// no attempt: for a day it does not become a dead letter. Later events of its
+// stream wait, others go on.
+func NotYet(err error, after time.Duration) error { return engine.Ongoing(err, after) }
+
 // A Tx collects the documents that a reaction writes, see View.Put. They are
-// stored together with the handler's cursor, or not at all.
+// stored together with the handler's cursor, or not at all. It is a [Reader],
+// too: it sees what there is now, but not what the reaction writes.
 type Tx struct {
-	rt *Runtime
-	tx *engine.Tx
+	rt  *Runtime
+	tx  *engine.Tx
+	key string
 }
+
+// Key is what is done outside for this event is recognised by, if it is done
+// again: each reaction of each handler has its own for each event, and it is the
+// same at every attempt, after restarts too.
+func (tx *Tx) Key() string { return tx.key }
+
+func (tx *Tx) runtime() *Runtime { return tx.rt }
+func (tx *Tx) limit() limit      { return limit{} }
+func (tx *Tx) reads() *reads     { return nil }
 
 func (h EventHandler) order() int { return 3 }
 
@@ -76,7 +94,7 @@ func (h EventHandler) register(rt *Runtime) error {
 	if len(h.On) == 0 {
 		return fmt.Errorf("event handler %s handles no events", h.Name)
 	}
-	w := &reactor{rt: rt, reactions: map[wire.Name][]Reaction{}}
+	w := &reactor{rt: rt, name: h.Name, reactions: map[wire.Name][]Reaction{}}
 	categories, types := []string{}, []string{}
 	for _, r := range h.On {
 		names, err := r.names(rt.codec)
@@ -90,7 +108,7 @@ func (h EventHandler) register(rt *Runtime) error {
 		}
 	}
 	return rt.addFollower(engine.Follower{
-		Name: h.Name, Kind: handlerKind, Partitions: h.Partitions, FromNow: h.FromNow,
+		Name: h.Name, Kind: handlerKind, Partitions: h.Partitions, FromNow: h.FromNow, Editable: true,
 		Filter: store.Filter{Categories: unique(categories), Types: unique(types)},
 		Retry:  engine.Retry{Attempts: h.Retry.Attempts, First: h.Retry.First, Max: h.Retry.Max},
 		New:    func(uint64) engine.Handler { return w }, Elsewhere: rt.cfg.Guest,
@@ -101,6 +119,7 @@ func (h EventHandler) register(rt *Runtime) error {
 // records, so one serves all partitions.
 type reactor struct {
 	rt        *Runtime
+	name      string
 	reactions map[wire.Name][]Reaction
 }
 
@@ -111,18 +130,18 @@ func (w *reactor) Handle(ctx context.Context, tx *engine.Tx, rec store.Record) e
 	if len(reactions) == 0 {
 		return nil
 	}
-	e, err := w.rt.decode(rec)
+	m, e, err := w.rt.understand(rec)
 	if err != nil {
 		return engine.Permanent(err)
 	}
-	m, err := metaOf(rec)
-	if err != nil {
-		return engine.Permanent(fmt.Errorf("deed: meta of %s@%d: %w", rec.Stream, rec.Version, err))
-	}
 	// Commands that a reaction asks belong to the same flow.
-	ctx = With(ctx, Call{Actor: m.Actor, Correlation: m.Correlation, Causation: rec.ID.String(), Source: "handler"})
-	for _, r := range reactions {
-		if err := r.react(ctx, &Tx{w.rt, tx}, m, e, rec); err != nil {
+	ctx = With(ctx, Call{Actor: m.Actor, Correlation: m.Correlation, Causation: rec.ID.String(), Source: "handler", Trace: m.Trace})
+	for i, r := range reactions {
+		key := w.name + "/" + rec.ID.String()
+		if i > 0 {
+			key += "." + strconv.Itoa(i+1)
+		}
+		if err := r.react(ctx, &Tx{w.rt, tx, key}, m, e, rec); err != nil {
 			return err
 		}
 	}

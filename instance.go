@@ -50,6 +50,7 @@ type Instance struct {
 	Wake        time.Time            `json:"wake_at,omitzero"`      // when it goes on by itself
 	Correlation string               `json:"correlation,omitempty"` // id of the flow it belongs to
 	Actor       string               `json:"actor,omitempty"`       // who has begun it
+	Trace       string               `json:"trace,omitempty"`       // of who has begun it, see Call.Trace
 	Started     time.Time            `json:"started_at,omitzero"`
 	Changed     time.Time            `json:"changed_at,omitzero"`
 	Finished    time.Time            `json:"finished_at,omitzero"`
@@ -181,7 +182,7 @@ func (s *Instance) take(m Meta, e moved) {
 func (s *Instance) begin(m Meta, e moved) {
 	s.Kind, s.Definition, s.Parent, s.State = m.Aggregate[1:], e.Definition, e.Parent, InstanceRunning
 	s.Name, s.ID = splitInstance(m.ID)
-	s.Correlation, s.Actor, s.Started = m.Correlation, m.Actor, m.Time
+	s.Correlation, s.Actor, s.Trace, s.Started = m.Correlation, m.Actor, m.Trace, m.Time
 }
 
 // settle takes in what became of the instance as a whole.

@@ -347,9 +347,9 @@ func (p *plan) spare() bool {
 // asks are the circumstances of a command that an instance sends.
 func (x *turn) asks(p *plan, s Sending) (*asked, error) {
 	i := &x.cell.state
-	a := &asked{Call: Call{ID: x.commandID(), Actor: i.Actor, Correlation: i.Correlation, Causation: x.stream, Source: i.Kind, why: i.why()}, name: s.called(p.rt), stream: s.stream}
+	a := &asked{Call: Call{ID: x.commandID(), Actor: i.Actor, Correlation: i.Correlation, Causation: x.stream, Source: i.Kind, Trace: i.Trace, why: i.why()}, name: s.called(p.rt), stream: s.stream}
 	var err error
-	a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source})
+	a.meta, err = wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source, Trace: a.Trace})
 	return a, err
 }
 

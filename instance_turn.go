@@ -54,6 +54,7 @@ type definitions struct {
 	follower        string                           // which gives it events; "": it takes in none
 	caught          caught                           // how far that has come
 	zero            json.RawMessage                  // the state a process begins with
+	proto           any                              // of the state a saga begins with
 	cron            string                           // of a schedule
 	start           func(body []byte) (input, error) // nil: it is a process
 	steps           []SagaStepInfo
@@ -112,11 +113,7 @@ func (rt *Runtime) foldInstance(ctx context.Context, stream string, f *folded[In
 		if err != nil {
 			return storeError(err)
 		}
-		m, err := metaOf(rec)
-		if err != nil {
-			return err
-		}
-		e, err := rt.decode(rec)
+		m, e, err := rt.understand(rec)
 		if err != nil {
 			return err
 		}
@@ -181,16 +178,16 @@ func (x *turn) open(p *plan, in input, began bool) {
 	x.cur = &x.moves[len(x.moves)-1]
 	if !began {
 		call := callOf(p.ctx)
-		actor, correlation := call.Actor, call.Correlation
+		actor, correlation, trace := call.Actor, call.Correlation, call.Trace
 		if in.Kind == inputEvent || in.parent != "" {
-			actor, correlation = in.meta.Actor, in.meta.Correlation
+			actor, correlation, trace = in.meta.Actor, in.meta.Correlation, in.meta.Trace
 		}
 		if correlation == "" {
 			correlation = strings.TrimPrefix(x.stream, "$")
 		}
 		x.cur.Definition, x.cur.Parent = x.defs.current, in.parent
 		category := store.Category(x.stream)
-		i.begin(Meta{Aggregate: category, ID: strings.TrimPrefix(x.stream, category+"/"), Time: p.now, Actor: actor, Correlation: correlation}, *x.cur)
+		i.begin(Meta{Aggregate: category, ID: strings.TrimPrefix(x.stream, category+"/"), Time: p.now, Actor: actor, Correlation: correlation, Trace: trace}, *x.cur)
 		x.set(in.state)
 	}
 	i.Changed = p.now
@@ -437,7 +434,7 @@ func (x *turn) write() (store.Write, error) {
 		if err != nil {
 			return w, err
 		}
-		m := meta{Actor: i.Actor, Correlation: i.Correlation, Source: i.Kind}
+		m := meta{Actor: i.Actor, Correlation: i.Correlation, Source: i.Kind, Trace: i.Trace}
 		switch in := e.Input; in.Kind {
 		case inputEvent:
 			m.Causation = in.meta.Event.String()

@@ -230,7 +230,7 @@ func (p *projection[V]) touches(rec store.Record, into []touch[V]) ([]touch[V], 
 	var m Meta
 	if slices.ContainsFunc(handlers, func(h Handler[V]) bool { return h.meta }) {
 		if m, err = metaOf(rec); err != nil {
-			return into, m, e, engine.Permanent(fmt.Errorf("deed: meta of %s@%d: %w", rec.Stream, rec.Version, err))
+			return into, m, e, engine.Permanent(err)
 		}
 	}
 	for _, h := range handlers {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"reflect"
 	"runtime/debug"
@@ -57,6 +58,10 @@ type Publishing struct {
 // is the stream of the event, unless D has
 //
 //	PartitionKey() string
+//
+// The correlation id is that of the flow, unless D has
+//
+//	CorrelationID() string
 func Publish[E, D any](typ string, f func(E) D) Publishing {
 	p := publishing[E, D](typ)
 	if f != nil {
@@ -103,6 +108,9 @@ func (p Publication) register(rt *Runtime) error {
 			return fmt.Errorf("topic %s: its %s %q is no URI reference", p.Topic, what, address)
 		}
 	}
+	if len(p.Events) == 0 {
+		return fmt.Errorf("topic %s: a publication publishes nothing: give it Events", p.Topic)
+	}
 	t := rt.makeTopic(p.Topic)
 	if t.doc == "" {
 		t.doc = p.Doc
@@ -131,6 +139,9 @@ func (t *topic) add(rt *Runtime, p Publication, e Publishing, own map[wire.Name]
 	}
 	rt.publicTypes[e.typ] = e.data
 	for _, n := range names {
+		if slices.ContainsFunc(t.by[n], func(p published) bool { return p.typ == e.typ }) {
+			return fmt.Errorf("%s is made of %s twice: one event may become several with PublishEach", e.typ, n)
+		}
 		if len(t.by[n]) > 0 && !own[n] {
 			return fmt.Errorf("two publications publish %s: put what they make of it into one", n)
 		}
@@ -218,6 +229,27 @@ func (t *topic) makes() map[string][]string {
 	return out
 }
 
+// checkTypes reports a type that somebody wants and the topic never had; those
+// that it has no more are no error, as who wants them had them once.
+func (t *topic) checkTypes(field string, types []string) error {
+	makes := t.makes()
+	for _, typ := range types {
+		if makes[typ] == nil && !t.ended(typ) {
+			return Invalid{Field: field, Detail: fmt.Sprintf("has %q, which is not published on %s; there is %s", typ, t.name, strings.Join(slices.Sorted(maps.Keys(makes)), ", "))}
+		}
+	}
+	return nil
+}
+
+func (t *topic) ended(typ string) bool {
+	for _, all := range t.by {
+		if slices.ContainsFunc(all, func(p published) bool { return p.typ == typ }) {
+			return true
+		}
+	}
+	return false
+}
+
 // publish returns the public events that a record becomes, of the types that are
 // wanted (none = all).
 func (t *topic) publish(rt *Runtime, rec *store.Record, types []string) ([]CloudEvent, error) {
@@ -226,13 +258,9 @@ func (t *topic) publish(rt *Runtime, rec *store.Record, types []string) ([]Cloud
 	if len(all) == 0 && !answers {
 		return nil, nil
 	}
-	e, err := rt.decode(*rec)
+	m, e, err := rt.understand(*rec)
 	if err != nil {
 		return nil, err
-	}
-	m, err := metaOf(*rec)
-	if err != nil {
-		return nil, fmt.Errorf("deed: meta of %s@%d: %w", rec.Stream, rec.Version, err)
 	}
 	if answers {
 		return t.publishAnswer(rec.Stream, m, e.(queryPublished), types)

@@ -284,7 +284,9 @@ func TestBadPublications(t *testing.T) {
 			deed.Publication{Topic: "t", Events: []deed.Publishing{deed.Publish("t.v1", same)}},
 			deed.Publication{Topic: "t", Events: []deed.Publishing{deed.Publish("t.v2", same)}},
 		}, "two publications publish crate.shipped"},
-		"source": {[]deed.Part{deed.Publication{Topic: "t", Source: ":"}}, "no URI reference"},
+		"twice":   {[]deed.Part{deed.Publication{Topic: "t", Events: []deed.Publishing{deed.Publish("t.v1", same), deed.Publish("t.v1", same)}}}, "of crate.shipped twice"},
+		"nothing": {[]deed.Part{deed.Publication{Topic: "t"}}, "publishes nothing"},
+		"source":  {[]deed.Part{deed.Publication{Topic: "t", Source: ":"}}, "no URI reference"},
 	} {
 		_, err := deed.New(mem.New(), deed.Config{Domains: []deed.Domain{crates(c.pub...)}})
 		if err == nil || !strings.Contains(err.Error(), c.want) {

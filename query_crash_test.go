@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -108,21 +107,12 @@ func TestQueryOfAKilledProcess(t *testing.T) {
 		t.Run(place, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			run := func(place string) error {
-				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), "DEED_QUERY="+dir, "DEED_QUERY_PLACE="+place)
-				out, err := cmd.CombinedOutput()
-				if err != nil {
-					err = fmt.Errorf("%w: %s", err, out)
-				}
-				return err
-			}
-			if err := run(place); err == nil || !strings.Contains(err.Error(), "killed") {
-				t.Fatalf("the process was not killed: %v", err)
+			if out, err := asProgram(t, "DEED_QUERY", dir, place); !wasKilled(err) {
+				t.Fatalf("the process was not killed: %v\n%s", err, out)
 			}
 			recorded := partsOf(t, dir)
-			if err := run("never"); err != nil {
-				t.Fatal(err)
+			if out, err := asProgram(t, "DEED_QUERY", dir, "never"); err != nil {
+				t.Fatalf("%v\n%s", err, out)
 			}
 			lines, err := os.ReadFile(filepath.Join(dir, "answered"))
 			if err != nil {

@@ -125,11 +125,7 @@ func (rt *Runtime) openRunAt(first store.Record) (*runExecution, error) {
 }
 
 func (x *runExecution) takeRecord(rec store.Record) error {
-	m, err := metaOf(rec)
-	if err != nil {
-		return err
-	}
-	e, err := x.rt.decode(rec)
+	m, e, err := x.rt.understand(rec)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/deed-dev/deed/internal/engine"
 	"github.com/deed-dev/deed/internal/wire"
 	"github.com/deed-dev/deed/store"
 )
@@ -48,7 +49,7 @@ func (rt *Runtime) Queue(ctx context.Context, topic, name string) (Queue, error)
 	if err != nil {
 		return Queue{}, err
 	}
-	if _, kind, err := rt.targetKind(doc.Target); err != nil || kind != kindQueue {
+	if !rt.isQueue(doc.Target) {
 		return Queue{}, Invalid{Detail: fmt.Sprintf("the subscription %s is no queue", doc.key())}
 	}
 	q := Queue{rt: rt, doc: doc}
@@ -250,7 +251,15 @@ func (q Queue) Complete(ctx context.Context, token string) error {
 	if err != nil {
 		return err
 	}
-	return lost(q.rt.store.Write(ctx, store.Change{Coll: m.coll, Key: m.key, Rev: m.rev}))
+	changes := []store.Change{{Coll: m.coll, Key: m.key, Rev: m.rev}}
+	if len(m.Edits) > 0 {
+		note, err := q.note(m, engine.StateHandled, engine.Closed{At: q.rt.cfg.Now().UTC(), By: m.Consumer})
+		if err != nil {
+			return err
+		}
+		changes = append(changes, note)
+	}
+	return lost(q.rt.store.Write(ctx, changes...))
 }
 
 // Abandon gives a message back, for others to have it: not before some time.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/deed-dev/deed/internal/engine"
 	"github.com/deed-dev/deed/store"
 )
 
@@ -54,15 +55,20 @@ func (q Queue) Redrive(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	m.Deliveries, m.DeadAt = 0, time.Time{}
-	m.Epoch++
-	if err := q.move(ctx, m, q.coll()); err != nil {
+	if err := q.reopen(ctx, m); err != nil {
 		return err
 	}
 	return q.rt.audit(ctx, "$audit/subscriptions", "message-redriven", q.doc.key()+"/"+id, "")
 }
 
-// Discard removes a dead letter, for a reason.
+// reopen makes an open message of a dead letter.
+func (q Queue) reopen(ctx context.Context, m found) error {
+	m.Deliveries, m.DeadAt = 0, time.Time{}
+	m.Epoch++
+	return q.move(ctx, m, q.coll())
+}
+
+// Discard removes a dead letter, for a reason, of which a note is kept.
 func (q Queue) Discard(ctx context.Context, id, reason string) error {
 	if reason == "" {
 		return Invalid{Field: "reason", Detail: "is missing: say why the message may be passed over"}
@@ -71,10 +77,19 @@ func (q Queue) Discard(ctx context.Context, id, reason string) error {
 	if err != nil {
 		return err
 	}
-	if err := lost(q.rt.store.Write(ctx, store.Change{Coll: m.coll, Key: m.key, Rev: m.rev})); err != nil {
+	if err := q.giveUp(ctx, m, reason, callOf(ctx).Actor); err != nil {
 		return err
 	}
 	return q.rt.audit(ctx, "$audit/subscriptions", "message-discarded", q.doc.key()+"/"+id, reason)
+}
+
+// giveUp removes a dead letter, and keeps a note of it.
+func (q Queue) giveUp(ctx context.Context, m found, reason, actor string) error {
+	note, err := q.note(m, engine.StateDiscarded, engine.Closed{At: q.rt.cfg.Now().UTC(), By: actor, Why: reason})
+	if err != nil {
+		return err
+	}
+	return lost(q.rt.store.Write(ctx, store.Change{Coll: m.coll, Key: m.key, Rev: m.rev}, note))
 }
 
 // letter reads a dead letter of the queue.

@@ -77,6 +77,15 @@ type storedMessage struct {
 	NotBefore  time.Time  `json:"not_before,omitzero"`
 	Reason     string     `json:"reason,omitempty"`
 	DeadAt     time.Time  `json:"dead_since,omitzero"`
+
+	// Of one that was edited as a dead letter: Event has what consumers get.
+	Original json.RawMessage `json:"original,omitempty"`
+	Edits    []LetterEdit    `json:"edits,omitempty"`
+}
+
+// messageKey is the key of the nth public event of an event.
+func messageKey(p store.Position, n int) string {
+	return fmt.Sprintf("%010d:%019d:%06d", p.Shard, p.Seq, n)
 }
 
 // queueFollower fills a queue: a message and the cursor are stored together, so
@@ -105,8 +114,7 @@ func (q *filler) Handle(_ context.Context, tx *engine.Tx, rec store.Record) erro
 		if err != nil {
 			return engine.Permanent(err)
 		}
-		key := fmt.Sprintf("%010d:%019d:%06d", rec.Position.Shard, rec.Position.Seq, i)
-		if err := tx.Put(q.coll, key, data); err != nil {
+		if err := tx.Put(q.coll, messageKey(rec.Position, i), data); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -37,6 +39,18 @@ func idsOf(messages []deed.Message) (out []string) {
 		out = append(out, m.Event.ID)
 	}
 	return out
+}
+
+// What waits in a queue would be lost to another kind of place.
+func TestQueueStaysOne(t *testing.T) {
+	inQueue(t, "", func(d *depot, _ deed.Queue) {
+		for _, target := range []string{`{"kind":"box"}`, `{"kind":"queue","ordered":true}`} {
+			_, _, err := d.rt.Subscriptions().Put(d.t.Context(), deed.Subscription{Topic: "freight", Name: "work", Target: json.RawMessage(target)}, "")
+			if queue := strings.Contains(target, "queue"); queue != (err == nil) {
+				d.t.Errorf("%s: %v", target, err)
+			}
+		}
+	})
 }
 
 // A message is one consumer's until it is completed, abandoned or time is up;
@@ -190,14 +204,14 @@ func TestQueueConsumers(t *testing.T) {
 			var all sync.WaitGroup
 			for c := range 8 {
 				all.Go(func() {
-					for i := 0; ctx.Err() == nil; i++ {
+					for ctx.Err() == nil {
 						got, err := q.Lock(ctx, fmt.Sprint(c), 3, 0, time.Second)
 						if err != nil && ctx.Err() == nil {
 							t.Error(err)
 						}
 						for _, m := range got {
 							time.Sleep(10 * time.Millisecond)
-							if (i+c)%5 == 0 { // it dies
+							if rand.IntN(5) == 0 { // it dies
 								continue
 							}
 							if err := q.Complete(ctx, m.Token); err == nil {

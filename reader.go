@@ -2,7 +2,6 @@ package deed
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 
 // A Reader sees the log, now or as it was: a [Runtime], or what its AsOf,
 // AtPosition, AtVersion and EffectiveAt return. Whatever takes a Reader can read the past.
+// A reaction to an event has its [Tx].
 type Reader interface {
 	runtime() *Runtime
 	limit() limit
@@ -45,7 +45,7 @@ func (l limit) skips(rec store.Record) (bool, error) {
 	}
 	m, err := metaOf(rec)
 	if err != nil {
-		return false, fmt.Errorf("deed: meta of %s@%d: %w", rec.Stream, rec.Version, err)
+		return false, err
 	}
 	return m.Effective.After(l.effective), nil
 }

@@ -60,30 +60,32 @@ type Config struct {
 
 // A Runtime runs domains on a store. It may be used by many goroutines.
 type Runtime struct {
-	store     store.Store
-	cfg       Config
-	codec     *wire.Codec
-	kinds     map[string]any // aggregate name -> *kind[S]
-	views     map[string]*view
-	tables    map[string]*view // what is known of Tables
-	groups    map[string]*group
-	handled   map[wire.Name]bool // events that some event handler handles
-	topics    map[string]*topic
-	subs      *subscribers
-	questions map[string]*question
-	changes   *changes
-	answers   *answers
-	stepwise  map[string]*stepwise // by "noun.verb"
-	followers []engine.Follower
-	inline    inlines
-	engine    *engine.Engine
-	inFlight  sync.Map      // ids of the commands being handled
-	slots     chan struct{} // bounds what runs in the background
-	waiters   *waiters
-	machines  map[string]*definitions // by category and name, for example "$saga/checkout"
-	instances cells[Instance]         // by stream
-	runners   runners
-	own       *runner // of commands that are waited for, if the process is a guest and alone; else nil
+	store      store.Store
+	cfg        Config
+	codec      *wire.Codec
+	kinds      map[string]any // aggregate name -> *kind[S]
+	views      map[string]*view
+	tables     map[string]*view // what is known of Tables
+	groups     map[string]*group
+	handled    map[wire.Name]bool // events that some event handler handles
+	topics     map[string]*topic
+	receptions map[string]*reception
+	subs       *subscribers
+	letters    *letterJobs
+	questions  map[string]*question
+	changes    *changes
+	answers    *answers
+	stepwise   map[string]*stepwise // by "noun.verb"
+	followers  []engine.Follower
+	inline     inlines
+	engine     *engine.Engine
+	inFlight   sync.Map      // ids of the commands being handled
+	slots      chan struct{} // bounds what runs in the background
+	waiters    *waiters
+	machines   map[string]*definitions // by category and name, for example "$saga/checkout"
+	instances  cells[Instance]         // by stream
+	runners    runners
+	own        *runner // of commands that are waited for, if the process is a guest and alone; else nil
 
 	publicTypes  map[string]reflect.Type // data of the public events of a type
 	commandParts int                     // in how many parts nodes share the stored commands
@@ -112,10 +114,11 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 		store: s, cfg: cfg, codec: wire.NewCodec(),
 		kinds: map[string]any{}, views: map[string]*view{}, tables: map[string]*view{}, groups: map[string]*group{}, stepwise: map[string]*stepwise{}, slots: make(chan struct{}, 4), waiters: newWaiters(),
 		machines: map[string]*definitions{}, instances: newCells[Instance](cfg.CachedStates),
-		topics: map[string]*topic{}, publicTypes: map[string]reflect.Type{},
+		topics: map[string]*topic{}, receptions: map[string]*reception{}, publicTypes: map[string]reflect.Type{},
 		handled: map[wire.Name]bool{}, questions: map[string]*question{}, changes: newChanges(s), answers: newAnswers(),
 	}
 	rt.subs = &subscribers{rt: rt, running: map[string]string{}}
+	rt.letters = &letterJobs{rt: rt, name: newEventID().String(), kick: make(chan struct{}, 1), active: map[string]bool{}}
 	if err := rt.registerAll(); err != nil {
 		return nil, err
 	}
@@ -144,7 +147,7 @@ func (rt *Runtime) registerAll() error {
 		}
 	}
 	slices.SortStableFunc(parts, func(a, b listed) int { return cmp.Compare(a.order(), b.order()) })
-	errs := []error{rt.addRunner()}
+	errs := []error{rt.addRunner(), declareMessages(rt.codec)}
 	for _, p := range parts {
 		if err := p.register(rt); err != nil {
 			errs = append(errs, fmt.Errorf("deed: domain %s: %w", p.domain, err))
@@ -184,6 +187,7 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	defer beside.Wait()
 	if !rt.cfg.Guest {
 		beside.Go(func() { rt.startSchedules(ctx) })
+		beside.Go(func() { rt.letters.run(ctx) })
 	}
 	if len(rt.topics) > 0 {
 		beside.Go(func() { rt.subs.run(ctx) })
@@ -240,6 +244,16 @@ func (rt *Runtime) decode(rec store.Record) (any, error) {
 		return nil, fmt.Errorf("deed: %s@%d: %w", rec.Stream, rec.Version, err)
 	}
 	return e, nil
+}
+
+// understand is the event of a record, and its circumstances.
+func (rt *Runtime) understand(rec store.Record) (Meta, any, error) {
+	e, err := rt.decode(rec)
+	if err != nil {
+		return Meta{}, nil, err
+	}
+	m, err := metaOf(rec)
+	return m, e, err
 }
 
 func unique(names []string) []string {

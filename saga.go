@@ -133,7 +133,7 @@ func (b beginSaga[S]) plan(p *plan, x *turn) error {
 		return p.refuse(x, b.to(), "saga."+b.saga.Name, err)
 	}
 	stream := b.to()
-	in.parent, in.meta = x.stream, Meta{Actor: x.cell.state.Actor, Correlation: x.cell.state.Correlation}
+	in.parent, in.meta = x.stream, Meta{Actor: x.cell.state.Actor, Correlation: x.cell.state.Correlation, Trace: x.cell.state.Trace}
 	there, err := p.hasBegun(stream, in)
 	if err != nil {
 		return p.refuse(x, stream, "saga."+b.saga.Name, err)
@@ -172,7 +172,7 @@ func (g Saga[S]) register(rt *Runtime) error {
 	if err := survivesJSON[S](); err != nil {
 		return fmt.Errorf("saga %s: its state cannot be stored: %w", g.Name, err)
 	}
-	d := &definitions{kind: "saga", name: g.Name, doc: g.Doc, current: g.Version, roles: g.Roles, byVersion: map[int]machine{}}
+	d := &definitions{kind: "saga", name: g.Name, doc: g.Doc, current: g.Version, roles: g.Roles, proto: g.State, byVersion: map[int]machine{}}
 	for _, v := range append([]Saga[S]{g}, g.Former...) {
 		if err := v.check(); err != nil {
 			return fmt.Errorf("saga %s: %w", g.Name, err)

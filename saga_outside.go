@@ -203,7 +203,7 @@ func (w sagaWork) name() string      { return w.inst.Name }
 func (w sagaWork) about() string     { return "saga/" + w.inst.ID }
 
 func (w sagaWork) circumstances() Call {
-	return Call{Actor: w.inst.Actor, Correlation: w.inst.Correlation, Causation: w.inst.stream(), Source: "saga", why: w.inst.why()}
+	return Call{Actor: w.inst.Actor, Correlation: w.inst.Correlation, Causation: w.inst.stream(), Source: "saga", Trace: w.inst.Trace, why: w.inst.why()}
 }
 
 // A saga keeps things in its state.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,8 +28,11 @@ func TestSchedule(t *testing.T) {
 		t.Run(string(c.missed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // it begins on 1 January 2000, 00:00
 				s := mem.New()
-				var counted []string
+				var mu sync.Mutex
+				var counted []string // by steps, several of which may run at once
 				count := deed.Stepwise[move]{Name: "day.count", Steps: []deed.Step[move]{{Name: "count", Do: func(_ context.Context, _ *deed.Work, c move) error {
+					mu.Lock()
+					defer mu.Unlock()
 					counted = append(counted, fmt.Sprint(c.N))
 					return nil
 				}}}}

@@ -158,6 +158,21 @@ func (rt *Runtime) together(ctx context.Context, a *asked, sends []Sending) (str
 	if prior, found, err := rt.replay(ctx, a); found || err != nil {
 		return prior.streams, err
 	}
+	streams, err = rt.allOrNone(ctx, a, sends, func(streams []string) (store.Write, error) { return a.outcome(outcome{Entities: streams}) })
+	if !a.conflictsAt(commandStream(a.ID), err) {
+		return streams, err
+	}
+	prior, found, err := rt.replay(ctx, a)
+	if err == nil && !found {
+		err = ErrInProgress
+	}
+	return prior.streams, err
+}
+
+// allOrNone asks commands of several entities that are accepted together or not at
+// all. What says that they were goes into the same append: if its stream has moved
+// on, that is the error. It returns the streams of the entities.
+func (rt *Runtime) allOrNone(ctx context.Context, a *asked, sends []Sending, done func(streams []string) (store.Write, error)) ([]string, error) {
 	targets := map[string]target{}
 	recorded := false
 	defer func() {
@@ -182,29 +197,28 @@ func (rt *Runtime) together(ctx context.Context, a *asked, sends []Sending) (str
 			return nil, Invalid{Detail: fmt.Sprintf("more than %d entities cannot be written to at once", maxTogether)}
 		}
 	}
-	streams = slices.Sorted(maps.Keys(targets))
+	last, err := done(slices.Sorted(maps.Keys(targets)))
+	if err != nil {
+		return nil, err
+	}
+	fresh := false // what is known of the entities was just read
 	for try := 0; ; try++ {
-		err := rt.tryTogether(ctx, a, sends, targets, streams)
+		err := rt.tryTogether(ctx, a, sends, targets, last, fresh)
 		switch {
 		case err == nil:
 			recorded = true
-			return streams, nil
-		case a.conflictsAt(commandStream(a.ID), err):
-			prior, found, err := rt.replay(ctx, a)
-			if err == nil && !found {
-				err = ErrInProgress
-			}
-			return prior.streams, err
-		case !isConflict(err) || try >= rt.cfg.Retries || ctx.Err() != nil:
+			return slices.Sorted(maps.Keys(targets)), nil
+		case ctx.Err() != nil || a.conflictsAt(last.Stream, err) || fresh && (!isConflict(err) || try > rt.cfg.Retries):
 			return nil, err
 		}
+		fresh = true
 	}
 }
 
-// tryTogether reads, decides and appends once.
-func (rt *Runtime) tryTogether(ctx context.Context, a *asked, sends []Sending, targets map[string]target, streams []string) error {
-	for _, stream := range streams {
-		if err := targets[stream].refresh(ctx, rt, true); err != nil {
+// tryTogether reads what is not known, or everything afresh, decides and appends once.
+func (rt *Runtime) tryTogether(ctx context.Context, a *asked, sends []Sending, targets map[string]target, last store.Write, fresh bool) error {
+	for _, stream := range sortedKeys(targets) {
+		if err := targets[stream].refresh(ctx, rt, fresh); err != nil {
 			return err
 		}
 	}
@@ -217,13 +231,12 @@ func (rt *Runtime) tryTogether(ctx context.Context, a *asked, sends []Sending, t
 		if err != nil {
 			return err
 		}
+		if len(w.events) == 0 && !fresh { // that there is nothing to do must not rest on what is out of date
+			return errStale
+		}
 		targets[s.stream].accept(w)
 	}
-	w, err := a.outcome(outcome{Entities: streams})
-	if err != nil {
-		return err
-	}
-	_, err = rt.append(ctx, append(append(writesOf(targets), c.writes...), w)...)
+	_, err := rt.append(ctx, append(append(writesOf(targets), c.writes...), last)...)
 	return err
 }
 

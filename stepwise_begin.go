@@ -27,7 +27,7 @@ func (b beginCommand) plan(p *plan, x *turn) error {
 		return engine.Permanent(err)
 	}
 	i := &x.cell.state
-	call := Call{ID: x.deriveID("command " + strconv.Itoa(len(p.extra))), Actor: i.Actor, Correlation: i.Correlation, Causation: x.stream, Source: i.Kind, Async: true}
+	call := Call{ID: x.deriveID("command " + strconv.Itoa(len(p.extra))), Actor: i.Actor, Correlation: i.Correlation, Causation: x.stream, Source: i.Kind, Trace: i.Trace, Async: true}
 	a, err := p.rt.ask(With(p.ctx, call), b.name, def.rules, def.noun+"/"+b.id, b.c)
 	if err != nil {
 		return engine.Permanent(err)

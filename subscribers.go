@@ -152,7 +152,7 @@ func (rt *Runtime) followerOfSubscription(doc subscriptionDoc) (engine.Follower,
 			return attemptColl, doc.Follower + "/" + strconv.Itoa(store.PartitionOf(stream, f.Partitions))
 		},
 	}
-	f.New = func(uint64) engine.Handler { return delivery.NewHandler(route) }
+	f.New, f.Editable = func(uint64) engine.Handler { return delivery.NewHandler(route) }, true
 	return f, nil
 }
 
@@ -311,7 +311,7 @@ func (rt *Runtime) lookAtSubscription(ctx context.Context, s *SubscriptionStatus
 
 // countDead adds the dead letters of a queue, up to a thousand.
 func (rt *Runtime) countDead(ctx context.Context, doc subscriptionDoc, s *SubscriptionStatus) error {
-	if _, kind, err := rt.targetKind(doc.Target); err != nil || kind != kindQueue {
+	if !rt.isQueue(doc.Target) {
 		return nil
 	}
 	n := 0

@@ -125,6 +125,9 @@ func (s Subscriptions) Put(ctx context.Context, sub Subscription, start string) 
 		if start != "" {
 			return SubscriptionStatus{}, nil, Invalid{Field: "start", Detail: "is for a new subscription: this one is there, reset it to begin elsewhere"}
 		}
+		if rt.isQueue(former.Target) != rt.isQueue(sub.Target) {
+			return SubscriptionStatus{}, nil, Invalid{Field: "target", Detail: "a queue stays one, and nothing else becomes one: what waits would be lost; make another subscription, and delete this one when it has nothing left"}
+		}
 		what, now.Created, now.By, now.Start, now.Follower = "subscription-changed", former.Created, former.By, former.Start, former.Follower
 		now.Disabled = former.Disabled
 	}

@@ -137,11 +137,8 @@ func (rt *Runtime) checkSubscription(s *Subscription) error {
 	if err := checkFilters(s.Filters); err != nil {
 		return err
 	}
-	makes := t.makes()
-	for _, typ := range s.Types {
-		if makes[typ] == nil {
-			return Invalid{Field: "types", Detail: fmt.Sprintf("has %q, which is not published on %s; there is %s", typ, s.Topic, strings.Join(slices.Sorted(maps.Keys(makes)), ", "))}
-		}
+	if err := t.checkTypes("types", s.Types); err != nil {
+		return err
 	}
 	for field, n := range map[string][2]int{"parallel": {s.Parallel, 64}, "batch": {s.Batch, 1000}, "partitions": {s.Partitions, 16}} {
 		if n[0] < 0 || n[0] > n[1] {
@@ -175,6 +172,11 @@ func (s *Subscription) retry() ([]time.Duration, error) {
 
 // kindQueue is the kind of subscriptions whose messages are fetched.
 const kindQueue = "queue"
+
+func (rt *Runtime) isQueue(target json.RawMessage) bool {
+	_, kind, err := rt.targetKind(target)
+	return err == nil && kind == kindQueue
+}
 
 // targetKind returns the kind of a target, and its name; nil for a queue.
 func (rt *Runtime) targetKind(target json.RawMessage) (TargetKind, string, error) {

@@ -329,8 +329,9 @@ func TestSubscriptionsAreLookedAfter(t *testing.T) {
 			}
 		}
 		d.put("box", "", nil)
+		had := d.boxes.of("freight/box").ids()
 		d.ship("e")
-		d.got("box", append(d.boxes.of("freight/box").ids(), "crate/e:1")...)
+		d.got("box", append(had, "crate/e:1")...)
 		var acts []string
 		for rec, err := range d.rt.Store().Read(ctx, "$audit/subscriptions", store.Range{}) {
 			d.must(err)

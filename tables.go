@@ -194,13 +194,9 @@ func (w *tableWorker) Handle(_ context.Context, tx *engine.Tx, rec store.Record)
 	if len(handlers) == 0 {
 		return nil
 	}
-	e, err := w.rt.decode(rec)
+	m, e, err := w.rt.understand(rec)
 	if err != nil {
 		return engine.Permanent(err)
-	}
-	m, err := metaOf(rec)
-	if err != nil {
-		return engine.Permanent(fmt.Errorf("deed: meta of %s@%d: %w", rec.Stream, rec.Version, err))
 	}
 	for _, h := range handlers {
 		if err := h.run(&SQL{tx, w.tables.in}, m, e); err != nil {

@@ -348,11 +348,7 @@ func (rt *Runtime) readTask(ctx context.Context, id string) (t Task, err error) 
 		if err != nil {
 			return t, storeError(err)
 		}
-		m, err := metaOf(rec)
-		if err != nil {
-			return t, err
-		}
-		e, err := rt.decode(rec)
+		m, e, err := rt.understand(rec)
 		if err != nil {
 			return t, err
 		}

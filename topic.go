@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/deed-dev/deed/store"
@@ -21,6 +22,8 @@ type TopicInfo struct {
 type PublicTypeInfo struct {
 	Type   string   `json:"type"`
 	Events []string `json:"events"` // of which they are made, for example "order.placed"
+
+	Data reflect.Type `json:"-"`
 }
 
 // Topics lists the topics there are, in the order of their names.
@@ -31,7 +34,7 @@ func (rt *Runtime) Topics() []TopicInfo {
 		info := TopicInfo{Name: name, Doc: t.doc, Types: []PublicTypeInfo{}}
 		makes := t.makes()
 		for _, typ := range slices.Sorted(maps.Keys(makes)) {
-			info.Types = append(info.Types, PublicTypeInfo{typ, makes[typ]})
+			info.Types = append(info.Types, PublicTypeInfo{typ, makes[typ], rt.publicTypes[typ]})
 		}
 		out = append(out, info)
 	}
@@ -51,13 +54,16 @@ const pageOfTopic = 100
 // ReadTopic returns public events of a topic that were recorded after a
 // cursor, of up to limit events of the log (0 = 100), each of which may have
 // become several; types, if not empty, are those that are wanted. It returns
-// [ErrUnknown] if there is no such topic. A page ends before an event that cannot
+// [ErrUnknown] if there is no such topic, [Invalid] if it never had such a type. A page ends before an event that cannot
 // be made public; if that is the first, it returns [ErrNotPublic]: nothing is
 // passed over.
 func (rt *Runtime) ReadTopic(ctx context.Context, name string, after store.Cursor, types []string, limit int) (TopicPage, error) {
 	page := TopicPage{Events: []CloudEvent{}, Next: after}
 	t, err := rt.topic(name)
 	if err != nil {
+		return page, err
+	}
+	if err := t.checkTypes("type", types); err != nil {
 		return page, err
 	}
 	if len(t.by) == 0 && len(t.answers) == 0 {

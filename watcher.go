@@ -123,10 +123,10 @@ func (w *watching[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Recor
 	}
 	if m.Version == 0 { // no handler wanted to know
 		if m, err = metaOf(rec); err != nil {
-			return engine.Permanent(fmt.Errorf("deed: meta of %s@%d: %w", rec.Stream, rec.Version, err))
+			return engine.Permanent(err)
 		}
 	}
-	ctx = With(ctx, Call{Actor: m.Actor, Correlation: m.Correlation, Causation: rec.ID.String(), Source: "handler"})
+	ctx = With(ctx, Call{Actor: m.Actor, Correlation: m.Correlation, Causation: rec.ID.String(), Source: "handler", Trace: m.Trace})
 	for _, t := range w.touches {
 		if err := w.touch(ctx, tx, t, m, e); err != nil {
 			return err
@@ -178,7 +178,7 @@ func (w *watching[V]) touch(ctx context.Context, tx *engine.Tx, t touch[V], m Me
 	if change.same() {
 		return nil
 	}
-	return w.Changed(ctx, &Tx{w.rt, tx}, change)
+	return w.Changed(ctx, &Tx{w.rt, tx, w.Name + "/" + m.Event.String() + "/" + t.key}, change)
 }
 
 // same reports whether the documents are the same to who watches.

@@ -223,7 +223,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.demo(), a.serve(), a.exec(), a.bulk(), a.streamCommand(), a.eventsCommand(), a.view(), a.group(), a.blame(), a.query(),
-		a.command(), a.sagas(), a.processes(), a.task(), a.topics(), a.subscriptions(), a.queue(), a.maps(), a.followers(), a.nodes(), a.deadLetters(), a.keys(), a.backup(), a.check(), a.compact(), a.verify(), a.copy(), a.bench(), a.version(),
+		a.command(), a.sagas(), a.processes(), a.task(), a.topics(), a.subscriptions(), a.queue(), a.receptions(), a.senders(), a.maps(), a.openAPI(), a.asyncAPI(), a.schemas(), a.followers(), a.nodes(), a.deadLetters(), a.keys(), a.backup(), a.check(), a.compact(), a.verify(), a.copy(), a.bench(), a.version(),
 	)
 	return root
 }

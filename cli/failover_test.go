@@ -72,7 +72,7 @@ func verifyFailover(t *testing.T, dsn string, args ...string) (r verify.Report) 
 	return r
 }
 
-// hooks does to the servers in this process what commands of a shell ask for:
+// hooks does to the servers what commands of a shell ask for:
 // a command leaves a file, and waits until it is gone.
 type hooks struct {
 	t   *testing.T

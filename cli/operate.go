@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -105,95 +102,4 @@ func (a *app) printFollowers(list []deed.FollowerStatus) {
 			f.Retrying+f.Waiting+f.Dead, f.LastError)
 	}
 	w.Flush()
-}
-
-func (a *app) deadLetters() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "dead-letters",
-		Short: "List, redrive or discard events that followers could not handle",
-		Example: `  deed dead-letters list
-  deed dead-letters redrive order-summaries.1207
-  deed dead-letters discard order-summaries.1207 --reason "test data"`,
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{errors.New("dead-letters needs one of list, redrive and discard")}
-		},
-	}
-	cmd.AddCommand(a.listDeadLetters(), a.redrive(), a.discard())
-	return cmd
-}
-
-func (a *app) listDeadLetters() *cobra.Command {
-	var follower, after string
-	var limit int
-	cmd := &cobra.Command{
-		Use: "list", Short: "List events that followers could not handle", Args: args(cobra.NoArgs),
-		Example: "  deed dead-letters list --follower order-summaries",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			q := url.Values{"limit": {strconv.Itoa(limit)}}
-			for name, v := range map[string]string{"follower": follower, "after": after} {
-				if v != "" {
-					q.Set(name, v)
-				}
-			}
-			a.shows = everyView
-			return a.with(cmd.Context(), func(c *client.Client) error {
-				var page httpapi.DeadLetterPage
-				if _, err := c.Do(cmd.Context(), http.MethodGet, client.Path(q, "v1", "dead-letters"), nil, nil, &page); err != nil {
-					return err
-				}
-				return a.show(page, func() {
-					w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
-					fmt.Fprintln(w, "ID\tSTATE\tEVENT\tTYPE\tATTEMPTS\tREASON")
-					for _, l := range page.DeadLetters {
-						fmt.Fprintf(w, "%s\t%s\t%s@%d\t%s\t%d\t%s\n", l.ID, l.State, l.Stream, l.Version, l.Type, l.Attempts, l.Reason)
-					}
-					w.Flush()
-					a.more(page.Next)
-				})
-			})
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&follower, "follower", "", "only those of this follower")
-	f.StringVar(&after, "after", "", "go on after this id")
-	f.IntVar(&limit, "limit", 100, "at most so many, up to 1000")
-	return cmd
-}
-
-func (a *app) redrive() *cobra.Command {
-	return &cobra.Command{
-		Use: "redrive ID", Short: "Try an event again, and those that wait behind it", Args: args(cobra.ExactArgs(1)),
-		Example: "  deed dead-letters redrive order-summaries.1207",
-		RunE: func(cmd *cobra.Command, given []string) error {
-			a.shows = everyView
-			return a.with(cmd.Context(), func(c *client.Client) error {
-				var r httpapi.Redriven
-				if _, err := c.Do(cmd.Context(), http.MethodPost, client.Path(nil, "v1", "dead-letters", given[0], "redrive"), nil, nil, &r); err != nil {
-					return err
-				}
-				return a.show(r, func() { a.print("%d events handled\n", r.Handled) })
-			})
-		},
-	}
-}
-
-func (a *app) discard() *cobra.Command {
-	var reason string
-	cmd := &cobra.Command{
-		Use: "discard ID --reason TEXT", Short: "Give an event up and let those behind it go on", Args: args(cobra.ExactArgs(1)),
-		Example: `  deed dead-letters discard order-summaries.1207 --reason "test data"`,
-		RunE: func(cmd *cobra.Command, given []string) error {
-			a.shows = everyView
-			return a.with(cmd.Context(), func(c *client.Client) error {
-				_, err := c.Do(cmd.Context(), http.MethodPost, client.Path(nil, "v1", "dead-letters", given[0], "discard"), nil, map[string]string{"reason": reason}, nil)
-				if err != nil {
-					return err
-				}
-				return a.show(map[string]string{"discarded": given[0]}, func() { a.print("%s is discarded\n", given[0]) })
-			})
-		},
-	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why the event may be passed over (needed)")
-	return cmd
 }

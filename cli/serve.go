@@ -22,7 +22,7 @@ func (a *app) serve() *cobra.Command {
 	var addr string
 	var hosts []string
 	var inboxDir string
-	var subscriptions string
+	var subscriptions, senders, consumers string
 	var who access
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -52,13 +52,18 @@ func (a *app) serve() *cobra.Command {
 			if err := a.subscribe(cmd.Context(), s.rt, subscriptions); err != nil {
 				return errors.Join(err, s.running.stop())
 			}
-			return a.withInbox(cmd.Context(), s, inboxDir)
+			if err := a.welcome(cmd.Context(), s.rt, senders); err != nil {
+				return errors.Join(err, s.running.stop())
+			}
+			return a.withConsumers(cmd.Context(), s, consumers, func(ctx context.Context) error { return a.withInbox(ctx, s, inboxDir) })
 		},
 	}
 	cmd.Flags().StringVar(&addr, "addr", "localhost:8080", "address to listen on")
 	a.tell.flags(cmd)
 	cmd.Flags().StringVar(&inboxDir, "inbox", "", "folder to take commands in from, which has to be there: DIR/<aggregate>.<command>/<command id>.json")
 	cmd.Flags().StringVar(&subscriptions, "subscriptions", "", "file of subscriptions that are made or changed when the program starts: a JSON list, each with topic, name, target ...")
+	cmd.Flags().StringVar(&senders, "senders", "", "file of senders that are made or changed when the program starts: a JSON list, each with reception, name, format, proof ...")
+	cmd.Flags().StringVar(&consumers, "consumers", "", "file of consumers of brokers whose messages become commands: a JSON list, each with name, reception, from ...")
 	cmd.Flags().StringVar(&a.node, "node", "", "name of this process among those that share the store (default: host, process id and something random)")
 	cmd.Flags().DurationVar(&a.lease, "lease", 6*time.Second, "after which others take over from a node that is silent")
 	cmd.Flags().BoolVar(&a.askSwitch, "ask-switch", false, "have views that are rebuilt because of a new version wait for deed view switch")

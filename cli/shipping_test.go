@@ -107,6 +107,11 @@ var shipping = deed.Domain{Name: "shipping", Parts: []deed.Part{
 		},
 		{Name: "carry", Do: func(context.Context, *deed.Work, *shipment) error { return nil }},
 	}},
+	deed.Reception{Name: "harbour", Doc: "What the harbour tells.", Messages: []deed.Receiving{
+		deed.Receive("crate.arrived.v1", func(_ context.Context, m deed.Received[shipment]) ([]deed.Sending, error) {
+			return to(m.Data.Crate, stow{}), nil
+		}),
+	}},
 	deed.Process[struct{}]{Name: "twins", On: []deed.ProcessReaction[struct{}]{
 		deed.Start(func(_ *struct{}, e deed.Recorded[sealed]) []deed.Action {
 			twin := e.ID + "-twin"
@@ -121,7 +126,7 @@ func TestScriptsOverHTTP(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/served",
 		Setup: func(e *testscript.Env) error {
-			e.Setenv("DEED_SERVER", deedtest.Serve(t, mem.New(), shipping))
+			e.Setenv("DEED_SERVER", deedtest.Serve(t, mem.New(), shipping, mailing()))
 			e.Setenv("USER", "ann")
 			return scriptEnv(e)
 		},

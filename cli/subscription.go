@@ -115,17 +115,25 @@ func (a *app) printJSON(v any) {
 
 func (a *app) putSubscription() *cobra.Command {
 	var n httpapi.NewSubscription
-	var target, webhook, filters string
+	var target, webhook, filters, from string
 	cmd := &cobra.Command{
 		Use: "put TOPIC NAME", Short: "Make a subscription, or change one", Args: args(cobra.ExactArgs(2)),
 		Long: `Make a subscription, or change one, which then goes on where it was. Where it goes
 is --webhook, or --target with the settings of any kind as JSON (or @FILE).
-Secrets that are made for a webhook are printed once, and never shown again.`,
+Secrets that are made for a webhook are printed once, and never shown again.
+What show prints can be changed and given to --from: what is hidden in it stays.`,
 		Example: `  deed subscription put domain-events shop --webhook https://shop.example/hook --type order.placed.v1
-  deed subscription put domain-events work --target '{"kind":"queue","lock":"30s","ordered":true}' --start beginning`,
+  deed subscription put domain-events work --target '{"kind":"queue","lock":"30s","ordered":true}' --start beginning
+  deed subscription show domain-events shop > shop.json    # edit it
+  deed subscription put domain-events shop --from shop.json`,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			var err error
-			if n.Target, err = targetOf(target, webhook); err != nil {
+			if from != "" {
+				err = readSubscription(from, &n)
+			} else {
+				n.Target, err = targetOf(target, webhook)
+			}
+			if err != nil {
 				return err
 			}
 			if filters != "" {
@@ -148,23 +156,42 @@ Secrets that are made for a webhook are printed once, and never shown again.`,
 	f := cmd.Flags()
 	f.StringVar(&target, "target", "", "where events go: settings as JSON, or @FILE")
 	f.StringVar(&webhook, "webhook", "", "where events go: an address, with the usual settings")
+	f.StringVar(&from, "from", "", "a file with what show has printed, instead of all other settings; the name may be another")
 	f.StringVar(&n.Start, "start", "", "where a new one begins: now (default), beginning, cursor:... or time:...")
 	f.StringSliceVar(&n.Types, "type", nil, "only events of this type; may be repeated")
 	f.StringVar(&filters, "filters", "", "only events that match these filters, as JSON")
-	f.IntVar(&n.Parallel, "parallel", 0, "so many deliveries at once (default 8)")
-	f.IntVar(&n.Batch, "batch", 0, "so many events in one delivery (default 1)")
-	f.IntVar(&n.Partitions, "partitions", 0, "parts that nodes share (default 1)")
+	f.IntVar(&n.Parallel, "parallel", 0, "so many deliveries at once, up to 64 (default 8)")
+	f.IntVar(&n.Batch, "batch", 0, "so many events in one delivery, up to 1000 (default 1)")
+	f.IntVar(&n.Partitions, "partitions", 0, "parts that nodes share, up to 16 (default 1)")
 	f.BoolVar(&n.Unordered, "unordered", false, "keep no order")
 	f.StringSliceVar(&n.Retry, "retry", nil, "how long to wait before each further attempt, for example 5s,5m,30m")
 	f.StringSliceVar(&n.Roles, "role", nil, "who may take messages from a queue; may be repeated")
+	for _, other := range []string{"target", "webhook", "type", "filters", "parallel", "batch", "partitions", "unordered", "retry", "role"} {
+		cmd.MarkFlagsMutuallyExclusive("from", other)
+	}
 	return cmd
+}
+
+// readSubscription reads what show has printed. How the subscription is doing
+// and where it began is no matter of who puts it.
+func readSubscription(file string, n *httpapi.NewSubscription) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return usageError{fmt.Errorf("--from: %w", err)}
+	}
+	start := n.Start
+	if err := json.Unmarshal(data, n); err != nil || n.Target == nil {
+		return usageError{fmt.Errorf("--from: %s is not what deed subscription show prints", file)}
+	}
+	n.Start = start
+	return nil
 }
 
 // targetOf is the target that flags describe.
 func targetOf(target, webhook string) (json.RawMessage, error) {
 	switch {
 	case (target == "") == (webhook == ""):
-		return nil, usageError{errors.New("give one of --webhook and --target")}
+		return nil, usageError{errors.New("give one of --webhook, --target and --from")}
 	case webhook != "":
 		return json.Marshal(map[string]string{"kind": "webhook", "url": webhook})
 	case strings.HasPrefix(target, "@"):

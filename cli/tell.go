@@ -7,6 +7,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/internal/broker"
+	"github.com/deed-dev/deed/internal/broker/kafka"
+	"github.com/deed-dev/deed/internal/broker/nats"
+	"github.com/deed-dev/deed/internal/broker/rabbitmq"
+	"github.com/deed-dev/deed/internal/notices"
 	"github.com/deed-dev/deed/internal/sinks"
 	"github.com/deed-dev/deed/internal/webhook"
 )
@@ -19,7 +24,10 @@ type telling struct {
 	answers            string // the folder for answers of queries
 
 	webhooks []string // hosts within that webhooks may be at
+	brokers  []string // hosts that brokers may be at
 	origin   string   // as which receivers of webhooks are asked whether they consent
+	mailers  []string // mail servers that subscriptions may use
+	files    string   // the folder for files of subscriptions
 }
 
 func (t *telling) flags(cmd *cobra.Command) {
@@ -30,7 +38,10 @@ func (t *telling) flags(cmd *cobra.Command) {
 	f.StringSliceVar(&t.hosts, "callback-hosts", nil, "hosts that senders of commands may have called back, as HOST or HOST:PORT; they may be anywhere, this machine included")
 	f.BoolVar(&t.any, "callback-any", false, "senders of commands may have any host on the public internet called back")
 	f.StringSliceVar(&t.webhooks, "webhook-hosts", nil, "hosts that webhooks may be delivered to though they are not on the public internet, as HOST or HOST:PORT")
+	f.StringSliceVar(&t.brokers, "broker-hosts", nil, "hosts of message brokers that may be delivered to, as HOST, HOST:PORT, *.DOMAIN or *; all of them are named, also those that a broker names itself")
 	f.StringVar(&t.origin, "webhook-origin", "", "name as which receivers of webhooks are asked whether they consent (default: the name of this machine)")
+	f.StringSliceVar(&t.mailers, "smtp-hosts", nil, "mail servers that subscriptions may send mails by, as HOST or HOST:PORT")
+	f.StringVar(&t.files, "file-dir", "", "public events may be delivered to files in this folder")
 	f.StringVar(&t.answers, "answer-dir", "", "answers of queries may be delivered to files in this folder")
 }
 
@@ -43,7 +54,15 @@ func (t *telling) targets() map[string]deed.TargetKind {
 			origin = "deed"
 		}
 	}
-	return map[string]deed.TargetKind{"webhook": webhook.New(sinks.NewHosts(t.webhooks, true), origin)}
+	brokers := broker.NewHosts(t.brokers)
+	return map[string]deed.TargetKind{
+		"webhook":  webhook.New(sinks.NewHosts(t.webhooks, true), origin),
+		"nats":     nats.New(brokers),
+		"rabbitmq": rabbitmq.New(brokers),
+		"kafka":    kafka.New(brokers),
+		"smtp":     notices.NewMails(t.mailers),
+		"file":     notices.NewFiles(t.files),
+	}
 }
 
 // An allowance says whom callers may have told what; nil = nobody.

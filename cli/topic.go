@@ -115,7 +115,15 @@ func (a *app) tailOf(ctx context.Context, c *client.Client, topic string, q url.
 	}
 	for {
 		var events []deed.CloudEvent
-		h, err := c.Do(ctx, http.MethodGet, client.Path(q, "v1", "topics", topic, "events"), nil, nil, &events)
+		var h http.Header
+		ask := func() (err error) {
+			h, err = c.Do(ctx, http.MethodGet, client.Path(q, "v1", "topics", topic, "events"), nil, nil, &events)
+			return err
+		}
+		err := ask()
+		if err != nil && follow {
+			err = client.Persist(ctx, ask)
+		}
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ import (
 	"github.com/deed-dev/deed/store/mem"
 )
 
-var update = flag.Bool("deed.update", false, "write golden files of event types that have none yet")
+var update = flag.Bool("deed.update", false, "write golden files of event types that have none yet, and schemas that are new or have changed as they may")
 
 // Check finds what is wrong with a domain before anything is stored. Call it
 // from a test in the package that declares the domain. It fails if

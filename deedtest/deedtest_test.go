@@ -74,6 +74,18 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestCheckSchemas(t *testing.T) {
+	t.Chdir(t.TempDir())
+	*update = true
+	CheckSchemas(t, domain)
+	*update = false
+	CheckSchemas(t, domain)
+	recorded, err := os.ReadFile("testdata/schemas/events/door.opened.json")
+	if err != nil || !strings.Contains(string(recorded), `"notes"`) {
+		t.Errorf("the schema is %s, %v", recorded, err)
+	}
+}
+
 // Each of these is wrong, and must fail when it is run.
 var wrong = map[string]struct {
 	test func(t *testing.T)
@@ -98,6 +110,16 @@ var wrong = map[string]struct {
 		golden(t, "door.shut.json", `{}`)
 		Check(t, domain)
 	}, "can no longer be read"},
+	"no schema": {func(t *testing.T) { CheckSchemas(t, domain) }, "event door.opened is new"},
+	"changed schema": {func(t *testing.T) {
+		recorded(t, "door.opened", `{"type":"object","properties":{"by":{"type":"integer"}},"required":["by"]}`)
+		CheckSchemas(t, domain)
+	}, "event door.opened, field by: is string, and was integer. Give the new shape a new name, and opened an Upcast."},
+	"a name that is gone": {func(t *testing.T) {
+		*update = true
+		recorded(t, "door.broken", `{"type":"object"}`)
+		CheckSchemas(t, domain)
+	}, "event door.broken: is gone"},
 	"undeclared event": {func(t *testing.T) {
 		*update = true
 		if err := os.WriteFile("door.go", []byte("package doors\n\nfunc (Locked) Apply(d *Door) {}\n"), 0o644); err != nil {
@@ -114,6 +136,16 @@ func golden(t *testing.T, name, text string) {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join("testdata", "events", name), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func recorded(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll("testdata/schemas/events", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join("testdata", "schemas", "events", name+".json"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/deed-dev/deed/auth"
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/httpapi"
+	"github.com/deed-dev/deed/internal/apicheck"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/mem"
 )
@@ -40,11 +41,7 @@ func (shake) Decide(j jar) ([]deed.Event[jar], error) { return []deed.Event[jar]
 func jars() deed.Domain {
 	on := []deed.Handler[jar]{deed.On(func(j *jar, e paid) { e.Apply(j) })}
 	return deed.Domain{Name: "jars", Parts: []deed.Part{
-		deed.Aggregate[jar]{
-			Name:     "jar",
-			Events:   map[string]deed.Event[jar]{"paid": paid{}},
-			Commands: map[string]deed.Command[jar]{"drop": deed.Ruled(drop{}, deed.Rules{Roles: []string{"saver"}}), "shake": shake{}},
-		},
+		jarAggregate(),
 		deed.Projection[jar]{Name: "open", On: on},
 		deed.Projection[jar]{Name: "books", On: on, Roles: []string{"clerk"}},
 		deed.Classifier[jar]{Name: "full", Of: deed.Projection[jar]{On: on}, Verdict: full},
@@ -52,6 +49,7 @@ func jars() deed.Domain {
 		deed.View[jar]{Name: "vault", Roles: []string{"clerk", "saver"}},
 		deed.Query[struct{}, int]{Name: "coins", Answer: coins},
 		deed.Publication{Topic: "coins", Events: []deed.Publishing{deed.Publish("coin.paid.v1", func(e paid) paid { return e })}},
+		deed.Reception{Name: "deposits", Roles: []string{"saver"}, Messages: []deed.Receiving{deed.Receive("coin.found.v1", found)}},
 		deed.Query[struct{}, int]{Name: "profit", Roles: []string{"clerk"}, Answer: coins},
 		deed.Saga[struct{}]{
 			Name: "count", Roles: []string{"saver"},
@@ -64,6 +62,21 @@ func jars() deed.Domain {
 			On: []deed.ProcessReaction[struct{}]{deed.Start(func(*struct{}, paid) []deed.Action { return []deed.Action{deed.After("tired", time.Hour)} })},
 		},
 	}}
+}
+
+func jarAggregate() deed.Aggregate[jar] {
+	return deed.Aggregate[jar]{
+		Name:     "jar",
+		Events:   map[string]deed.Event[jar]{"paid": paid{}},
+		Commands: map[string]deed.Command[jar]{"drop": deed.Ruled(drop{}, deed.Rules{Roles: []string{"saver"}}), "shake": shake{}},
+	}
+}
+
+// found puts a coin that others have found into a jar.
+func found(_ context.Context, m deed.Received[struct {
+	Jar string `json:"jar"`
+}]) ([]deed.Sending, error) {
+	return []deed.Sending{deed.Send(jarAggregate(), m.Data.Jar, drop{1})}, nil
 }
 
 func full(j jar) deed.Verdict {
@@ -255,6 +268,17 @@ var samples = map[string][]sample{
 	"GET /v1/topics/{topic}/subscriptions/{name}/messages":               {{"/v1/topics/coins/subscriptions/queue/messages", ``, operating}},
 	"POST /v1/topics/{topic}/subscriptions/{name}/messages/{id}/redrive": {{"/v1/topics/coins/subscriptions/queue/messages/x/redrive", ``, operating}},
 	"POST /v1/topics/{topic}/subscriptions/{name}/messages/{id}/discard": {{"/v1/topics/coins/subscriptions/queue/messages/x/discard", `{"reason":"r"}`, operating}},
+	"GET /v1/receptions":                                                 {{"/v1/receptions", "", reading}},
+	"POST /v1/receptions/{reception}/messages":                           {{"/v1/receptions/deposits/messages", "{}", append(operating, "saver")}, {"/v1/receptions/none/messages", "{}", operating}},
+	"POST /v1/receptions/{reception}/senders/{name}":                     {{"/v1/receptions/deposits/senders/none", "{}", all}},
+	"OPTIONS /v1/receptions/{reception}/senders/{name}":                  {{"/v1/receptions/deposits/senders/none", "", all}},
+	"GET /v1/senders":                                                    {{"/v1/senders", "", operating}},
+	"GET /v1/receptions/{reception}/senders":                             {{"/v1/receptions/deposits/senders", "", operating}},
+	"GET /v1/receptions/{reception}/senders/{name}":                      {{"/v1/receptions/deposits/senders/none", "", operating}},
+	"PUT /v1/receptions/{reception}/senders/{name}":                      {{"/v1/receptions/deposits/senders/bank", "{}", nobody}},
+	"DELETE /v1/receptions/{reception}/senders/{name}":                   {{"/v1/receptions/deposits/senders/none", "", nobody}},
+	"POST /v1/receptions/{reception}/senders/{name}/rotate":              {{"/v1/receptions/deposits/senders/none/rotate", "", nobody}},
+	"POST /v1/receptions/{reception}/senders/{name}/test":                {{"/v1/receptions/deposits/senders/none/test", "{}", operating}},
 	"GET /v1/nodes":                                                      {{"/v1/nodes", "", operating}},
 	"GET /v1/followers":                                                  {{"/v1/followers", "", operating}},
 	"POST /v1/followers/{name}/pause":                                    {{"/v1/followers/rich/pause", "", operating}},
@@ -264,12 +288,21 @@ var samples = map[string][]sample{
 	"POST /v1/compaction":                                                {{"/v1/compaction", `{"older_than":"720h"}`, nobody}, {"/v1/compaction", `{"older_than":"720h","dry_run":true}`, nobody}},
 	"GET /v1/dead-letters":                                               {{"/v1/dead-letters", "", operating}},
 	"GET /v1/dead-letters/{id}":                                          {{"/v1/dead-letters/open.1", "", operating}},
+	"GET /v1/dead-letters/groups":                                        {{"/v1/dead-letters/groups", "", operating}},
+	"POST /v1/dead-letters/redrive":                                      {{"/v1/dead-letters/redrive", `{"all":true,"dry_run":true}`, operating}},
+	"POST /v1/dead-letters/discard":                                      {{"/v1/dead-letters/discard", `{"all":true,"reason":"r","dry_run":true}`, operating}},
+	"GET /v1/dead-letters/jobs":                                          {{"/v1/dead-letters/jobs", "", operating}},
+	"GET /v1/dead-letters/jobs/{id}":                                     {{"/v1/dead-letters/jobs/none", "", operating}},
+	"POST /v1/dead-letters/jobs/{id}/cancel":                             {{"/v1/dead-letters/jobs/none/cancel", `{"reason":"r"}`, operating}},
+	"POST /v1/dead-letters/{id}/edit":                                    {{"/v1/dead-letters/open.1/edit", `{"data":{},"reason":"r"}`, operating}},
 	"POST /v1/dead-letters/{id}/redrive":                                 {{"/v1/dead-letters/open.1/redrive", "", operating}},
 	"POST /v1/dead-letters/{id}/discard":                                 {{"/v1/dead-letters/open.1/discard", `{"reason":"r"}`, operating}},
 	"GET /v1/keys":                                                       {{"/v1/keys", "", nobody}},
 	"POST /v1/keys":                                                      {{"/v1/keys", `{"actor":"bob","roles":["admin"]}`, nobody}},
 	"POST /v1/keys/{id}/revoke":                                          {{"/v1/keys/none/revoke", "", nobody}},
 	"POST /v1/keys/{id}/rotate":                                          {{"/v1/keys/none/rotate", "", nobody}},
+	"GET /v1/openapi.json":                                               {{"/v1/openapi.json", "", reading}},
+	"GET /v1/asyncapi.json":                                              {{"/v1/asyncapi.json", "", reading}},
 	"GET /v1":                                                            {{"/v1", "", reading}},
 	"GET /metrics":                                                       {{"/metrics", "", operating}},
 	"GET /livez":                                                         {{"/livez", "", all}},
@@ -288,6 +321,7 @@ var samples = map[string][]sample{
 
 // Every route takes those whom it should and nobody else. A route that is not
 // in samples fails the test, and so does one that does not say for whom it is.
+// The OpenAPI document is true of every answer.
 func TestAccessMatrix(t *testing.T) {
 	s := mem.New()
 	rt := deedtest.StartOn(t, s, jars())
@@ -331,6 +365,7 @@ func TestAccessMatrix(t *testing.T) {
 			t.Errorf("there is no route %q any more", pattern)
 		}
 	}
+	contract := openAPI(t, rt)
 	asked := 0
 	for pattern, says := range patterns {
 		if !says || len(samples[pattern]) == 0 {
@@ -346,6 +381,7 @@ func TestAccessMatrix(t *testing.T) {
 				t.Helper()
 				asked++
 				status, h, body := ask(t, g.base, method, sm.target, sm.body, key)
+				contract.Check(t, apicheck.Exchange{Method: method, Target: sm.target, Body: sm.body, Status: status, Header: h, Answer: body})
 				denied := status == http.StatusUnauthorized || status == http.StatusForbidden
 				if want == 0 && (denied || status >= 500) || want > 0 && status != want || (status == 401) != (h.Get("WWW-Authenticate") != "") {
 					t.Errorf("%s %s as %s: %d, want %d: %s", method, sm.target, who, status, want, body)

@@ -85,6 +85,8 @@ func (a *api) takes(r *http.Request, rt route) []string {
 		return []string{auth.RoleReader}
 	case consumers:
 		return a.consumerRoles(r)
+	case senders:
+		return a.senderRoles(r)
 	case viewers:
 		if roles := a.viewRoles[cmp.Or(r.PathValue("view"), r.PathValue("group"))]; len(roles) > 0 {
 			return roles

@@ -92,6 +92,9 @@ func callOf(r *http.Request) (deed.Call, error) {
 	if call.ID == "" && len(h.Values("Idempotency-Key")) > 0 {
 		return call, deed.Invalid{Detail: "the Idempotency-Key is empty"}
 	}
+	if trace := h.Get("Traceparent"); isTraceparent(trace) {
+		call.Trace = trace
+	}
 	if call.Correlation == "" {
 		call.Correlation = traceOf(h.Get("Traceparent"))
 	}

@@ -44,15 +44,11 @@ func (a *api) compact(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *api) forget(w http.ResponseWriter, r *http.Request) error {
-	call, err := callOf(r)
+	ctx, reason, err := a.actWithReason(w, r)
 	if err != nil {
 		return err
 	}
-	reason, err := a.reason(w, r)
-	if err != nil {
-		return err
-	}
-	if err := a.rt.Followers().Forget(deed.With(r.Context(), call), r.PathValue("name"), reason); err != nil {
+	if err := a.rt.Followers().Forget(ctx, r.PathValue("name"), reason); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

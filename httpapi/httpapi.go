@@ -10,10 +10,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/auth"
+	"github.com/deed-dev/deed/internal/inbound"
+	"github.com/deed-dev/deed/internal/schema"
 )
 
 // Options adjust a handler. The zero Options are fine.
@@ -41,11 +44,14 @@ type api struct {
 	log     *slog.Logger
 	opts    Options
 	metrics *metrics
+	senders *inbound.Senders
 
 	viewRoles  map[string][]string // who may read which view; none = readers
 	queryRoles map[string][]string // who may ask which query; none = readers
 	machines   bool                // there are processes or sagas
 	most       int                 // instances that are asked something at once
+
+	openapi, asyncapi func() ([]byte, error) // the documents
 }
 
 // New returns the handler of a runtime's HTTP API.
@@ -53,10 +59,13 @@ func New(rt *deed.Runtime, opts Options) http.Handler { return newAPI(rt, opts).
 
 func newAPI(rt *deed.Runtime, opts Options) *api {
 	opts.MaxBody = cmp.Or(opts.MaxBody, 1<<20)
-	return &api{
-		rt: rt, log: cmp.Or(opts.Logger, slog.Default()), opts: opts, metrics: newMetrics(rt),
+	a := &api{
+		rt: rt, log: cmp.Or(opts.Logger, slog.Default()), opts: opts, metrics: newMetrics(rt), senders: inbound.NewSenders(rt),
 		viewRoles: viewRoles(rt), queryRoles: queryRoles(rt), machines: len(rt.Describe().Machines) > 0, most: maxMany,
 	}
+	a.openapi = sync.OnceValues(func() ([]byte, error) { return schema.Text(newDescriber(a).document()) })
+	a.asyncapi = sync.OnceValues(func() ([]byte, error) { return AsyncAPI(rt, opts.Version) })
+	return a
 }
 
 func (a *api) handler() http.Handler {

@@ -257,8 +257,26 @@ func TestTraceIsTheCorrelation(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(page.Events[0].Meta), "4bf92f3577b34da6a3ce929d0e0e4736") {
+	if !strings.Contains(string(page.Events[0].Meta), `"correlation":"4bf92f3577b34da6a3ce929d0e0e4736"`) {
 		t.Errorf("meta %s", page.Events[0].Meta)
+	}
+	if !strings.Contains(string(page.Events[0].Meta), `"trace":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"`) {
+		t.Errorf("meta %s", page.Events[0].Meta)
+	}
+	for _, wrong := range []string{
+		"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902bX-01", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+		"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0\"", "nonsense",
+	} {
+		status, _ := raw(t, base, "POST", "/v1/order/o-2/create", `{"customer":"c"}`, "Traceparent", wrong)
+		again, err := http.Get(base + "/v1/streams/order/o-2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(again.Body)
+		again.Body.Close()
+		if err != nil || status == http.StatusBadRequest || strings.Contains(string(text), `"trace"`) {
+			t.Errorf("%s: %d %s, %v", wrong, status, text, err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -32,13 +33,14 @@ func newMetrics(rt *deed.Runtime) *metrics {
 			Name: "deed_commands_total", Help: "Commands asked over HTTP, by what became of them.",
 		}, []string{"aggregate", "command", "outcome"}),
 	}
-	m.registry.MustRegister(m.requests, m.commands, followerCollector{rt}, queryCollector{rt},
+	m.registry.MustRegister(m.requests, m.commands, followerCollector{rt}, letterCollector{rt}, queryCollector{rt},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	// What cannot be found out, because the store is away, is left out and counted.
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, ErrorHandling: promhttp.ContinueOnError})
 }
 
 func (m *metrics) request(method, route string, status int, took time.Duration) {
@@ -98,6 +100,44 @@ func (c followerCollector) Collect(ch chan<- prometheus.Metric) {
 		if f.Heartbeat != nil {
 			gauge(beatDesc, float64(f.Heartbeat.UnixMilli())/1000, f.Name)
 		}
+	}
+}
+
+// letterCollector reports on dead letters at the moment of asking.
+type letterCollector struct{ rt *deed.Runtime }
+
+var (
+	lettersDesc = prometheus.NewDesc("deed_dead_letters", "Events and messages that could not be handled; of a queue up to 1000 are counted.", []string{"name", "kind", "state"}, nil)
+	oldestDesc  = prometheus.NewDesc("deed_dead_letter_age_seconds", "Age of the oldest dead letter that failed; 0 = there is none.", []string{"name", "kind"}, nil)
+)
+
+// countFor is how long counting dead letters may take.
+const countFor = 5 * time.Second
+
+// Describe implements prometheus.Collector.
+func (c letterCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- lettersDesc
+	ch <- oldestDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c letterCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), countFor)
+	defer cancel()
+	counts, err := c.rt.DeadLetters().Counts(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(lettersDesc, err)
+		return
+	}
+	for _, n := range counts {
+		for state, of := range map[string]int{"retrying": n.Retrying, "waiting": n.Waiting, "dead": n.Dead} {
+			ch <- prometheus.MustNewConstMetric(lettersDesc, prometheus.GaugeValue, float64(of), n.Name, n.Kind, state)
+		}
+		age := 0.0
+		if !n.Oldest.IsZero() {
+			age = max(0, time.Since(n.Oldest).Seconds())
+		}
+		ch <- prometheus.MustNewConstMetric(oldestDesc, prometheus.GaugeValue, age, n.Name, n.Kind)
 	}
 }
 

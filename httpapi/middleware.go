@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 )
 
@@ -43,6 +44,17 @@ func traceOf(header string) string {
 		return ""
 	}
 	return id
+}
+
+// isTraceparent reports whether a header is one of the version that is known: what
+// is none is passed over, as W3C Trace Context wants it.
+func isTraceparent(header string) bool {
+	if traceOf(header) == "" || !strings.HasPrefix(header, "00-") || strings.ToLower(header) != header {
+		return false
+	}
+	parent, err := hex.DecodeString(header[36:52])
+	_, flagsErr := hex.DecodeString(header[53:])
+	return err == nil && flagsErr == nil && !allZero(parent)
 }
 
 func allZero(b []byte) bool {

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -68,80 +67,6 @@ func (a *api) nodes(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, NodeList{list})
 }
 
-// A DeadLetterPage is some dead letters.
-type DeadLetterPage struct {
-	DeadLetters []deed.DeadLetter `json:"dead_letters"`
-	Next        string            `json:"next,omitempty"` // pass as after to go on; missing = there are no more
-}
-
-func (a *api) deadLetters(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, "follower", "after", "limit")
-	if err != nil {
-		return err
-	}
-	limit, err := limitParam(q)
-	if err != nil {
-		return err
-	}
-	letters, next, err := a.rt.Followers().DeadLetters(r.Context(), q.Get("follower"), q.Get("after"), limit)
-	if errors.Is(err, deed.ErrNoDeadLetter) {
-		return deed.Invalid{Field: "after", Detail: "is not the id of a dead letter"}
-	}
-	if err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, DeadLetterPage{letters, next})
-}
-
-func (a *api) deadLetter(w http.ResponseWriter, r *http.Request) error {
-	l, err := a.rt.Followers().DeadLetter(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, l)
-}
-
-// Redriven says what came of redriving.
-type Redriven struct {
-	Handled int `json:"handled"` // events, the one asked for and those behind it
-}
-
-func (a *api) redrive(w http.ResponseWriter, r *http.Request) error {
-	call, err := callOf(r)
-	if err != nil {
-		return err
-	}
-	n, err := a.rt.Followers().Redrive(deed.With(r.Context(), call), r.PathValue("id"))
-	return redriven(w, r, n, err)
-}
-
-// redriven answers what came of redriving.
-func redriven(w http.ResponseWriter, r *http.Request, n int, err error) error {
-	switch {
-	case err == nil:
-		return answer(w, http.StatusOK, Redriven{n})
-	case errors.Is(err, deed.ErrNoDeadLetter), errors.Is(err, deed.ErrNotRunning), errors.Is(err, deed.ErrNoSubscription), isInvalid(err), errors.Is(err, store.ErrUnavailable), r.Context().Err() != nil:
-		return err
-	}
-	return problem(http.StatusConflict, CodeConflict, "it still cannot be handled: "+short(err.Error()))
-}
-
-func (a *api) discard(w http.ResponseWriter, r *http.Request) error {
-	call, err := callOf(r)
-	if err != nil {
-		return err
-	}
-	reason, err := a.reason(w, r)
-	if err != nil {
-		return err
-	}
-	if err := a.rt.Followers().Discard(deed.With(r.Context(), call), r.PathValue("id"), reason); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
 // A Description is what GET /v1 answers.
 type Description struct {
 	Program string `json:"program"`
@@ -187,6 +112,16 @@ func (a *api) ready(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return answer(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// actWithReason returns the context of somebody who does something, and why.
+func (a *api) actWithReason(w http.ResponseWriter, r *http.Request) (context.Context, string, error) {
+	call, err := callOf(r)
+	if err != nil {
+		return nil, "", err
+	}
+	reason, err := a.reason(w, r)
+	return deed.With(r.Context(), call), reason, err
 }
 
 // reason reads the body of a request that says why; it may be empty.

@@ -55,8 +55,15 @@ const (
 	CodeOutcomeUnknown      = "outcome_unknown"
 	CodeCorrupt             = "corrupt"
 	CodeUnsupported         = "unsupported"
+	CodeUnsupportedMedia    = "unsupported_media_type"
 	CodeInternal            = "internal"
 )
+
+// codes are all of them.
+var codes = []string{
+	CodeInvalid, CodeUnauthenticated, CodeForbidden, CodeNotFound, CodeMethodNotAllowed, CodeConflict, CodeInProgress, CodeRejected, CodeIdempotencyMismatch,
+	CodeTooLarge, CodeQuotaExceeded, CodeUnavailable, CodeOutcomeUnknown, CodeCorrupt, CodeUnsupported, CodeUnsupportedMedia, CodeInternal,
+}
 
 // reasonExists is the code under which it is recorded that an id is in use.
 const reasonExists = "exists"
@@ -79,6 +86,9 @@ func problemOf(err error) Problem {
 		return p
 	}
 	if p, ok := subscriptionProblem(err); ok {
+		return p
+	}
+	if p, ok := inboundProblem(err); ok {
 		return p
 	}
 	switch {
@@ -104,13 +114,13 @@ func problemOf(err error) Problem {
 		p.Detail = summary(p.Errors)
 		return p
 	case errors.Is(err, deed.ErrUnknown), errors.Is(err, deed.ErrNotFound),
-		errors.Is(err, deed.ErrNoFollower), errors.Is(err, deed.ErrNoDeadLetter):
+		errors.Is(err, deed.ErrNoFollower), errors.Is(err, deed.ErrNoDeadLetter), errors.Is(err, deed.ErrNoJob):
 		return problem(http.StatusNotFound, CodeNotFound, plain(err))
 	case errors.Is(err, deed.ErrInProgress):
 		return problem(http.StatusConflict, CodeInProgress, "a command with this Idempotency-Key is being handled: ask again shortly")
 	case errors.Is(err, deed.ErrMismatch):
 		return problem(http.StatusUnprocessableEntity, CodeIdempotencyMismatch, "this Idempotency-Key was used for another command or other contents: use a new key")
-	case errors.Is(err, deed.ErrNotRebuildable), errors.Is(err, deed.ErrNotRunning), errors.Is(err, deed.ErrStands),
+	case errors.Is(err, deed.ErrNotRebuildable), errors.Is(err, deed.ErrNotEditable), errors.Is(err, deed.ErrNotRunning), errors.Is(err, deed.ErrStands),
 		errors.Is(err, deed.ErrVersionGone), errors.Is(err, deed.ErrDecided), errors.Is(err, deed.ErrClaimed),
 		errors.Is(err, deed.ErrFollowerInUse), errors.Is(err, deed.ErrCompacting),
 		errors.Is(err, deed.ErrNoRebuild), errors.Is(err, deed.ErrRebuilding), errors.Is(err, deed.ErrNoFormer),

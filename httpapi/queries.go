@@ -282,18 +282,14 @@ func (a *api) cancelRun(w http.ResponseWriter, r *http.Request) error {
 	if _, err := query(r); err != nil {
 		return err
 	}
-	reason, err := a.reason(w, r)
-	if err != nil {
-		return err
-	}
-	call, err := callOf(r)
+	ctx, reason, err := a.actWithReason(w, r)
 	if err != nil {
 		return err
 	}
 	if _, err := a.runOf(r); err != nil {
 		return err
 	}
-	if err := a.rt.Queries().Cancel(deed.With(r.Context(), call), r.PathValue("id"), reason); err != nil {
+	if err := a.rt.Queries().Cancel(ctx, r.PathValue("id"), reason); err != nil {
 		return err
 	}
 	run, err := a.runOf(r)

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"time"
 
@@ -143,25 +144,26 @@ func (a *api) messages(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, MessageList{all})
 }
 
-func (a *api) redriveMessage(w http.ResponseWriter, r *http.Request) error {
+// actOnQueue is the queue of a request that changes it, and the context to do so in.
+func (a *api) actOnQueue(r *http.Request) (deed.Queue, context.Context, error) {
 	call, err := callOf(r)
 	if err != nil {
-		return err
+		return deed.Queue{}, nil, err
 	}
 	q, err := a.queue(r)
+	return q, deed.With(r.Context(), call), err
+}
+
+func (a *api) redriveMessage(w http.ResponseWriter, r *http.Request) error {
+	q, ctx, err := a.actOnQueue(r)
 	if err != nil {
 		return err
 	}
-	err = q.Redrive(deed.With(r.Context(), call), r.PathValue("id"))
-	return redriven(w, r, 1, err)
+	return redriven(w, r, 1, q.Redrive(ctx, r.PathValue("id")))
 }
 
 func (a *api) discardMessage(w http.ResponseWriter, r *http.Request) error {
-	call, err := callOf(r)
-	if err != nil {
-		return err
-	}
-	q, err := a.queue(r)
+	q, ctx, err := a.actOnQueue(r)
 	if err != nil {
 		return err
 	}
@@ -169,7 +171,7 @@ func (a *api) discardMessage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := q.Discard(deed.With(r.Context(), call), r.PathValue("id"), reason); err != nil {
+	if err := q.Discard(ctx, r.PathValue("id"), reason); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -18,6 +18,7 @@ const (
 	readers   access = "reader"    //
 	operators access = "operator"  //
 	consumers access = "consumers" // whom the subscription names, and operators
+	senders   access = "senders"   // whom the reception names, and operators
 	admins    access = "admin"     //
 	ruled     access = "ruled"     // whom the command names, see deed.Rules: the runtime checks
 )
@@ -31,7 +32,8 @@ type route struct {
 	endless bool                                          // the answer has no end: access is checked again while it lasts
 }
 
-// routes is the one table of what there is, and for whom.
+// routes is the one table of what there is, and for whom. What a route takes and
+// answers is in operations.
 func (a *api) routes() []route {
 	return []route{
 		{pattern: "POST /v1/{aggregate}/{id}/{command}", access: ruled, serve: a.command},
@@ -135,6 +137,18 @@ func (a *api) routes() []route {
 		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/messages/{id}/redrive", access: operators, serve: a.redriveMessage},
 		{pattern: "POST /v1/topics/{topic}/subscriptions/{name}/messages/{id}/discard", access: operators, serve: a.discardMessage},
 
+		{pattern: "GET /v1/receptions", access: readers, serve: a.receptions},
+		{pattern: "POST /v1/receptions/{reception}/messages", access: senders, serve: a.sendMessages},
+		{pattern: "POST /v1/receptions/{reception}/senders/{name}", access: anybody, serve: a.receive},
+		{pattern: "OPTIONS /v1/receptions/{reception}/senders/{name}", access: anybody, serve: a.consent},
+		{pattern: "GET /v1/senders", access: operators, serve: a.listSenders},
+		{pattern: "GET /v1/receptions/{reception}/senders", access: operators, serve: a.listSenders},
+		{pattern: "GET /v1/receptions/{reception}/senders/{name}", access: operators, serve: a.sender},
+		{pattern: "PUT /v1/receptions/{reception}/senders/{name}", access: admins, serve: a.putSender},
+		{pattern: "DELETE /v1/receptions/{reception}/senders/{name}", access: admins, serve: a.deleteSender},
+		{pattern: "POST /v1/receptions/{reception}/senders/{name}/rotate", access: admins, serve: a.rotateSender},
+		{pattern: "POST /v1/receptions/{reception}/senders/{name}/test", access: operators, serve: a.testSender},
+
 		{pattern: "GET /v1/nodes", access: operators, serve: a.nodes},
 		{pattern: "GET /v1/followers", access: operators, serve: a.followers},
 		{pattern: "POST /v1/followers/{name}/pause", access: operators, serve: a.pause},
@@ -144,7 +158,14 @@ func (a *api) routes() []route {
 		{pattern: "POST /v1/compaction", access: admins, serve: a.compact},
 
 		{pattern: "GET /v1/dead-letters", access: operators, serve: a.deadLetters},
+		{pattern: "GET /v1/dead-letters/groups", access: operators, serve: a.letterGroups},
+		{pattern: "POST /v1/dead-letters/redrive", access: operators, serve: a.beginJob(deed.DoRedrive)},
+		{pattern: "POST /v1/dead-letters/discard", access: operators, serve: a.beginJob(deed.DoDiscard)},
+		{pattern: "GET /v1/dead-letters/jobs", access: operators, serve: a.letterJobs},
+		{pattern: "GET /v1/dead-letters/jobs/{id}", access: operators, serve: a.letterJob},
+		{pattern: "POST /v1/dead-letters/jobs/{id}/cancel", access: operators, serve: a.cancelJob},
 		{pattern: "GET /v1/dead-letters/{id}", access: operators, serve: a.deadLetter},
+		{pattern: "POST /v1/dead-letters/{id}/edit", access: operators, serve: a.editLetter},
 		{pattern: "POST /v1/dead-letters/{id}/redrive", access: operators, serve: a.redrive},
 		{pattern: "POST /v1/dead-letters/{id}/discard", access: operators, serve: a.discard},
 
@@ -154,6 +175,8 @@ func (a *api) routes() []route {
 		{pattern: "POST /v1/keys/{id}/rotate", access: admins, serve: a.rotateKey},
 
 		{pattern: "GET /v1/map", access: readers, serve: a.drawing},
+		{pattern: "GET /v1/openapi.json", access: readers, serve: a.openAPI},
+		{pattern: "GET /v1/asyncapi.json", access: readers, serve: a.asyncAPI},
 		{pattern: "GET /v1", access: readers, serve: a.describe},
 		{pattern: "GET /metrics", access: operators, serve: a.measurements},
 		{pattern: "GET /livez", access: anybody, serve: a.alive},

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"encoding/json"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -54,7 +55,10 @@ func TestTopicOverHTTP(t *testing.T) {
 	if ids, _ = pageOf(t, srv.URL, "?after="+next); len(ids) != 0 {
 		t.Fatal(ids)
 	}
-	if ids, _ = pageOf(t, srv.URL, "?type=other.v1&wait=1ms"); len(ids) != 0 {
+	if status, _, body := ask(t, srv.URL, "GET", "/v1/topics/coins/events?type=other.v1", "", ""); status != 400 || !strings.Contains(string(body), "there is coin.paid.v1") {
+		t.Errorf("a type that the topic never had: %d %s", status, body)
+	}
+	if ids, _ = pageOf(t, srv.URL, "?type=coin.paid.v1&after="+next+"&wait=1ms"); len(ids) != 0 {
 		t.Fatal(ids)
 	}
 	var later sync.WaitGroup

@@ -71,10 +71,15 @@ func RelationalOf(s Store) (Relational, error) {
 
 var firstWord = regexp.MustCompile(`^\s*([A-Za-z]+)\b`)
 
-// CheckStatement reports whether a statement may be executed: one that writes or
-// defines, not one that ends the transaction or changes its settings.
-func CheckStatement(st Statement) error {
-	return checkStatement(st, "INSERT", "UPDATE", "DELETE", "WITH", "CREATE", "ALTER", "DROP", "REPLACE")
+// CheckStatements reports whether statements may be executed: those that write or
+// define, not those that end the transaction or change its settings.
+func CheckStatements(all ...Statement) error {
+	for _, st := range all {
+		if err := checkStatement(st, "INSERT", "UPDATE", "DELETE", "WITH", "CREATE", "ALTER", "DROP", "REPLACE"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // CheckTableQuery reports whether a statement may be asked.

@@ -3,6 +3,10 @@
 package main
 
 import (
+	"log"
+	"os"
+	"time"
+
 	"github.com/deed-dev/deed/cli"
 	"github.com/deed-dev/deed/examples/bank"
 	"github.com/deed-dev/deed/examples/conference"
@@ -13,5 +17,20 @@ import (
 )
 
 func main() {
-	cli.Main(orders.Domain, credits.Domain, bank.Domain, conference.Domain, farm.Domain, league.Domain)
+	cli.Main(orders.Domain, credits.Credits{FraudCheck: fraudCheck()}.Domain(), bank.Domain, conference.Domain, farm.Domain, league.Domain)
+}
+
+// fraudCheck is how long transfers of credits wait for the program in
+// examples/credits/fraudcheck, for example CREDITS_FRAUD_CHECK=10s; else nobody
+// runs it.
+func fraudCheck() time.Duration {
+	text := os.Getenv("CREDITS_FRAUD_CHECK")
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		log.Fatalf("CREDITS_FRAUD_CHECK is a duration like 10s: %v", err)
+	}
+	return d
 }

@@ -3,7 +3,9 @@
 package backends
 
 import (
+	"context"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/deed-dev/deed/internal/natstest"
@@ -18,45 +20,39 @@ import (
 // first, and the same one when it is opened again.
 func Each(t *testing.T, test func(t *testing.T, open func(testing.TB) store.Store)) {
 	t.Helper()
-	for name, at := range map[string]func(t *testing.T) func(testing.TB) store.Store{
-		"sqlite": inFile, "postgres": inSchema, "jetstream": inStreams,
-	} {
+	EachPlace(t, func(t *testing.T, place string) {
+		test(t, func(tb testing.TB) store.Store {
+			tb.Helper()
+			s, err := Open(tb.Context(), place)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			tb.Cleanup(func() { s.Close() })
+			return s
+		})
+	})
+}
+
+// EachPlace runs a test on every backend, given where that is: another process
+// can open it, too.
+func EachPlace(t *testing.T, test func(t *testing.T, place string)) {
+	t.Helper()
+	for name, at := range map[string]func(t *testing.T) string{"sqlite": inFile, "postgres": inSchema, "jetstream": inStreams} {
 		t.Run(name, func(t *testing.T) { test(t, at(t)) })
 	}
 }
 
-func inFile(t *testing.T) func(testing.TB) store.Store {
-	path := filepath.Join(t.TempDir(), "deed.db")
-	return func(tb testing.TB) store.Store {
-		tb.Helper()
-		s, err := sqlite.Open(path, nil)
-		return opened(tb, s, err)
-	}
-}
+func inFile(t *testing.T) string    { return "sqlite:" + filepath.Join(t.TempDir(), "deed.db") }
+func inSchema(t *testing.T) string  { return pgtest.Start(t).DSN("deed") }
+func inStreams(t *testing.T) string { return natstest.Start(t, t.TempDir(), 1, nil).URL("app") }
 
-func inSchema(t *testing.T) func(testing.TB) store.Store {
-	dsn := pgtest.Start(t).DSN("deed")
-	return func(tb testing.TB) store.Store {
-		tb.Helper()
-		s, err := postgres.Open(tb.Context(), dsn, nil)
-		return opened(tb, s, err)
+// Open opens the store at a place.
+func Open(ctx context.Context, place string) (store.Store, error) {
+	if path, ok := strings.CutPrefix(place, "sqlite:"); ok {
+		return sqlite.Open(path, nil)
 	}
-}
-
-func inStreams(t *testing.T) func(testing.TB) store.Store {
-	url := natstest.Start(t, t.TempDir(), 1, nil).URL("app")
-	return func(tb testing.TB) store.Store {
-		tb.Helper()
-		s, err := jetstream.Open(url, &jetstream.Options{SyncAlways: true})
-		return opened(tb, s, err)
+	if strings.HasPrefix(place, "nats:") {
+		return jetstream.Open(place, &jetstream.Options{SyncAlways: true})
 	}
-}
-
-func opened(tb testing.TB, s store.Store, err error) store.Store {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { s.Close() })
-	return s
+	return postgres.Open(ctx, place, nil)
 }

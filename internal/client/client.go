@@ -166,21 +166,47 @@ func (c *Client) tail(ctx context.Context, path, after string, f func(string, ht
 		switch {
 		case err == errOver:
 			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
 		case errors.As(err, &stop):
 			return stop.error
-		case err != nil && !errors.As(err, new(Unreachable)):
+		}
+		if err := waitFor(ctx, err, &failures); err != nil {
 			return err
 		}
-		if failures++; failures > 10 {
+	}
+}
+
+// Persist calls ask until the server has answered it, be it with a problem: a
+// server that is started again is away for a moment.
+func Persist(ctx context.Context, ask func() error) error {
+	failures := 0
+	for {
+		err := ask()
+		if err == nil {
+			return nil
+		}
+		if err := waitFor(ctx, err, &failures); err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Duration(failures-1) * 200 * time.Millisecond):
-		}
+	}
+}
+
+// waitFor waits for a server that has not answered, ten times in a row, ever
+// longer; it returns other errors, and the eleventh.
+func waitFor(ctx context.Context, err error, failures *int) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil && !errors.As(err, new(Unreachable)) {
+		return err
+	}
+	if *failures++; *failures > 10 {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Duration(*failures-1) * 200 * time.Millisecond):
+		return nil
 	}
 }
 

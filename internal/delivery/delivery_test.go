@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/deed-dev/deed/internal/engine"
+	"github.com/deed-dev/deed/internal/wire"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/mem"
 )
@@ -414,4 +415,23 @@ func TestCannotBeMade(t *testing.T) {
 			t.Errorf("%+v %q", s, r.place.ids())
 		}
 	})
+}
+
+// Written by hand or not, an event is the same JSON.
+func TestJSON(t *testing.T) {
+	at := time.Date(2026, 2, 3, 4, 5, 6, 70, time.UTC)
+	for _, e := range []Event{
+		{},
+		{SpecVersion: "1.0", ID: "a/ö 1:2", Source: "/s", Type: "t.v1", Subject: "a/\"\n\u2028<&>", Time: at, ContentType: "application/json", PartitionKey: "k", Sequence: "1", Data: json.RawMessage(`{"a":[1]}`)},
+		{ID: "x", Time: at, DataSchema: "d", Aggregate: "a", Correlation: "c", Causation: "b", TraceParent: "t", Data: json.RawMessage(`null`)},
+	} {
+		want, err := wire.Marshal(e)
+		got, err2 := e.AppendJSON(nil)
+		if err != nil || err2 != nil || string(got) != string(want) {
+			t.Errorf("%s\n%s\n%v %v", got, want, err, err2)
+		}
+	}
+	if _, err := (&Event{ID: "\xff"}).AppendJSON(nil); err == nil {
+		t.Error("what is not UTF-8 is written")
+	}
 }

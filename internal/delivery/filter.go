@@ -50,7 +50,7 @@ func (f *Filter) check(depth int, n *int) error {
 			return errors.New("has a member without attributes")
 		}
 		for name, v := range values {
-			if !slices.Contains(attributes, name) {
+			if !IsAttribute(name) {
 				return fmt.Errorf("names the attribute %q: events have %s", name, strings.Join(attributes, ", "))
 			}
 			if v == "" {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -49,17 +50,20 @@ const (
 // deliver, and tell it when they are done.
 type handler struct {
 	Route
+	seed    maphash.Seed
 	jobs    map[store.Position]*job
+	asked   [remembered + 1][]store.Position // for in the latest rounds
 	ready   []*job
 	flights []*flight // that are under way
 	ended   chan *flight
 	round   int
 	saved   time.Time
 
-	mu     sync.Mutex // guards life and stop
-	flying sync.WaitGroup
-	life   context.Context // of deliveries
-	stop   context.CancelFunc
+	mu       sync.Mutex                 // guards what follows
+	prepared [2]map[store.Position]*job // those of the batch that comes next, and of the one before it
+	flying   sync.WaitGroup
+	life     context.Context // of deliveries
+	stop     context.CancelFunc
 }
 
 // NewHandler returns the handler of a follower that delivers.
@@ -70,11 +74,12 @@ func NewHandler(r Route) engine.Handler {
 	if r.Batch <= 0 {
 		r.Batch = 1
 	}
-	return &handler{Route: r, jobs: map[store.Position]*job{}, ended: make(chan *flight, r.Parallel)}
+	return &handler{Route: r, seed: maphash.MakeSeed(), jobs: map[store.Position]*job{}, ended: make(chan *flight, r.Parallel)}
 }
 
 // A job is a record whose events are to be delivered.
 type job struct {
+	of     uint64 // hash of the record's data: a dead letter may have been edited
 	events []Event
 	keys   []string
 	state  jobState
@@ -116,6 +121,9 @@ func (h *handler) Keys(rec store.Record) []string {
 }
 
 func keysOf(events []Event) []string {
+	if len(events) == 1 {
+		return []string{events[0].PartitionKey}
+	}
 	keys := make([]string, len(events))
 	for i := range events {
 		keys[i] = events[i].PartitionKey
@@ -144,8 +152,11 @@ func (h *handler) Handle(ctx context.Context, tx *engine.Tx, rec store.Record) e
 func (h *handler) Flush(context.Context, *engine.Tx) error { return nil }
 
 // Reset implements engine.Handler. What was delivered is not forgotten: it
-// would be delivered again.
-func (h *handler) Reset() {}
+// would be delivered again. The attempts that were to be kept with it are not kept.
+func (h *handler) Reset() {
+	h.saved = time.Time{}
+	h.Outlet.unkept()
+}
 
 // Keep implements engine.Keeper: when the partition is given up, nothing more
 // is under way.
@@ -200,9 +211,16 @@ func (h *handler) land() {
 // forget drops what was delivered and committed since.
 func (h *handler) forget() {
 	h.round++
-	for pos, j := range h.jobs {
-		if j.state == over && h.round-j.round > remembered {
+	at := h.round % len(h.asked)
+	old := h.asked[at]
+	h.asked[at] = nil
+	for _, pos := range old {
+		switch j := h.jobs[pos]; {
+		case j == nil || h.round-j.round <= remembered: // it was asked for since
+		case j.state == over:
 			delete(h.jobs, pos)
+		default:
+			h.asked[at] = append(h.asked[at], pos)
 		}
 	}
 }
@@ -212,8 +230,10 @@ func (h *handler) line(recs []store.Record) []*job {
 	jobs := make([]*job, len(recs))
 	last := map[string]*job{}
 	h.ready = h.ready[:0]
+	asked := &h.asked[h.round%len(h.asked)]
 	for i := range recs {
 		j := h.job(&recs[i])
+		*asked = append(*asked, recs[i].Position)
 		jobs[i] = j
 		j.place, j.ahead, j.next, j.round = i, 0, nil, h.round
 		for _, key := range j.keys {
@@ -230,13 +250,25 @@ func (h *handler) line(recs []store.Record) []*job {
 	return jobs
 }
 
-// job returns the job that a record is, which may have been begun.
+// job returns the job that a record is, which may have been begun. What is under
+// way is not called back, should the record have been edited meanwhile: it is
+// delivered again, as it is now.
 func (h *handler) job(rec *store.Record) *job {
-	j := h.jobs[rec.Position]
-	if j != nil && (j.state != over || j.err == nil || time.Since(j.at) < kept) {
+	j, of := h.jobs[rec.Position], maphash.Bytes(h.seed, rec.Data)
+	if j != nil && (j.state == inHand || j.of == of && (j.state == waiting || j.err == nil || time.Since(j.at) < kept)) {
 		return j
 	}
-	j = &job{at: time.Now()}
+	if j = h.takePrepared(rec.Position); j == nil || j.of != of {
+		j = h.begin(rec, of)
+	}
+	j.at = time.Now()
+	h.jobs[rec.Position] = j
+	return j
+}
+
+// begin makes the job that a record is.
+func (h *handler) begin(rec *store.Record, of uint64) *job {
+	j := &job{of: of}
 	if j.events, j.err = h.events(rec); j.err != nil || len(j.events) == 0 {
 		j.state = over
 	}
@@ -246,8 +278,31 @@ func (h *handler) job(rec *store.Record) *job {
 	case !h.Unordered:
 		j.keys = keysOf(j.events)
 	}
-	h.jobs[rec.Position] = j
 	return j
+}
+
+// Prepare implements engine.Preparer: the jobs that come next are made while
+// those before them are delivered.
+func (h *handler) Prepare(recs []store.Record) {
+	next := make(map[store.Position]*job, len(recs))
+	for i := range recs {
+		next[recs[i].Position] = h.begin(&recs[i], maphash.Bytes(h.seed, recs[i].Data))
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.prepared = [2]map[store.Position]*job{h.prepared[1], next}
+}
+
+func (h *handler) takePrepared(pos store.Position) *job {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, some := range h.prepared {
+		if j := some[pos]; j != nil {
+			delete(some, pos)
+			return j
+		}
+	}
+	return nil
 }
 
 // work delivers for a while, and returns why it stopped before its time, if it did.
@@ -338,10 +393,7 @@ func (h *handler) send(batch []*job, allowed permit) {
 // deliver delivers jobs together, or one by one if that fails: only one of them
 // may be to blame.
 func (h *handler) deliver(f *flight, allowed permit) {
-	var together []Event
-	for _, j := range f.jobs {
-		together = append(together, j.events...)
-	}
+	together := f.events()
 	if len(together) > h.Batch { // one job, of many events
 		first, rest := together[:h.Batch], together[h.Batch:]
 		if f.errs[0] = h.Outlet.permitted(f.ctx, allowed, first); f.errs[0] == nil {
@@ -377,6 +429,22 @@ func (h *handler) deliver(f *flight, allowed permit) {
 			}
 		}
 	}
+}
+
+// events are those of all its jobs.
+func (f *flight) events() []Event {
+	if len(f.jobs) == 1 {
+		return f.jobs[0].events
+	}
+	n := 0
+	for _, j := range f.jobs {
+		n += len(j.events)
+	}
+	all := make([]Event, 0, n)
+	for _, j := range f.jobs {
+		all = append(all, j.events...)
+	}
+	return all
 }
 
 // inParts delivers the events of one job, as many at once as may be.

@@ -187,3 +187,10 @@ func (o *Outlet) unsaved() ([]byte, error) {
 	o.noted = false
 	return json.Marshal(o.attempts)
 }
+
+// unkept says that what unsaved returned has not been kept.
+func (o *Outlet) unkept() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.noted = len(o.attempts) > 0
+}

@@ -16,7 +16,7 @@ import (
 // program that has another version of the definition than the one the instance
 // was begun with, or none, knows only the steps that were begun.
 func Instance(info deed.Info, i deed.Instance) Graph {
-	g := &Graph{Title: title(i)}
+	g := &Graph{Title: title(i), Nodes: []Node{}, Edges: []Edge{}} // lists in JSON too
 	def := id(Kind(i.Kind), i.Name)
 	whole := g.add(Node{ID: def, Kind: Kind(i.Kind), Label: i.Name + " " + i.ID, Note: string(i.State), Mark: markOf(i.State)})
 	if i.Parent != "" {

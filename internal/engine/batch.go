@@ -125,7 +125,15 @@ func (w *worker) readAhead(ctx context.Context, after store.Cursor) {
 	ctx, w.cancel = context.WithCancel(ctx)
 	ahead, size, spare := make(chan batch, 1), w.size, w.takeSpare()
 	w.ahead = ahead
-	go func() { ahead <- w.read(ctx, after, size, spare) }()
+	prepare := func([]store.Record) {}
+	if p, ok := w.handler.(Preparer); ok {
+		prepare = p.Prepare
+	}
+	go func() {
+		b := w.read(ctx, after, size, spare)
+		prepare(b.recs)
+		ahead <- b
+	}()
 }
 
 // takeSpare returns room for records that was used before, if there is any.
@@ -211,7 +219,7 @@ func (w *worker) failed(rec store.Record, failure error) *letter {
 	l := newLetter(w.f.Name, rec, w.keys(rec), now)
 	l.failed(failure, w.f.Retry, now)
 	level := slog.LevelWarn
-	if isOngoing(failure) {
+	if IsOngoing(failure) {
 		level = slog.LevelDebug
 	}
 	w.log.Log(context.Background(), level, "parked", "id", l.ID, "stream", l.Stream, "version", l.Version, "state", l.State, "reason", l.Reason)

@@ -17,7 +17,14 @@ const (
 	StateRetrying = "retrying" // is going to be tried again by itself
 	StateWaiting  = "waiting"  // waits behind another one of its sequence
 	StateDead     = "dead"     // waits for somebody to redrive or discard it
+
+	// Those below are of letters that are none any more, of which a note is kept.
+	StateDiscarded = "discarded" // somebody gave it up
+	StateHandled   = "handled"   // it was handled as somebody had edited it
 )
+
+// KindQueue is the kind of dead letters that are messages of a queue.
+const KindQueue = "queue"
 
 // A DeadLetter is a record that a follower could not handle, or one that
 // waits behind such a record because it belongs to the same sequence.
@@ -29,8 +36,8 @@ type DeadLetter struct {
 	Version  uint64          `json:"version"`
 	Type     string          `json:"type"`
 	Position string          `json:"position"`
-	Event    store.ID        `json:"event"` // the event's id
-	Keys     []string        `json:"keys"`  // the sequences it belongs to
+	Event    store.ID        `json:"event,omitzero"` // the event's id
+	Keys     []string        `json:"keys"`           // the sequences it belongs to
 	Reason   string          `json:"reason"`
 	Stack    string          `json:"stack,omitempty"` // where it panicked
 	Attempts int             `json:"attempts"`
@@ -39,6 +46,32 @@ type DeadLetter struct {
 	NextAt   time.Time       `json:"next_at,omitzero"` // of the next attempt, if retrying
 	Data     json.RawMessage `json:"data,omitempty"`   // the event as stored; left out if it is large
 	Meta     json.RawMessage `json:"meta,omitempty"`   // its circumstances as stored
+	Edits    []LetterEdit    `json:"edits,omitempty"`  // what somebody has put in the place of Data; the last one counts
+
+	// What follows is not stored, but found out for whoever asks.
+	Message      string  `json:"message,omitempty"`      // id of the public event, if it is a message of a queue
+	Kind         string  `json:"kind,omitempty"`         // of the follower; "queue" for a message of a queue
+	Subscription string  `json:"subscription,omitempty"` // topic and name, if it is one's
+	Fingerprint  string  `json:"fingerprint,omitempty"`  // the same for what fails for the same reason; "" = it only waits
+	Behind       string  `json:"behind,omitempty"`       // id of the letter it waits behind
+	Blocks       int     `json:"blocks,omitzero"`        // letters that wait behind it
+	Closed       *Closed `json:"closed,omitempty"`       // if it is discarded, or handled as edited
+}
+
+// A LetterEdit is what a follower is to see in the place of an event's data. The
+// event itself stays as it is.
+type LetterEdit struct {
+	Data json.RawMessage `json:"data"`
+	At   time.Time       `json:"at"`
+	By   string          `json:"by,omitempty"`
+	Why  string          `json:"why"`
+}
+
+// Closed says how a dead letter ended.
+type Closed struct {
+	At  time.Time `json:"at"`
+	By  string    `json:"by,omitempty"`
+	Why string    `json:"why,omitempty"`
 }
 
 // Bounds of what a dead letter repeats, so that it always fits a document.
@@ -56,14 +89,22 @@ type discarded struct {
 	Why       string    `json:"discarded_because"`
 }
 
+// handled is what remains of a dead letter that was handled as edited.
+type handled struct {
+	DeadLetter
+	Handled time.Time `json:"handled_at"`
+}
+
 // letter is a dead letter in the hands of a worker.
 type letter struct {
 	DeadLetter
-	pos store.Position
+	pos    store.Position
+	edited bool
 }
 
 func deadColl(follower string) string      { return "$dead/" + follower }
 func discardedColl(follower string) string { return "$discarded/" + follower }
+func editedColl(follower string) string    { return "$edited/" + follower }
 
 // deadKey sorts by generation, then by place in the log.
 func deadKey(gen uint64, p store.Position) string {
@@ -114,7 +155,7 @@ func (l *letter) failed(err error, r Retry, now time.Time) {
 		l.Stack = shorten(p.stack, maxStack)
 	}
 	d, _ := errors.AsType[*delayed](err)
-	if isOngoing(err) {
+	if IsOngoing(err) && now.Sub(l.FirstAt) < longestOngoing {
 		l.Attempts--
 		l.State, l.NextAt = StateRetrying, now.Add(d.wait).UTC()
 		return
@@ -140,7 +181,7 @@ func shorten(s string, n int) string {
 }
 
 // forget drops what only people want to see, and the document keeps.
-func (l *letter) forget() { l.Data, l.Meta, l.Stack, l.Reason = nil, nil, "", "" }
+func (l *letter) forget() { l.Data, l.Meta, l.Edits, l.Stack, l.Reason = nil, nil, nil, "", "" }
 
 // saved is the change that writes the letter, for a generation.
 func (l *letter) saved(gen uint64) (store.Change, error) {
@@ -162,6 +203,7 @@ func parseLetter(follower string, d store.Doc) (*letter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: dead letter %s of %s: %w", store.ErrCorrupt, d.Key, follower, err)
 	}
+	l.edited = len(l.Edits) > 0
 	return l, nil
 }
 

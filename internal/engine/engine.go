@@ -21,6 +21,7 @@ var (
 	ErrNotRunning      = errors.New("the follower is not running: resume it, or start the program")
 	ErrPaused          = errors.New("the follower is paused")
 	ErrNoDeadLetter    = errors.New("there is no such dead letter (any more)")
+	ErrNotEditable     = errors.New("what this follower does has to be what the log says: a dead letter of it cannot be edited")
 	ErrNoRebuild       = errors.New("no rebuild is under way")
 	ErrRebuilding      = errors.New("a rebuild is under way: wait for it, or cancel it")
 	ErrNoFormer        = errors.New("no former documents are kept")

@@ -29,6 +29,7 @@ type Follower struct {
 	From       store.Cursor  // where it begins when it runs for the first time, if not FromNow
 	Timeout    time.Duration // of handling one record, if not Pure; default 30 s; a BatchHandler keeps the time itself
 	Outward    bool          // it delivers to somewhere else: nobody waits for all events to be there
+	Editable   bool          // what it does with an event is nothing that others could derive from the log: a dead letter may be edited
 	Elsewhere  bool          // it is left to other processes, and never run by this one
 	Awaited    bool          // other nodes wait for it all the time, and see how far it has come by its checkpoint
 	Version    int           // of its definition: documents of another one are built anew

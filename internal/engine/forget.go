@@ -12,7 +12,7 @@ import (
 var ErrFollowerInUse = errors.New("the follower is part of a program that runs")
 
 // Forget removes all that is kept of a follower that no program has any more:
-// its checkpoints, its dead letters, its documents, which colls names for each
+// its checkpoints, its dead letters and the notes of former ones, its documents, which colls names for each
 // generation, and what it was meant to do. It returns how many dead letters
 // that were. A follower of that name would begin anew, at the beginning of the
 // log.
@@ -36,6 +36,11 @@ func (e *Engine) Forget(ctx context.Context, name string, colls func(generation 
 	}
 	if letters, err = e.removeAll(ctx, deadColl(name), ""); err != nil {
 		return letters, err
+	}
+	for _, notes := range []string{discardedColl(name), editedColl(name)} {
+		if err := store.DropColl(ctx, e.store, notes); err != nil {
+			return letters, fmt.Errorf("dropping %s: %w", notes, err)
+		}
 	}
 	for gen := uint64(1); gen <= i.Last; gen++ {
 		for _, coll := range colls(gen) {

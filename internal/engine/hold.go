@@ -89,7 +89,7 @@ func (w *worker) observe(ctx context.Context, c checkpoint) {
 	w.mu.Lock()
 	w.at, w.head, w.node = c.Cursor, w.head.Join(head), c.Node
 	w.state, w.heartbeat, w.oldest, w.rate, w.lastError = StateStandby, time.Now(), time.Time{}, 0, ""
-	w.retrying, w.waiting, w.dead = 0, 0, 0
+	w.retrying, w.waiting, w.dead, w.parkedAt = 0, 0, 0, time.Time{}
 	w.mu.Unlock()
 	w.f.notify()
 }

@@ -14,7 +14,8 @@ type letterList struct {
 
 	// A survey of the letters, made again when it is stale.
 	retrying, waiting, dead int
-	next                    *letter // the first to be tried again by itself
+	oldest                  time.Time // when the first of those was parked that do not wait for another
+	next                    *letter   // the first to be tried again by itself
 	at                      time.Time
 	stale                   bool
 }
@@ -69,6 +70,21 @@ func (b *letterList) find(p store.Position) *letter {
 	return nil
 }
 
+// among returns the letters at some positions, in log order.
+func (b *letterList) among(at []store.Position) []*letter {
+	wanted := map[store.Position]bool{}
+	for _, p := range at {
+		wanted[p] = true
+	}
+	var out []*letter
+	for _, l := range b.letters {
+		if wanted[l.pos] {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
 // sequence returns the letters connected to some keys, in log order.
 func (b *letterList) sequence(of []string) []*letter {
 	keys := map[string]bool{}
@@ -105,17 +121,18 @@ func (b *letterList) due() (*letter, time.Time) {
 	return b.next, b.at
 }
 
-// counts returns how many letters are in each state.
-func (b *letterList) counts() (retrying, waiting, dead int) {
+// counts returns how many letters are in each state, and when the oldest of
+// those that failed was parked.
+func (b *letterList) counts() (retrying, waiting, dead int, oldest time.Time) {
 	b.survey()
-	return b.retrying, b.waiting, b.dead
+	return b.retrying, b.waiting, b.dead, b.oldest
 }
 
 func (b *letterList) survey() {
 	if !b.stale {
 		return
 	}
-	b.retrying, b.waiting, b.dead, b.next, b.at, b.stale = 0, 0, 0, nil, time.Time{}, false
+	b.retrying, b.waiting, b.dead, b.oldest, b.next, b.at, b.stale = 0, 0, 0, time.Time{}, nil, time.Time{}, false
 	var before letterList
 	for _, l := range b.letters {
 		b.note(l, before.blocks(l.Keys))
@@ -126,6 +143,9 @@ func (b *letterList) survey() {
 // note takes one letter into the survey.
 func (b *letterList) note(l *letter, blocked bool) {
 	at := time.Time{}
+	if l.State != StateWaiting && (b.oldest.IsZero() || l.FirstAt.Before(b.oldest)) {
+		b.oldest = l.FirstAt
+	}
 	switch l.State {
 	case StateDead:
 		b.dead++

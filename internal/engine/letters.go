@@ -3,8 +3,10 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/deed-dev/deed/store"
 )
@@ -55,10 +57,17 @@ func (e *Engine) DeadLetters(ctx context.Context, name, after string, limit int)
 			if len(out) == limit {
 				return out, out[limit-1].ID, nil
 			}
-			out = append(out, l.DeadLetter)
+			out = append(out, f.shown(l))
 		}
 	}
 	return out, "", nil
+}
+
+// shown is a letter with what is not stored of it.
+func (f *follower) shown(l *letter) DeadLetter {
+	out := l.DeadLetter
+	out.Kind, out.Fingerprint = f.Kind, out.fingerprint()
+	return out
 }
 
 // Parked returns the sequences of which a follower has parked records, and the
@@ -88,19 +97,26 @@ func (e *Engine) Parked(ctx context.Context, name string) (map[string]string, er
 
 // DeadLetter returns one dead letter.
 func (e *Engine) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
+	f, p, gen, err := e.shownAt(ctx, id)
+	if err != nil {
+		return DeadLetter{}, err
+	}
+	l, err := getLetter(ctx, e.store, f.Name, gen, p)
+	if err != nil {
+		return DeadLetter{}, err
+	}
+	return f.shown(l), nil
+}
+
+// shownAt returns the follower and the position of an id, and the generation of
+// that follower that readers see.
+func (e *Engine) shownAt(ctx context.Context, id string) (*follower, store.Position, uint64, error) {
 	f, p, err := e.addressee(id)
 	if err != nil {
-		return DeadLetter{}, err
+		return nil, p, 0, err
 	}
 	i, err := f.known(ctx)
-	if err != nil {
-		return DeadLetter{}, err
-	}
-	l, err := getLetter(ctx, e.store, f.Name, i.Generation, p)
-	if err != nil {
-		return DeadLetter{}, err
-	}
-	return l.DeadLetter, nil
+	return f, p, i.Generation, err
 }
 
 // Redrive tries a dead letter again now, with the others of its sequence and
@@ -184,3 +200,108 @@ func (e *Engine) onLetter(ctx context.Context, id string, do func(context.Contex
 
 // notRunning is the error of asking something of a follower without workers.
 func (f *follower) notRunning() error { return fmt.Errorf("%w: %s", ErrNotRunning, f.Name) }
+
+// Redriven says what came of trying several dead letters again.
+type Redriven struct {
+	Handled int      // events, those that waited behind too
+	Failed  []string // ids of those asked for that were tried and could not be handled
+	Untried []string // ids of those that are there still and were not tried, or of which it is not known yet what comes of them
+	Failure error    // of the first that could not be handled, or why nothing could be tried
+}
+
+// RedriveSome tries dead letters of one follower again now, with the others of
+// their sequences and in order. Those that are none any more are passed over.
+func (e *Engine) RedriveSome(ctx context.Context, name string, ids []string) (Redriven, error) {
+	var all Redriven
+	var mu sync.Mutex
+	handled, err := e.onSome(ctx, name, ids, func(ctx context.Context, w *worker, at []store.Position) (outcome, error) {
+		var keys []string
+		before := map[store.Position]int{}
+		for _, l := range w.parked.among(at) {
+			keys = append(keys, l.Keys...)
+			before[l.pos] = l.Attempts
+		}
+		out, err := w.redrive(ctx, w.parked.sequence(keys), true)
+		if err != nil {
+			return out, err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, l := range w.parked.among(at) {
+			if l.Attempts > before[l.pos] {
+				all.Failed = append(all.Failed, l.ID)
+			} else {
+				all.Untried = append(all.Untried, l.ID)
+			}
+		}
+		all.Failure = cmp.Or(all.Failure, out.failure)
+		return outcome{handled: out.handled}, nil
+	})
+	all.Handled = handled
+	return all, err
+}
+
+// DiscardSome gives dead letters of one follower up, for a reason, and returns how
+// many. Those that are none any more are passed over.
+func (e *Engine) DiscardSome(ctx context.Context, name string, ids []string, reason, actor string) (int, error) {
+	return e.onSome(ctx, name, ids, func(ctx context.Context, w *worker, at []store.Position) (out outcome, err error) {
+		for _, l := range w.parked.among(at) {
+			if w.parked.find(l.pos) == nil {
+				continue // it was handled when one before it was given up
+			}
+			if err := w.discard(ctx, l, reason, actor); err != nil {
+				return out, err
+			}
+			out.handled++
+		}
+		return out, nil
+	})
+}
+
+// onSome has the workers that own some letters of a follower do something with
+// them, and adds up what they say.
+func (e *Engine) onSome(ctx context.Context, name string, ids []string, do func(context.Context, *worker, []store.Position) (outcome, error)) (int, error) {
+	f, err := e.follower(name)
+	if err != nil {
+		return 0, err
+	}
+	i, err := f.known(ctx)
+	if err != nil {
+		return 0, err
+	}
+	work, _ := f.working()
+	if work.live == nil {
+		return 0, f.notRunning()
+	}
+	of := map[*worker][]store.Position{}
+	for _, id := range ids {
+		_, p, err := parseLetterID(id)
+		if err != nil {
+			return 0, err
+		}
+		l, err := getLetter(ctx, e.store, name, i.Generation, p)
+		if errors.Is(err, ErrNoDeadLetter) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		w := work.live.worker(l.Stream)
+		of[w] = append(of[w], p)
+	}
+	var tasks []*task
+	for w, at := range of {
+		t := newTask(func(ctx context.Context, w *worker) (outcome, error) { return do(ctx, w, at) })
+		if !w.ask(t) {
+			return 0, f.notRunning()
+		}
+		tasks = append(tasks, t)
+	}
+	total, failure := 0, error(nil)
+	for _, t := range tasks {
+		n, err := t.wait(ctx)
+		total += n
+		failure = cmp.Or(failure, err)
+	}
+	return total, failure
+}

@@ -21,6 +21,13 @@ type BatchHandler interface {
 	HandleAll(ctx context.Context, tx *Tx, recs []store.Record) []error
 }
 
+// A Preparer is a Handler that can do some of its work on records before it is
+// their turn. That is done beside the handling of those before them, by another
+// goroutine, and may be in vain.
+type Preparer interface {
+	Prepare(recs []store.Record)
+}
+
 // What else may come of a record that a BatchHandler was given.
 var (
 	// ErrBehind says that it was not tried: an earlier one of its sequence failed.
@@ -28,6 +35,10 @@ var (
 	// ErrNotYet says that it was not tried: time was up.
 	ErrNotYet = errors.New("engine: not tried yet")
 )
+
+// Safely calls f, and makes an error of a panic as a worker does: for a BatchHandler
+// that works in goroutines of its own.
+func Safely(f func() error) error { return safely(f) }
 
 // A delayed error says when its record is to be tried again, besides what the
 // follower's Retry says.
@@ -45,10 +56,14 @@ func AtLeast(err error, wait time.Duration) error { return &delayed{error: err, 
 
 // Ongoing says that it is not known yet what comes of a record. It is parked
 // as if it had failed, so that others need not wait for it, and asked for again
-// after some time; but that is no attempt.
+// after some time; but that is no attempt, unless it has lasted a day.
 func Ongoing(err error, wait time.Duration) error { return &delayed{err, wait, true} }
 
-func isOngoing(err error) bool {
+// longestOngoing is for how long nobody needs to know what comes of a record.
+const longestOngoing = 24 * time.Hour
+
+// IsOngoing reports whether an error is marked by [Ongoing].
+func IsOngoing(err error) bool {
 	d, ok := errors.AsType[*delayed](err)
 	return ok && d.ongoing
 }
@@ -71,8 +86,13 @@ func IsAway(err error) bool {
 	return ok
 }
 
-// shortestAway is how long a follower waits at least for a place that is away.
-const shortestAway = 20 * time.Millisecond
+const (
+	// shortestAway is how long a follower waits at least for a place that is away.
+	shortestAway = 20 * time.Millisecond
+	// brieflyAway is how long a place is away at most while one record is tried before
+	// others. Whoever asked for a redrive waits for that.
+	brieflyAway = 100 * time.Millisecond
+)
 
 // handleAll is handle for a BatchHandler: what is settled at the beginning of a
 // batch is committed, and the rest is kept for the next time. The handler
@@ -117,8 +137,16 @@ func (w *worker) handleAll(ctx context.Context, b batch, h BatchHandler) error {
 	return p.err
 }
 
-// free returns the records of a batch that wait behind nothing.
+// free returns the records of a batch that wait behind nothing: all of them, as
+// a rule.
 func (w *worker) free(recs []store.Record) (out []store.Record) {
+	all := w.parked.empty()
+	for i := range recs {
+		all = all && !skips(w.past, &recs[i])
+	}
+	if all {
+		return recs
+	}
 	var behind letterList
 	for i := range recs {
 		rec := &recs[i]
@@ -198,12 +226,18 @@ const atOnce = 256
 // redriveAll is redrive for a BatchHandler: it tries letters again together,
 // in one commit.
 func (w *worker) redriveAll(ctx context.Context, h BatchHandler, sequence []*letter, force bool) (out outcome, err error) {
-	start := time.Now()
+	start, failed := time.Now(), map[store.Position]bool{}
 	for {
-		n, again, err := w.redriveSome(ctx, h, sequence, force, &out)
-		if err != nil || n == 0 || !again || !force || ctx.Err() != nil || time.Since(start) > askedRedrive {
+		again, pause, err := w.redriveSome(ctx, h, sequence, force, failed, &out)
+		if err != nil || !again || !force || ctx.Err() != nil || time.Since(start) > askedRedrive {
 			w.tell()
 			return out, err
+		}
+		if pause > 0 {
+			w.sleep(ctx, pause)
+		}
+		if IsAway(out.failure) {
+			out.failure = nil
 		}
 		left := sequence[:0]
 		for _, l := range sequence {
@@ -215,9 +249,10 @@ func (w *worker) redriveAll(ctx context.Context, h BatchHandler, sequence []*let
 	}
 }
 
-// redriveSome tries some letters, and reports how many were handled and whether
-// there may be more.
-func (w *worker) redriveSome(ctx context.Context, h BatchHandler, sequence []*letter, force bool, out *outcome) (handled int, again bool, err error) {
+// redriveSome tries some letters, and reports whether it may be worth trying those
+// that are left, after a pause: some were handled, or could not be tried just then.
+// Those that failed hold back what is behind them, and are not tried once more.
+func (w *worker) redriveSome(ctx context.Context, h BatchHandler, sequence []*letter, force bool, failed map[store.Position]bool, out *outcome) (again bool, pause time.Duration, err error) {
 	var held letterList
 	var tried []*letter
 	var recs []store.Record
@@ -225,22 +260,22 @@ func (w *worker) redriveSome(ctx context.Context, h BatchHandler, sequence []*le
 	now := time.Now()
 	for _, l := range sequence {
 		ripe := force || l.State == StateWaiting || l.State == StateRetrying && !l.NextAt.After(now)
-		if !ripe || held.blocks(l.Keys) {
+		if !ripe || failed[l.pos] || held.blocks(l.Keys) {
 			held.block(l.Keys)
 			continue
 		}
 		if len(tried) == atOnce {
-			again = true
 			break
 		}
 		rec, failure, err := w.record(ctx, l)
 		if err != nil {
-			return 0, false, err
+			return false, 0, err
 		}
 		if failure != nil {
 			held.block(l.Keys)
+			failed[l.pos] = true
 			if err := w.stillParked(ctx, l, failure); err != nil {
-				return 0, false, err
+				return false, 0, err
 			}
 			continue
 		}
@@ -249,7 +284,7 @@ func (w *worker) redriveSome(ctx context.Context, h BatchHandler, sequence []*le
 	tx := newTx(w.f.store)
 	errs, err := w.tellAll(ctx, tx, h, recs)
 	if err != nil {
-		return 0, false, err
+		return false, 0, err
 	}
 	var gone []*letter
 	var replaced [][2]*letter
@@ -262,22 +297,26 @@ func (w *worker) redriveSome(ctx context.Context, h BatchHandler, sequence []*le
 		}
 		switch {
 		case failure == nil:
-			gone, changes = append(gone, l), append(changes, l.gone(w.gen))
+			over, err := w.over(ctx, l)
+			if err != nil {
+				return false, 0, err
+			}
+			gone, changes = append(gone, l), append(changes, over...)
 			continue
 		case errors.Is(failure, ErrNotYet), errors.Is(failure, ErrBehind):
-			again = again || errors.Is(failure, ErrNotYet)
 			continue
 		case w.isOurs(ctx, tx, failure):
-			return 0, false, failure
+			return false, 0, failure
 		}
+		failed[l.pos] = true
 		was, err := w.full(ctx, l)
 		if err != nil {
-			return 0, false, err
+			return false, 0, err
 		}
 		was.failed(failure, w.f.Retry, time.Now())
 		change, err := was.saved(w.gen)
 		if err != nil {
-			return 0, false, err
+			return false, 0, err
 		}
 		changes, replaced = append(changes, change), append(replaced, [2]*letter{l, was})
 		if out.failure == nil {
@@ -286,7 +325,7 @@ func (w *worker) redriveSome(ctx context.Context, h BatchHandler, sequence []*le
 	}
 	if len(changes) > 0 {
 		if err := w.commit(ctx, tx, w.cursor, changes...); err != nil {
-			return 0, false, err
+			return false, 0, err
 		}
 	}
 	for _, l := range gone {
@@ -310,7 +349,7 @@ func (w *worker) redriveSome(ctx context.Context, h BatchHandler, sequence []*le
 		if !force {
 			w.blocked(ctx, wait)
 		}
-		return len(gone), false, nil
+		return wait.wait <= brieflyAway, wait.wait, nil
 	}
-	return len(gone), again || len(gone) > 0, nil
+	return len(gone) > 0, 0, nil
 }

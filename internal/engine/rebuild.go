@@ -171,7 +171,7 @@ func (e *Engine) Rebuilding(ctx context.Context, name string) (Rebuild, error) {
 	if !f.Pure || f.Fixed {
 		return Rebuild{}, fmt.Errorf("%w: %q", ErrNotRebuildable, name)
 	}
-	i, _, err := loadIntent(ctx, e.store, name)
+	i, _, err := f.reload(ctx) // so that readers here see from now on what this says
 	if err != nil {
 		return Rebuild{}, err
 	}

@@ -81,7 +81,11 @@ func (w *worker) retry(ctx context.Context, l *letter) (failure, err error) {
 		w.handler.Reset()
 		return failure, w.stillParked(ctx, l, failure)
 	}
-	err = w.commit(ctx, tx, w.cursor, l.gone(w.gen))
+	over, err := w.over(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	err = w.commit(ctx, tx, w.cursor, over...)
 	if refused, ok := errors.AsType[*store.StatementError](err); ok {
 		return Permanent(refused), w.stillParked(ctx, l, Permanent(refused))
 	}
@@ -113,8 +117,24 @@ func (w *worker) stillParked(ctx context.Context, l *letter, failure error) erro
 	return nil
 }
 
-// record reads the record of a letter. That it cannot be read any more is the
-// letter's failure, and must not keep the worker from everything else.
+// over is what is written when a letter is handled: that it is gone, and a note
+// if that was not what the log says.
+func (w *worker) over(ctx context.Context, l *letter) ([]store.Change, error) {
+	changes := []store.Change{l.gone(w.gen)}
+	if !l.edited {
+		return changes, nil
+	}
+	full, err := w.full(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	note, err := json.Marshal(handled{DeadLetter: full.DeadLetter, Handled: time.Now().UTC()})
+	return append(changes, store.Change{Coll: editedColl(w.f.Name), Key: deadKey(w.gen, l.pos), Rev: store.AnyRev, Data: note}), err
+}
+
+// record reads the record of a letter, as it was edited last. That it cannot be
+// read any more is the letter's failure, and must not keep the worker from
+// everything else.
 func (w *worker) record(ctx context.Context, l *letter) (rec store.Record, failure, err error) {
 	for rec, err := range w.f.store.Read(ctx, l.Stream, store.Range{From: l.Version, Limit: 1}) {
 		switch {
@@ -122,6 +142,12 @@ func (w *worker) record(ctx context.Context, l *letter) (rec store.Record, failu
 			return store.Record{}, Permanent(err), nil
 		case err != nil:
 			return store.Record{}, nil, err
+		case rec.Version == l.Version && l.edited:
+			full, err := w.full(ctx, l)
+			if err == nil {
+				rec.Data = full.Edits[len(full.Edits)-1].Data
+			}
+			return rec, nil, err
 		case rec.Version == l.Version:
 			return rec, nil, nil
 		}

@@ -34,13 +34,14 @@ type Status struct {
 	Partitions int          `json:"partitions"`
 	Cursor     store.Cursor `json:"cursor"`
 	Head       store.Cursor `json:"head"`
-	Behind     uint64       `json:"behind"`      // at most so many records are still to be read
-	LagSeconds float64      `json:"lag_seconds"` // age of the oldest record not yet handled; 0 = caught up
-	Rate       float64      `json:"rate"`        // records handled a second, lately
-	Handled    uint64       `json:"handled"`     // records, since the start of the process
-	Retrying   int          `json:"retrying"`    // dead letters that are going to be tried again by themselves
-	Waiting    int          `json:"waiting"`     // dead letters that wait behind another
-	Dead       int          `json:"dead"`        // dead letters that wait for somebody
+	Behind     uint64       `json:"behind"`                       // at most so many records are still to be read
+	LagSeconds float64      `json:"lag_seconds"`                  // age of the oldest record not yet handled; 0 = caught up
+	Rate       float64      `json:"rate"`                         // records handled a second, lately
+	Handled    uint64       `json:"handled"`                      // records, since the start of the process
+	Retrying   int          `json:"retrying"`                     // dead letters that are going to be tried again by themselves
+	Waiting    int          `json:"waiting"`                      // dead letters that wait behind another
+	Dead       int          `json:"dead"`                         // dead letters that wait for somebody
+	OldestDead *time.Time   `json:"oldest_dead_letter,omitempty"` // when the oldest of those that failed was parked
 	LastError  string       `json:"last_error,omitempty"`
 	ErrorAt    *time.Time   `json:"last_error_at,omitempty"`
 	Heartbeat  *time.Time   `json:"heartbeat,omitempty"` // when the slowest partition last showed signs of life
@@ -116,6 +117,7 @@ type report struct {
 	lastError string
 	errorAt   time.Time
 	heartbeat time.Time
+	parkedAt  time.Time // when the oldest dead letter was parked that failed
 	oldest    time.Time // when the oldest record not yet handled was recorded; zero = caught up
 	rate      float64
 	rateAt    time.Time
@@ -140,7 +142,7 @@ func (w *worker) beat() {
 // told copies what changed in the worker's own hands; the caller holds mu.
 func (w *worker) told() {
 	w.at = w.cursor
-	w.retrying, w.waiting, w.dead = w.parked.counts()
+	w.retrying, w.waiting, w.dead, w.parkedAt = w.parked.counts()
 }
 
 // tell reports what has changed, and wakes those who wait for it.
@@ -233,6 +235,10 @@ func (s *Status) merge(r report, now time.Time) {
 	s.Retrying += r.retrying
 	s.Waiting += r.waiting
 	s.Dead += r.dead
+	if !r.parkedAt.IsZero() && (s.OldestDead == nil || r.parkedAt.Before(*s.OldestDead)) {
+		at := r.parkedAt.UTC()
+		s.OldestDead = &at
+	}
 	if r.state == StateTrouble || (r.state == StateStopped || r.state == StateBlocked) && s.State == StateRunning {
 		s.State = r.state
 	}

@@ -96,7 +96,7 @@ func (tx *Tx) keep() { tx.undo, tx.trouble, tx.kept = tx.undo[:0], false, len(tx
 
 // Execute has a statement of SQL executed when the changes are written.
 func (tx *Tx) Execute(st store.Statement) error {
-	if err := store.CheckStatement(st); err != nil {
+	if err := store.CheckStatements(st); err != nil {
 		return Permanent(err)
 	}
 	tx.statements = append(tx.statements, st)

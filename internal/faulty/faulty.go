@@ -17,6 +17,10 @@ type Store struct {
 	store.Store
 	Why error // what it says then; nil: that the disk is full
 
+	// After, if not nil, is called when something was appended, before anybody
+	// hears of it. It is set before the store is used.
+	After func(writes []store.Write)
+
 	mu    sync.Mutex
 	what  string
 	times int
@@ -47,7 +51,11 @@ func (s *Store) Append(ctx context.Context, writes ...store.Write) ([]store.Writ
 			return nil, cmp.Or(s.Why, fmt.Errorf("the disk of %s is full", w.Stream))
 		}
 	}
-	return s.Store.Append(ctx, writes...)
+	w, err := s.Store.Append(ctx, writes...)
+	if err == nil && s.After != nil {
+		s.After(writes)
+	}
+	return w, err
 }
 
 func (s *Store) refuses(stream string) bool {

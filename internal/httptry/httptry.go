@@ -17,6 +17,7 @@ type Answer struct {
 	Status int
 	Header http.Header
 	Body   map[string]any
+	Text   []byte // of the body
 }
 
 // Get is what stands at a path in the body; nil if nothing does.
@@ -49,7 +50,7 @@ func Ask(t testing.TB, method, url, body string, headers ...string) Answer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := Answer{Status: resp.StatusCode, Header: resp.Header}
+	a := Answer{Status: resp.StatusCode, Header: resp.Header, Text: data}
 	if len(data) > 0 {
 		if err := json.Unmarshal(data, &a.Body); err != nil {
 			t.Fatalf("%s %s answers %q: %v", method, url, data, err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/internal/durable"
 )
 
 // Deliveries delivers the answers of recorded queries to where their senders want
@@ -28,7 +29,7 @@ func NewDeliveries(hosts *Hosts, dir string) (*Deliveries, error) {
 	if dir == "" {
 		return d, nil
 	}
-	return d, d.folder.prepare(time.Now())
+	return d, durable.Folder(dir, time.Now())
 }
 
 // A delivery delivers a message to one place. The receiver recognises a
@@ -75,12 +76,12 @@ func (d *Deliveries) toFile(name string) (delivery, error) {
 	if name == "" || strings.ContainsAny(name, `/\`) {
 		return nil, deed.Invalid{Detail: "the name of a file has no slash or backslash, for example file:report"}
 	}
-	path := filepath.Join(string(d.folder), fileName(name))
+	path := filepath.Join(string(d.folder), durable.Name(name))
 	return func(_ context.Context, _ string, body []byte) error {
 		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, body) {
 			return nil
 		}
-		return replace(path, body)
+		return durable.Replace(path, body)
 	}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/internal/durable"
 )
 
 // Files returns the event handler "error-files". For each command that goes
@@ -20,7 +21,7 @@ import (
 // good news.
 func Files(dir string, start Start) (deed.EventHandler, error) {
 	f := folder(dir)
-	if err := f.prepare(time.Now()); err != nil {
+	if err := durable.Folder(dir, time.Now()); err != nil {
 		return deed.EventHandler{}, err
 	}
 	return deed.EventHandler{
@@ -33,33 +34,7 @@ func Files(dir string, start Start) (deed.EventHandler, error) {
 // A folder is where error records are written.
 type folder string
 
-// Names of files that are being written, and how old one must be for nobody to
-// be writing it any more.
-const (
-	unfinished = ".deed-*.tmp"
-	abandoned  = 10 * time.Minute
-)
-
-// prepare makes the folder, and removes what a crash has left half written.
-func (f folder) prepare(now time.Time) error {
-	if err := os.MkdirAll(string(f), 0o755); err != nil {
-		return err
-	}
-	left, err := filepath.Glob(filepath.Join(string(f), unfinished))
-	if err != nil {
-		return err
-	}
-	for _, path := range left {
-		if info, err := os.Stat(path); err == nil && now.Sub(info.ModTime()) > abandoned {
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (f folder) path(id string) string { return filepath.Join(string(f), fileName(id)) }
+func (f folder) path(id string) string { return filepath.Join(string(f), durable.Name(id)) }
 
 // write writes the record of a command that has gone wrong.
 func (f folder) write(ctx context.Context, _ *deed.Tx, e deed.CommandEvent) error {
@@ -102,35 +77,5 @@ func (f folder) save(r deed.CommandError) error {
 	if err := enc.Encode(r); err != nil {
 		return deed.Permanent(err)
 	}
-	return replace(path, data.Bytes())
-}
-
-// replace puts a file in the place of another, all of it or not at all, and
-// returns when that is on the disk.
-func replace(path string, data []byte) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(path), unfinished)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(tmp.Name()))
-		}
-	}()
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path)) // else the name may be gone after a power cut
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.Replace(path, data.Bytes())
 }

@@ -83,7 +83,7 @@ func (h *hook) encode(events []delivery.Event) (body []byte, header http.Header,
 		header.Set("Content-Type", events[0].ContentType)
 		for name, v := range events[0].Attributes() {
 			if name != "datacontenttype" {
-				header.Set("Ce-"+name, escaped(v))
+				header.Set("Ce-"+name, delivery.Escaped(v))
 			}
 		}
 		return events[0].Data, header, nil
@@ -99,24 +99,10 @@ func (h *hook) encode(events []delivery.Event) (body []byte, header http.Header,
 	return body, header, err
 }
 
-// escaped is a value of an attribute as it stands in a header: what is not
-// printable ASCII is percent-encoded, and so are spaces, quotes and percent signs.
-func escaped(v string) string {
-	var b strings.Builder
-	for i := range len(v) {
-		if c := v[i]; c <= ' ' || c > '~' || c == '"' || c == '%' {
-			fmt.Fprintf(&b, "%%%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
 // idOf is the id of a delivery, which is the same whenever the same is delivered.
 func idOf(events []delivery.Event) string {
 	if len(events) == 1 {
-		return escaped(events[0].ID)
+		return delivery.Escaped(events[0].ID)
 	}
 	sum := sha256.New()
 	for i := range events {

@@ -22,6 +22,10 @@ import (
 	"time"
 
 	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/internal/broker"
+	"github.com/deed-dev/deed/internal/broker/kafka"
+	"github.com/deed-dev/deed/internal/broker/nats"
+	"github.com/deed-dev/deed/internal/broker/rabbitmq"
 	"github.com/deed-dev/deed/internal/delivery"
 	"github.com/deed-dev/deed/internal/sinks"
 	"github.com/deed-dev/deed/store"
@@ -31,15 +35,25 @@ import (
 var killRounds = flag.Int("kills", 1, "how often a process is killed at each place between an append and a delivery")
 
 // programEnv makes this test binary the program that is killed: its value is
-// the folder, the address of the receiver, the place and how often it is passed.
+// where it works, the place and how often it is passed.
 const programEnv = "DEED_WEBHOOK_PROGRAM"
+
+// A ground is where the program works.
+type ground struct {
+	Dir      string // of the database, and of what has arrived
+	Receiver string // of webhooks
+	NATS     string
+	RabbitMQ string
+	Kafka    []string
+}
 
 func TestMain(m *testing.M) {
 	if args := os.Getenv(programEnv); args != "" {
-		a := strings.Split(args, "|")
-		n, err := strconv.Atoi(a[3])
-		if err == nil {
-			err = program(context.Background(), a[0], a[1], &killer{place: a[2], left: int64(n)}, nil)
+		a := strings.SplitN(args, "|", 3)
+		n, err := strconv.Atoi(a[1])
+		var g ground
+		if err = errors.Join(err, json.Unmarshal([]byte(a[2]), &g)); err == nil {
+			err = program(context.Background(), g, &killer{place: a[0], left: int64(n)}, nil)
 		}
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -48,7 +62,7 @@ func TestMain(m *testing.M) {
 }
 
 // places are where the program is killed.
-var places = []string{"appended", "delivering", "delivered", "noting", "noted", "locked", "done", "completed"}
+var places = []string{"appended", "delivering", "under way", "delivered", "noting", "noted", "locked", "done", "completed"}
 
 // A killer kills its process when it passes a place for the nth time.
 type killer struct {
@@ -95,7 +109,9 @@ type passing struct {
 
 func (p passing) Deliver(ctx context.Context, events []delivery.Event) error {
 	p.k.at("delivering")
+	onItsWay := time.AfterFunc(300*time.Microsecond, func() { p.k.at("under way") })
 	err := p.Target.Deliver(ctx, events)
+	onItsWay.Stop()
 	p.k.at("delivered")
 	return err
 }
@@ -111,26 +127,11 @@ func (w watched) Open(name string, stored json.RawMessage) (delivery.Target, err
 	return passing{t, w.k}, err
 }
 
-// files is a kind of targets that are files: another kind than webhooks.
-type files struct{ dir string }
-
-func (f files) Prepare(_ context.Context, _ string, s, _ json.RawMessage) (json.RawMessage, map[string]string, error) {
-	return s, nil, nil
-}
-func (f files) Shown(s json.RawMessage) json.RawMessage { return s }
-func (f files) Open(name string, _ json.RawMessage) (delivery.Target, error) {
-	return file(filepath.Join(f.dir, strings.ReplaceAll(name, "/", "."))), nil
-}
-
+// A file has the ids of what has arrived at a subscriber.
 type file string
 
-func (f file) Deliver(_ context.Context, events []delivery.Event) error {
-	var ids []string
-	for _, e := range events {
-		ids = append(ids, e.ID)
-	}
-	return f.add(ids...)
-}
+// arrived is what has arrived at a subscriber.
+func (g ground) arrived(name string) file { return file(filepath.Join(g.Dir, "ticks."+name)) }
 
 func (f file) add(ids ...string) error {
 	w, err := os.OpenFile(string(f), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -161,34 +162,38 @@ var clocks = deed.Aggregate[clock]{
 	Name: "clock", Events: map[string]deed.Event[clock]{"tick": tick{}}, Commands: map[string]deed.Command[clock]{"wind": wind{}},
 }
 
-// subscribers are five of different kinds.
-func subscribers(url string) []deed.Subscription {
+// subscribers are of five kinds.
+func (g ground) subscribers() []deed.Subscription {
 	hook := func(more string) json.RawMessage {
-		return json.RawMessage(`{"kind":"webhook","url":"` + url + `/` + more + `}`)
+		return json.RawMessage(`{"kind":"webhook","url":"` + g.Receiver + `/` + more + `}`)
 	}
 	return []deed.Subscription{
 		{Name: "single", Target: hook(`single"`)},
 		{Name: "batches", Batch: 10, Parallel: 2, Target: hook(`batches","format":"eventgrid"`)},
 		{Name: "loose", Unordered: true, Parallel: 16, Target: hook(`loose","format":"binary","signing":"ed25519"`)},
-		{Name: "file", Target: json.RawMessage(`{"kind":"file"}`)},
+		{Name: "nats", Batch: 10, Target: json.RawMessage(`{"kind":"nats","url":"` + g.NATS + `","subject":"ticks.{aggregate}","format":"binary"}`)},
+		{Name: "rabbitmq", Batch: 3, Target: json.RawMessage(`{"kind":"rabbitmq","url":"` + g.RabbitMQ + `","queue":"ticks"}`)},
+		{Name: "kafka", Batch: 10, Target: json.RawMessage(`{"kind":"kafka","brokers":["` + strings.Join(g.Kafka, `","`) + `"],"topic":"ticks"}`)},
 		{Name: "queue", Target: json.RawMessage(`{"kind":"queue","ordered":true,"lock":"1s","max_deliveries":1000}`)},
 	}
 }
 
 // program records ticks and delivers them, until it is killed or, without a
 // killer, until everything is delivered that the log has.
-func program(ctx context.Context, dir, url string, k *killer, done func(context.Context, *deed.Runtime)) error {
-	s, err := sqlite.Open(filepath.Join(dir, "deed.db"), nil)
+func program(ctx context.Context, g ground, k *killer, done func(context.Context, *deed.Runtime)) error {
+	s, err := sqlite.Open(filepath.Join(g.Dir, "deed.db"), nil)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	brokers := broker.NewHosts([]string{"127.0.0.1"})
 	rt, err := deed.New(deadly{s, k}, deed.Config{
 		Domains: []deed.Domain{{Name: "clocks", Parts: []deed.Part{clocks, deed.Publication{
 			Topic: "ticks", Events: []deed.Publishing{deed.Publish("tick.v1", func(e tick) tick { return e })},
 		}}}},
 		Targets: map[string]deed.TargetKind{
-			"webhook": watched{New(sinks.NewHosts([]string{"127.0.0.1"}, false), "deed.example"), k}, "file": watched{files{dir}, k},
+			"webhook": watched{New(sinks.NewHosts([]string{"127.0.0.1"}, false), "deed.example"), k},
+			"nats":    watched{nats.New(brokers), k}, "rabbitmq": watched{rabbitmq.New(brokers), k}, "kafka": watched{kafka.New(brokers), k},
 		},
 		Logger: slog.New(slog.DiscardHandler),
 	})
@@ -200,7 +205,7 @@ func program(ctx context.Context, dir, url string, k *killer, done func(context.
 	defer all.Wait()
 	defer cancel()
 	all.Go(func() { rt.Run(ctx) })
-	for _, sub := range subscribers(url) {
+	for _, sub := range g.subscribers() {
 		if sub.Topic = "ticks"; sub.Name != "queue" {
 			sub.Retry = slices.Repeat([]string{"100ms"}, 50)
 		}
@@ -211,7 +216,7 @@ func program(ctx context.Context, dir, url string, k *killer, done func(context.
 			return err
 		}
 	}
-	all.Go(func() { consume(ctx, rt, file(filepath.Join(dir, "ticks.queue")), k) })
+	all.Go(func() { consume(ctx, rt, g.arrived("queue"), k) })
 	if done != nil {
 		done(ctx, rt)
 		return nil
@@ -251,12 +256,13 @@ func consume(ctx context.Context, rt *deed.Runtime, f file, k *killer) {
 }
 
 // A process is killed at every place between an append and a delivery, with
-// five subscribers. Every event reaches each of them at least once, repetitions
+// subscribers of five kinds: webhooks, a queue, and three brokers. Every event reaches each of them at least once, repetitions
 // have the same id, the order of each key is kept, and who passes over
 // repetitions has exactly what was recorded.
 func TestKilledBetweenAppendAndDelivery(t *testing.T) {
-	dir := t.TempDir()
-	url := receiver(t, func(w http.ResponseWriter, r *http.Request) {
+	g := ground{Dir: t.TempDir()}
+	g.startBrokers(t)
+	g.Receiver = receiver(t, func(w http.ResponseWriter, r *http.Request) {
 		name := strings.TrimPrefix(r.URL.Path, "/")
 		var ids []string
 		switch name {
@@ -273,15 +279,19 @@ func TestKilledBetweenAppendAndDelivery(t *testing.T) {
 		case "loose":
 			ids = []string{r.Header.Get("Ce-Id")}
 		}
-		if err := file(filepath.Join(dir, "ticks."+name)).add(ids...); err != nil {
+		if err := g.arrived(name).add(ids...); err != nil {
 			w.WriteHeader(500)
 		}
 	})
+	where, err := json.Marshal(g)
+	if err != nil {
+		t.Fatal(err)
+	}
 	kills := 0
 	for round := range *killRounds {
 		for i, place := range places {
 			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%s|%d", programEnv, dir, url, place, 1+(round*7+i)%13))
+			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%d|%s", programEnv, place, 1+(round*7+i)%13, where))
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 			cmd.Stderr = t.Output()
 			if err := cmd.Start(); err != nil {
@@ -298,7 +308,7 @@ func TestKilledBetweenAppendAndDelivery(t *testing.T) {
 		}
 	}
 	want := map[string]int{} // ticks of each clock
-	err := program(t.Context(), dir, url, nil, func(ctx context.Context, rt *deed.Runtime) {
+	err = program(t.Context(), g, nil, func(ctx context.Context, rt *deed.Runtime) {
 		n := 0
 		for rec, err := range rt.Store().ReadAll(ctx, store.Start, store.Filter{Categories: []string{"clock"}}) {
 			if err != nil {
@@ -308,9 +318,9 @@ func TestKilledBetweenAppendAndDelivery(t *testing.T) {
 			n++
 		}
 		settled := func() bool {
-			for _, s := range subscribers(url) {
+			for _, s := range g.subscribers() {
 				have := map[string]bool{}
-				for _, id := range file(filepath.Join(dir, "ticks."+s.Name)).ids() {
+				for _, id := range g.arrived(s.Name).ids() {
 					have[id] = true
 				}
 				st, err := rt.Subscriptions().Get(ctx, "ticks", s.Name)
@@ -330,8 +340,8 @@ func TestKilledBetweenAppendAndDelivery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range subscribers(url) {
-		ids := file(filepath.Join(dir, "ticks."+s.Name)).ids()
+	for _, s := range g.subscribers() {
+		ids := g.arrived(s.Name).ids()
 		last, repeated := map[string]int{}, 0
 		seen := map[string]bool{}
 		for _, id := range ids {

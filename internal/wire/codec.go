@@ -191,6 +191,19 @@ func (c *Codec) Decode(n Name, data []byte) (any, error) {
 	return v.Elem().Interface(), nil
 }
 
+// Accepts reports what is wrong with data that somebody wrote by hand for an event
+// under n. Beside what Decode refuses, a member that the event does not have is a
+// mistake.
+func (c *Codec) Accepts(n Name, data []byte) error {
+	if k, ok := c.kinds[n]; ok { // else it passes through an upcast
+		if err := UnmarshalStrict(data, reflect.New(k.typ).Interface()); err != nil {
+			return err
+		}
+	}
+	_, err := c.Decode(n, data)
+	return err
+}
+
 // New returns a pointer to a copy of a prototype, to decode into.
 func New(proto any) (reflect.Value, error) {
 	v := reflect.ValueOf(proto)

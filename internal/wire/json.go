@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,6 +86,10 @@ func UnmarshalStrict(data []byte, v any) error {
 	}
 	return nil
 }
+
+// Valid reports whether data are JSON text that can be stored as such: no repeated
+// fields, valid UTF-8, nested at most MaxDepth deep.
+func Valid(data []byte) bool { return CheckDepth(data) == nil && jsontext.Value(data).IsValid() }
 
 // CheckDepth reports whether JSON text is nested too deep, with a
 // *[FieldError]. It looks at nothing else, so it is cheap and takes any bytes.
@@ -243,6 +248,45 @@ func Fields(t reflect.Type) (names []string) {
 	return names
 }
 
+// A Member is a member of the JSON object that a struct becomes.
+type Member struct {
+	Name     string
+	Optional bool // it is left out if it is zero or empty
+	Text     bool // numbers are written as text
+	Field    reflect.StructField
+	Index    []int // of the field, for reflect.Value.FieldByIndex
+}
+
+// Members are the members of the JSON object that a struct becomes, in their
+// order. Of two with one name it is the one less deeply embedded.
+func Members(t reflect.Type) (all []Member) {
+	at := map[string]int{}
+	for f := range fields(t) {
+		i, dup := at[f.name]
+		switch {
+		case !dup:
+			at[f.name] = len(all)
+			all = append(all, memberOf(f))
+		case len(f.index) < len(all[i].Index):
+			all[i] = memberOf(f)
+		}
+	}
+	return all
+}
+
+func memberOf(f structField) Member {
+	m := Member{Name: f.name, Field: f.field, Index: f.index, Optional: f.maybe}
+	for _, option := range options(f.field) {
+		switch option {
+		case "omitzero", "omitempty":
+			m.Optional = true
+		case "string":
+			m.Text = true
+		}
+	}
+	return m
+}
+
 func member(t reflect.Type, name string) (reflect.Type, bool) {
 	for f := range fields(t) {
 		if f.name == name {
@@ -253,8 +297,16 @@ func member(t reflect.Type, name string) (reflect.Type, bool) {
 }
 
 type structField struct {
-	name string
-	typ  reflect.Type
+	name  string
+	typ   reflect.Type
+	field reflect.StructField
+	index []int
+	maybe bool // it is of something that may not be there
+}
+
+// options are what the tag of a field says beside its name.
+func options(f reflect.StructField) []string {
+	return strings.Split(f.Tag.Get("json"), ",")[1:]
 }
 
 // fields yields the JSON members of a struct, those of embedded structs
@@ -263,25 +315,31 @@ func fields(t reflect.Type) func(yield func(structField) bool) {
 	return func(yield func(structField) bool) {
 		for i := range t.NumField() {
 			f := t.Field(i)
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			if name == "-" {
+			tag := f.Tag.Get("json")
+			name, _, _ := strings.Cut(tag, ",")
+			if tag == "-" {
 				continue
 			}
-			if f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct {
-				for inner := range fields(f.Type) {
+			inside, maybe := f.Type, f.Type.Kind() == reflect.Pointer
+			if maybe {
+				inside = inside.Elem()
+			}
+			if embeds := f.Anonymous && name == "" || slices.Contains(options(f), "embed"); embeds && inside.Kind() == reflect.Struct {
+				for inner := range fields(inside) {
+					inner.index, inner.maybe = append([]int{i}, inner.index...), inner.maybe || maybe
 					if !yield(inner) {
 						return
 					}
 				}
 				continue
 			}
-			if !f.IsExported() {
-				continue
+			if !f.IsExported() || slices.Contains(options(f), "embed") {
+				continue // of an embedded map nobody knows the names
 			}
 			if name == "" {
 				name = f.Name
 			}
-			if !yield(structField{name, f.Type}) {
+			if !yield(structField{name: name, typ: f.Type, field: f, index: []int{i}}) {
 				return
 			}
 		}

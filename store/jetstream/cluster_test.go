@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/deed-dev/deed/internal/natstest"
@@ -14,7 +13,7 @@ import (
 	"github.com/deed-dev/deed/store/jetstream"
 )
 
-// A cluster is some servers in this process, and what the tests do with them.
+// A cluster is some servers, and what the tests do with them.
 type cluster struct{ *natstest.Cluster }
 
 // startCluster starts servers that sync every write before they acknowledge.
@@ -25,7 +24,7 @@ func startCluster(t testing.TB, dir string, n int) cluster {
 }
 
 // startClusterWith lets a test change what the servers are told.
-func startClusterWith(t testing.TB, dir string, n int, change func(*server.Options)) cluster {
+func startClusterWith(t testing.TB, dir string, n int, change func(name string, s *natstest.Settings)) cluster {
 	t.Helper()
 	return cluster{natstest.Start(t, dir, n, change)}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,9 +29,25 @@ func Drop(ctx context.Context, url string, opts *Options) error {
 	}
 	names := subjects{o.Name}
 	for _, name := range []string{names.log(), names.docs()} {
-		if err := js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		if err := deleteStream(ctx, js, name, o.Timeout); err != nil {
 			return fmt.Errorf("jetstream: deleting %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// deleteStream asks again if nobody answers: while servers of a cluster agree on
+// who leads them, what they are asked is lost.
+func deleteStream(ctx context.Context, js jetstream.JetStream, name string, patience time.Duration) error {
+	for end := time.Now().Add(patience); ; {
+		asking, cancel := context.WithTimeout(ctx, 3*time.Second)
+		err := js.DeleteStream(asking, name)
+		cancel()
+		switch {
+		case err == nil, errors.Is(err, jetstream.ErrStreamNotFound):
+			return nil
+		case !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil || time.Now().After(end):
+			return err
+		}
+	}
 }

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/deed-dev/deed/internal/natstest"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/jetstream"
 )
@@ -17,7 +17,7 @@ import (
 // The store is durable only if it is known that the servers sync.
 func TestVolatile(t *testing.T) {
 	always := startCluster(t, t.TempDir(), 1)
-	now := startClusterWith(t, t.TempDir(), 1, func(o *server.Options) { o.SyncAlways = false })
+	now := startClusterWith(t, t.TempDir(), 1, func(_ string, s *natstest.Settings) { s.SyncAlways = false })
 	for name, c := range map[string]struct {
 		cluster cluster
 		opts    jetstream.Options
@@ -50,8 +50,7 @@ func TestVolatileOfThreeReplicas(t *testing.T) {
 	if testing.Short() {
 		t.Skip("three servers")
 	}
-	third := false
-	c := startClusterWith(t, t.TempDir(), 3, func(o *server.Options) { o.SyncAlways = o.ServerName != "n2" || third })
+	c := startClusterWith(t, t.TempDir(), 3, func(name string, s *natstest.Settings) { s.SyncAlways = name != "n2" })
 	s, err := jetstream.Open(c.URL("app"), &jetstream.Options{Replicas: 3, System: c.system(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +64,7 @@ func TestVolatileOfThreeReplicas(t *testing.T) {
 // Servers that take less than a store promises are refused, unless the
 // operator accepts that.
 func TestLimits(t *testing.T) {
-	c := startClusterWith(t, t.TempDir(), 1, func(o *server.Options) { o.MaxPayload, o.JetStreamLimits.MaxBatchSize = 1<<20, 0 })
+	c := startClusterWith(t, t.TempDir(), 1, func(_ string, s *natstest.Settings) { s.MaxPayload, s.MaxBatch = 1<<20, 0 })
 	if s, err := jetstream.Open(c.URL("app"), nil); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "max_msgs: 20000") {
 		t.Errorf("got %v, %v", s, err)
 	}

@@ -34,7 +34,7 @@ func (c *restartedLeader) Crash() error {
 // Eight clients work on four hot streams while the process of the server is
 // killed at random moments.
 func TestRandomHistories(t *testing.T) {
-	c := startChild(t)
+	c := startKilled(t)
 	checkHistories(t, c, *histories, func() {})
 	inOrder(t, all(bounded(t), t, c.store, store.Start, store.Filter{}))
 }

@@ -4,12 +4,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/deed-dev/deed/internal/natstest"
 	"github.com/deed-dev/deed/internal/powercut"
@@ -23,7 +20,7 @@ var powercuts = flag.Int("powercuts", 3, "power cuts under a server")
 // A power cut under a single server that syncs always loses nothing that was
 // acknowledged.
 func TestPowerCut(t *testing.T) {
-	r := newRig(t, "always")
+	r := newRig(t, true)
 	total := 0
 	for round := range *powercuts {
 		acked := r.cut(t)
@@ -41,7 +38,7 @@ func TestPowerCut(t *testing.T) {
 // The same with a server that syncs now and then must lose something, or the
 // test above is blind. Such a server is called volatile.
 func TestPowerCutIsSeen(t *testing.T) {
-	r := newRig(t, "default")
+	r := newRig(t, false)
 	for round := range 10 {
 		acked := r.cut(t)
 		if lost := r.lost(t, acked); lost > 0 {
@@ -54,26 +51,22 @@ func TestPowerCutIsSeen(t *testing.T) {
 
 // A rig is a server on a disk whose power can be cut.
 type rig struct {
-	*child
-	disk  *powercut.Disk
-	round int
+	cluster
+	disk   *powercut.Disk
+	always bool // it syncs every write
+	round  int
 }
 
-func newRig(t *testing.T, sync string) *rig {
+func newRig(t *testing.T, always bool) *rig {
 	t.Helper()
 	d := powercut.NewDisk(t, 512<<20)
-	r := &rig{disk: d, child: &child{dir: d.Dir, port: natstest.FreePorts(t, 1)[0], sync: sync}}
-	if err := r.start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.kill)
-	return r
+	return &rig{disk: d, always: always, cluster: startClusterWith(t, d.Dir, 1, func(_ string, s *natstest.Settings) { s.SyncAlways = always })}
 }
 
-func (r *rig) open(t *testing.T) *jetstream.Store {
+func (r *rig) opened(t *testing.T) *jetstream.Store {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		s, err := jetstream.Open(fmt.Sprintf("nats://127.0.0.1:%d", r.port), &jetstream.Options{Name: "cut", SyncAlways: r.sync == "always", Timeout: 10 * time.Second})
+		s, err := jetstream.Open(r.URL("app"), &jetstream.Options{Name: "cut", SyncAlways: r.always, Timeout: 10 * time.Second})
 		if err == nil {
 			return s
 		}
@@ -88,7 +81,7 @@ func (r *rig) open(t *testing.T) *jetstream.Store {
 // and versions.
 func (r *rig) cut(t *testing.T) map[string]uint64 {
 	t.Helper()
-	s := r.open(t)
+	s := r.opened(t)
 	var mu sync.Mutex
 	acked, enough := map[string]uint64{}, make(chan struct{})
 	var writers sync.WaitGroup
@@ -128,7 +121,7 @@ func (r *rig) cut(t *testing.T) map[string]uint64 {
 	}
 	mu.Unlock()
 	r.disk.Cut(t)
-	r.kill()
+	r.KillNode(0)
 	close(enough)
 	closed := s.Close()
 	writers.Wait()
@@ -137,16 +130,14 @@ func (r *rig) cut(t *testing.T) map[string]uint64 {
 	}
 	r.disk.Unmount(t)
 	r.disk.Mount(t)
-	if err := r.start(); err != nil {
-		t.Fatal(err)
-	}
+	r.StartNode(t, 0)
 	return before
 }
 
 // lost counts what was acknowledged and is not there.
 func (r *rig) lost(t *testing.T, acked map[string]uint64) (lost int) {
 	t.Helper()
-	s := r.open(t)
+	s := r.opened(t)
 	defer s.Close()
 	have := map[string]uint64{}
 	for rec, err := range s.ReadAll(bounded(t), store.Start, store.Filter{}) {
@@ -161,13 +152,4 @@ func (r *rig) lost(t *testing.T, acked map[string]uint64) (lost int) {
 		}
 	}
 	return lost
-}
-
-// childServer is the child: a server that runs until it is killed.
-func childServer(dir, port, sync string) error {
-	p, err := strconv.Atoi(port)
-	if err != nil {
-		return err
-	}
-	return natstest.Serve(dir, p, func(o *server.Options) { o.SyncAlways = sync == "always" })
 }

@@ -49,11 +49,37 @@ func (s *Store) EnsureIndexes(ctx context.Context, coll string, fields []string)
 	if !missing {
 		return nil
 	}
+	if missing, err = s.lacksIndexes(ctx, id, fields); err != nil {
+		return s.failure(err)
+	}
+	if !missing { // another process, or this program before it was started again, has made them
+		return s.failure(s.loadFields(ctx, s.pool, id))
+	}
 	err = pgx.BeginTxFunc(ctx, s.pool, readCommitted, func(tx pgx.Tx) error { return s.declare(ctx, tx, id, fields) })
 	if err == nil {
 		err = s.loadFields(ctx, s.pool, id)
 	}
 	return s.failure(err)
+}
+
+// lacksIndexes reports whether a field of a collection has no number or no index.
+// To declare them nevertheless would keep others from writing.
+func (s *Store) lacksIndexes(ctx context.Context, coll int64, fields []string) (bool, error) {
+	all, err := s.fieldsOf(ctx, s.pool, coll)
+	if err != nil {
+		return false, err
+	}
+	var indexes []string
+	for _, f := range fields {
+		i := indexOf(all, f)
+		if i < 0 {
+			return true, nil
+		}
+		indexes = append(indexes, s.opts.Schema+"."+s.indexName(coll, i+1))
+	}
+	var lacks bool
+	err = s.pool.QueryRow(ctx, "SELECT coalesce(bool_or(to_regclass(n) IS NULL), false) FROM unnest($1::text[]) n", indexes).Scan(&lacks)
+	return lacks, err
 }
 
 // declare numbers the fields that are new, gives all documents their values,
@@ -93,11 +119,11 @@ func (s *Store) declare(ctx context.Context, tx pgx.Tx, coll int64, fields []str
 }
 
 // standStill keeps others from writing documents until the transaction is over.
-// What they are to have besides is computed here, between two trips: that may take a
-// slow machine longer than a transaction may usually stand still.
+// What they are to have besides is computed here, between two trips, of a chunk each;
+// a process that is frozen meanwhile must not keep the others waiting until it wakes up.
 func (s *Store) standStill(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', $2, true),
-		set_config('idle_in_transaction_session_timeout', $3, true)`, millis(s.opts.LockTimeout), s.commit, millis(s.opts.Timeout))
+		set_config('idle_in_transaction_session_timeout', $3, true)`, millis(s.opts.LockTimeout), s.commit, millis(s.patience(pace)))
 	if err != nil {
 		return err
 	}

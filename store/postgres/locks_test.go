@@ -134,3 +134,30 @@ func TestOtherDefaults(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 }
+
+// A process that starts finds the indexes there are, and need not keep the others
+// from writing for that. One whose index is gone makes it again.
+func TestDeclaredIndexesNeedNoLock(t *testing.T) {
+	schema := server.Schema()
+	fields := []string{"a", "b"}
+	s := openWith(t, server.DSN(schema), quick)
+	if err := s.EnsureIndexes(t.Context(), "c", fields); err != nil {
+		t.Fatal(err)
+	}
+	c := session(t, server)
+	exec(t, c, "BEGIN", "LOCK TABLE "+schema+".docs IN ROW EXCLUSIVE MODE") // as whoever writes documents
+	if err := openWith(t, server.DSN(schema), quick).EnsureIndexes(t.Context(), "c", fields); err != nil {
+		t.Errorf("while others write: %v", err)
+	}
+	if err := openWith(t, server.DSN(schema), quick).EnsureIndexes(t.Context(), "c", []string{"a", "z"}); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a new one while others write: %v", err)
+	}
+	exec(t, c, "ROLLBACK", "DROP INDEX "+schema+".docs_1_2")
+	if err := openWith(t, server.DSN(schema), quick).EnsureIndexes(t.Context(), "c", fields); err != nil {
+		t.Error(err)
+	}
+	var there bool
+	if err := c.QueryRow(t.Context(), "SELECT to_regclass($1) IS NOT NULL", schema+".docs_1_2").Scan(&there); err != nil || !there {
+		t.Errorf("the index that was dropped is there again: %v, %v", there, err)
+	}
+}

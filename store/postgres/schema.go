@@ -63,7 +63,9 @@ func (s *Store) migrate(ctx context.Context) error {
 // migrated returns how many migrations the schema has seen. It makes the schema
 // if there is none, and refuses one that is somebody else's.
 func (s *Store) migrated(ctx context.Context, tx pgx.Tx) (at int, err error) {
-	if _, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', '60s', true)"); err != nil {
+	// Nobody works yet for whom it mattered that this takes many trips.
+	const wait = "SELECT set_config('lock_timeout', '60s', true), set_config('idle_in_transaction_session_timeout', '30s', true)"
+	if _, err := tx.Exec(ctx, wait); err != nil {
 		return 0, err
 	}
 	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {

@@ -22,10 +22,8 @@ func (s *Store) WriteTables(ctx context.Context, changes []store.Change, stateme
 	if err := store.CheckChanges(changes); err != nil {
 		return err
 	}
-	for _, st := range statements {
-		if err := store.CheckStatement(st); err != nil {
-			return err
-		}
+	if err := store.CheckStatements(statements...); err != nil {
+		return err
 	}
 	return s.submit(ctx, &request{changes: changes, statements: statements})
 }

@@ -53,7 +53,7 @@ func (s *tabled) WriteTables(ctx context.Context, changes []store.Change, statem
 }
 
 func (s *tabled) execute(x store.Statement) error {
-	if err := store.CheckStatement(x); err != nil {
+	if err := store.CheckStatements(x); err != nil {
 		return err
 	}
 	words := strings.Fields(x.SQL)

@@ -1,4 +1,4 @@
-package sinks
+package durable
 
 import (
 	"crypto/sha256"
@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// maxFile is how long the name of a file may be, without its ending: most file
+// maxName is how long the name of a file may be, without its ending: most file
 // systems take 255 bytes.
-const maxFile = 200
+const maxName = 200
 
-// fileName is a name that any file system takes and that belongs to one id
-// alone: what is not a plain character is written as % and its code.
-func fileName(id string) string {
+// Name is a name that any file system takes and that belongs to one id alone:
+// what is not a plain character is written as % and its code.
+func Name(id string) string {
 	var b strings.Builder
 	for i := range len(id) {
 		if c := id[i]; plain(c) || c == '.' && i > 0 {
@@ -30,8 +30,8 @@ func plain(c byte) bool {
 
 // shorten makes a name fit; what is cut off is replaced by a digest of it all.
 func shorten(name string) string {
-	if len(name) <= maxFile {
+	if len(name) <= maxName {
 		return name
 	}
-	return fmt.Sprintf("%s~%x", name[:maxFile-33], sha256.Sum256([]byte(name)))[:maxFile]
+	return fmt.Sprintf("%s~%x", name[:maxName-33], sha256.Sum256([]byte(name)))[:maxName]
 }

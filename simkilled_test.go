@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -58,21 +56,6 @@ func TestKilledProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.run()
-}
-
-// A simFuse kills the process when a place is reached for the last of so many
-// times.
-type simFuse struct {
-	place string
-	left  atomic.Int64
-	calm  func() bool
-}
-
-func (f *simFuse) reach(place string) {
-	if place == f.place && f.left.Add(-1) == 0 && !f.calm() {
-		syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {}
-	}
 }
 
 // openSimStore opens a store with a fuse: SQLite, unless there is a DSN of
