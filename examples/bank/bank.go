@@ -1,8 +1,9 @@
 // Package bank is an example domain: customers, their accounts, transfers
 // between them, and interest. It shows claims, a process that gives money back
 // when it cannot be delivered, something that is done every night for every
-// account, by a schedule and a saga, and queries that put together what several
-// views know.
+// account, by a schedule and a saga, queries that put together what several
+// views know, public events that say no more than others need, and mails to
+// customers.
 package bank
 
 import (
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/notify"
 )
 
 // A Bank is how a bank is run. The zero Bank has the usual rates.
@@ -20,6 +22,7 @@ type Bank struct {
 	InterestAt string        // when interest accrues, as in Schedule.Cron; "" = every day at 01:30
 	Zone       string        // in which that is meant, and in which days begin; "" = UTC
 	Rates      Rates         // at which money is exchanged; zero = Par
+	Mails      notify.Sender // of what customers are told; nil = the view "mails" has it
 }
 
 // RoleTeller may look after accounts.
@@ -35,6 +38,7 @@ func (b Bank) Domain() deed.Domain {
 			b.AccrueInterest(), b.Interest(), b.DailyInterest(),
 			CustomerDetails, AccountDetails, TransferDetails, Movements,
 			b.Overview(), b.Richest(), b.Poor(), b.Statements(),
+			BankEvents, Mails, b.Notifications(),
 		},
 		Scenarios: []deed.Scenario{transact},
 	}

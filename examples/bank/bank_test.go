@@ -196,7 +196,10 @@ func TestRates(t *testing.T) {
 	}
 }
 
-func TestDomain(t *testing.T) { deedtest.Check(t, Domain) }
+func TestDomain(t *testing.T) {
+	deedtest.Check(t, Domain)
+	deedtest.CheckSchemas(t, Domain)
+}
 
 // A branch is a runtime with accounts a, b and c of one customer, of which a has
 // 100.00.

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/deed-dev/deed/deedtest"
+	"github.com/deed-dev/deed/internal/apicheck"
 	"github.com/deed-dev/deed/internal/backends"
 	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/store"
 )
 
-// Every scenario is played on every backend, over real HTTP.
+// Every scenario is played on every backend, over real HTTP. All that is asked
+// and answered is as the OpenAPI document says.
 func TestOverHTTP(t *testing.T) {
 	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
 		s := &site{}
@@ -42,12 +44,14 @@ const leapDays = "30 1 29 2 *"
 // site is a bank that is served at an address.
 type site struct {
 	base string
+	api  apicheck.Server
 	day  string // for which interest has accrued, as JSON
 }
 
 func (s *site) ask(t *testing.T, method, path, body string, headers ...string) httptry.Answer {
 	t.Helper()
-	return httptry.Ask(t, method, s.base+"/v1/"+path, body, headers...)
+	s.api.Base = s.base
+	return s.api.Ask(t, method, "/v1/"+path, body, headers...)
 }
 
 func amount(n int64) string { return fmt.Sprintf(`{"amount":{"amount":%d,"currency":"CAD"}}`, n) }

@@ -36,4 +36,7 @@ func TestAttendee(t *testing.T) {
 	})
 }
 
-func TestDomain(t *testing.T) { deedtest.Check(t, Domain) }
+func TestDomain(t *testing.T) {
+	deedtest.Check(t, Domain)
+	deedtest.CheckSchemas(t, Domain)
+}

@@ -65,7 +65,7 @@ var Confirmations = deed.EventHandler{
 var Domain = deed.Domain{
 	Name:      "conference",
 	Doc:       "Registration for a conference.",
-	Parts:     []deed.Part{Attendees, Directory, Outbox, Confirmations},
+	Parts:     []deed.Part{Attendees, Directory, Outbox, Confirmations, AttendeeEvents},
 	Scenarios: []deed.Scenario{attend},
 }
 

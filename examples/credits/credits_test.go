@@ -130,7 +130,10 @@ func TestFees(t *testing.T) {
 	}
 }
 
-func TestDomain(t *testing.T) { deedtest.Check(t, Domain) }
+func TestDomain(t *testing.T) {
+	deedtest.Check(t, Domain)
+	deedtest.CheckSchemas(t, Domain)
+}
 
 // office is a runtime with two accounts, of which the first has 5,000.00.
 type office struct {

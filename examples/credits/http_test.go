@@ -8,6 +8,7 @@ import (
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
+	"github.com/deed-dev/deed/internal/apicheck"
 	"github.com/deed-dev/deed/internal/backends"
 	"github.com/deed-dev/deed/internal/faulty"
 	"github.com/deed-dev/deed/internal/httptry"
@@ -38,6 +39,7 @@ func TestOverHTTP(t *testing.T) {
 // site is an issuer of credits that is served at an address.
 type site struct {
 	base  string
+	api   apicheck.Server
 	store *faulty.Store
 	tasks map[string]any // by transfer
 }
@@ -49,7 +51,8 @@ func (s *site) serve(t *testing.T, st store.Store) {
 
 func (s *site) ask(t *testing.T, method, path, body string, headers ...string) httptry.Answer {
 	t.Helper()
-	return httptry.Ask(t, method, s.base+"/v1/"+path, body, headers...)
+	s.api.Base = s.base
+	return s.api.Ask(t, method, "/v1/"+path, body, headers...)
 }
 
 // open makes accounts with credits on them, in minor units.

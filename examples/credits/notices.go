@@ -41,6 +41,9 @@ var Notifier = deed.EventHandler{
 			}
 			return Notices.Put(tx, e.ID, Notice{e.Event.From, what, what + now, e.Time})
 		}),
+		deed.Handle(func(ctx context.Context, tx *deed.Tx, e deed.Recorded[ValidationRequired]) error {
+			return tell(ctx, tx, e.Meta, "waits for validation")
+		}),
 		deed.Handle(func(ctx context.Context, tx *deed.Tx, e deed.Recorded[TransferSucceeded]) error {
 			return tell(ctx, tx, e.Meta, "was sent")
 		}),

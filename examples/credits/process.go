@@ -14,6 +14,9 @@ type Moving struct {
 	From     string      `json:"from"`
 	To       string      `json:"to"`
 	Amount   money.Money `json:"amount"`
+
+	Significant bool `json:"significant,omitzero"`
+	Unchecked   bool `json:"unchecked,omitzero"` // it waits for the fraud check
 }
 
 // Why a transfer may fail that the accounts would allow.
@@ -22,8 +25,9 @@ var (
 	ErrOverdue  = deed.Reason{Code: "validation_overdue", Text: "Nobody has validated the transfer in time"}
 )
 
-// Process moves the credits that are held for a transfer. A significant one waits
-// until somebody has validated it. If the credits cannot move they are given
+// Process moves the credits that are held for a transfer, when the fraud check
+// has judged it. One that is significant or suspicious waits until somebody has
+// validated it. If the credits cannot move they are given
 // back, and the transfer has failed.
 func (c Credits) Process() deed.Process[Moving] {
 	return deed.Process[Moving]{
@@ -31,19 +35,15 @@ func (c Credits) Process() deed.Process[Moving] {
 		Doc:  "Has a transfer validated if it is significant, and moves the credits or gives them back.",
 		On: []deed.ProcessReaction[Moving]{
 			deed.Start(func(m *Moving, e deed.Recorded[TransferRequested]) []deed.Action {
-				*m = Moving{e.ID, e.Event.From, e.Event.To, e.Event.Amount}
+				*m = Moving{Transfer: e.ID, From: e.Event.From, To: e.Event.To, Amount: e.Event.Amount, Significant: e.Event.Significant}
 				actions := []deed.Action{
 					deed.Send(Transfers, m.Transfer, takeUp{}).Undo(deed.Send(Transfers, m.Transfer, fail{})),
 					deed.Send(Accounts, m.From, keep{m.Transfer}).Undo(deed.Send(Accounts, m.From, giveBack{m.Transfer})),
 				}
-				if !e.Event.Significant {
-					return append(actions, m.move()...)
-				}
-				return append(actions, deed.Ask("validation", deed.Question{
-					Text:  fmt.Sprintf("May %s send %v to %s?", m.From, m.Amount, m.To),
-					Roles: []string{RoleValidator}, Within: c.deadline(),
-				}))
+				return append(actions, c.check(m)...)
 			}),
+			deed.React(c.judged),
+			deed.OnTimer("fraud-check", c.unjudged),
 			deed.OnDecision("validation", func(m *Moving, d deed.Decision) []deed.Action {
 				switch {
 				case d.Choice == "approve":
@@ -55,6 +55,27 @@ func (c Credits) Process() deed.Process[Moving] {
 			}),
 		},
 	}
+}
+
+// goOn has a significant transfer validated, and any other moved.
+func (c Credits) goOn(m *Moving) []deed.Action {
+	if m.Significant {
+		return c.validate(m, "")
+	}
+	return m.move()
+}
+
+// validate has somebody decide; why says what else there is than the amount.
+func (c Credits) validate(m *Moving, why string) []deed.Action {
+	q := deed.Question{
+		Text:  fmt.Sprintf("May %s send %v to %s?", m.From, m.Amount, m.To),
+		Roles: []string{RoleValidator}, Within: c.deadline(),
+	}
+	if why == "" {
+		return []deed.Action{deed.Ask("validation", q)}
+	}
+	q.Text += " " + why + "."
+	return []deed.Action{deed.Send(Transfers, m.Transfer, requireValidation{why}), deed.Ask("validation", q)}
 }
 
 // move lets the credits go from one account to the other.

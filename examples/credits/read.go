@@ -47,6 +47,7 @@ type TransferEntry struct {
 	Status      Status      `json:"status"`
 	Code        string      `json:"code,omitempty"` // why it failed
 	Reason      string      `json:"reason,omitempty"`
+	Doubt       string      `json:"doubt,omitempty"` // why somebody has to validate it, if not for its amount
 	ApprovedBy  string      `json:"approved_by,omitempty"`
 	RequestedBy string      `json:"requested_by,omitempty"`
 	Requested   time.Time   `json:"requested_at"`
@@ -66,6 +67,7 @@ var History = deed.Projection[TransferEntry]{
 				Status: r.status(), Requested: e.Time, RequestedBy: e.Actor,
 			}
 		}),
+		deed.On(func(t *TransferEntry, e ValidationRequired) { t.Status, t.Doubt = PendingValidation, e.Reason }),
 		deed.On(func(t *TransferEntry, e TransferApproved) { t.ApprovedBy = e.By }),
 		deed.On(func(t *TransferEntry, e deed.Recorded[TransferSucceeded]) { t.Status, t.Finished = Succeeded, e.Time }),
 		deed.On(func(t *TransferEntry, e deed.Recorded[TransferFailed]) {

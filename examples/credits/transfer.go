@@ -24,6 +24,7 @@ type Transfer struct {
 	From   string      `json:"from"` // account
 	To     string      `json:"to"`   // account
 	Amount money.Money `json:"amount"`
+	Judged bool        `json:"judged,omitzero"` // by the fraud check
 }
 
 // What can happen to a transfer.
@@ -47,7 +48,7 @@ type (
 )
 
 func (e TransferRequested) Apply(t *Transfer) {
-	*t = Transfer{e.status(), e.From, e.To, e.Amount}
+	*t = Transfer{Status: e.status(), From: e.From, To: e.To, Amount: e.Amount}
 }
 func (TransferApproved) Apply(*Transfer)    {}
 func (TransferSucceeded) Apply(t *Transfer) { t.Status = Succeeded }
@@ -123,12 +124,18 @@ var Transfers = deed.Aggregate[Transfer]{
 		"approved":  TransferApproved{},
 		"succeeded": TransferSucceeded{},
 		"failed":    TransferFailed{},
+
+		"judged":              TransferJudged{},
+		"validation-required": ValidationRequired{},
 	},
+	Commands: map[string]deed.Command[Transfer]{"judge": deed.Ruled(Judge{}, deed.Rules{Roles: []string{RoleFraudCheck}})},
 	Internal: map[string]deed.Command[Transfer]{
 		"record":  request{},
 		"take-up": takeUp{},
 		"approve": approve{},
 		"succeed": succeed{},
 		"fail":    fail{},
+
+		"require-validation": requireValidation{},
 	},
 }

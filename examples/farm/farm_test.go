@@ -128,7 +128,10 @@ func TestMalformedGroups(t *testing.T) {
 	}
 }
 
-func TestDomain(t *testing.T) { deedtest.Check(t, Domain) }
+func TestDomain(t *testing.T) {
+	deedtest.Check(t, Domain)
+	deedtest.CheckSchemas(t, Domain)
+}
 
 // A herd of thousand moves, and one of them is gone: everybody goes back.
 func TestMoveHerd(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/deed-dev/deed/deedtest"
 	"github.com/deed-dev/deed/examples/farm"
+	"github.com/deed-dev/deed/internal/apicheck"
 	"github.com/deed-dev/deed/internal/backends"
 	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/store"
@@ -16,7 +17,7 @@ import (
 // Every scenario is played on every backend, over real HTTP.
 func TestOverHTTP(t *testing.T) {
 	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
-		s := site{deedtest.Serve(t, open(t), farm.Domain)}
+		s := &site{base: deedtest.Serve(t, open(t), farm.Domain)}
 		t.Run("in and out", s.inAndOut)
 		t.Run("a group", s.group)
 		t.Run("a loan", s.loan)
@@ -29,15 +30,19 @@ func TestOverHTTP(t *testing.T) {
 }
 
 // site is a farm that is served at an address.
-type site struct{ base string }
+type site struct {
+	base string
+	api  apicheck.Server
+}
 
-func (s site) ask(t *testing.T, method, path, body string, headers ...string) httptry.Answer {
+func (s *site) ask(t *testing.T, method, path, body string, headers ...string) httptry.Answer {
 	t.Helper()
-	return httptry.Ask(t, method, s.base+"/v1/"+path, body, headers...)
+	s.api.Base = s.base
+	return s.api.Ask(t, method, "/v1/"+path, body, headers...)
 }
 
 // do asks a command, waits for it if it is stored, and wants a status.
-func (s site) do(t *testing.T, status int, path, body string) httptry.Answer {
+func (s *site) do(t *testing.T, status int, path, body string) httptry.Answer {
 	t.Helper()
 	a := s.ask(t, "POST", path, body, "Prefer", "wait=30")
 	if a.Status != status {
@@ -47,7 +52,7 @@ func (s site) do(t *testing.T, status int, path, body string) httptry.Answer {
 }
 
 // types lists the types of the events of a stream.
-func (s site) types(t *testing.T, stream string) string {
+func (s *site) types(t *testing.T, stream string) string {
 	t.Helper()
 	var out []string
 	events, _ := s.ask(t, "GET", "streams/"+stream, "").Get("events").([]any)
@@ -57,13 +62,13 @@ func (s site) types(t *testing.T, stream string) string {
 	return strings.Join(out, " ")
 }
 
-func (s site) buy(t *testing.T, id string) {
+func (s *site) buy(t *testing.T, id string) {
 	t.Helper()
 	s.do(t, 200, "cow/"+id+"/buy", `{"from":"mart","price":{"amount":1,"currency":"EUR"},"place":"barn/b"}`)
 }
 
 // Scenario F1 of the specification, but for who hears of it: that is groups.
-func (s site) inAndOut(t *testing.T) {
+func (s *site) inAndOut(t *testing.T) {
 	look := func(view string, a httptry.Answer) httptry.Answer {
 		return s.ask(t, "GET", fmt.Sprintf("views/%s/IE-123-0042?min-position=%v&wait=10s", view, a.Get("position")), "")
 	}
@@ -83,7 +88,7 @@ func (s site) inAndOut(t *testing.T) {
 }
 
 // Scenario F1: who hears of it, and when.
-func (s site) groups(t *testing.T) {
+func (s *site) groups(t *testing.T) {
 	const cow = "IE-55-0042"
 	changes := httptry.Tail(t, s.base+"/v1/changes/on-farm?key="+cow)
 	bought := s.do(t, 200, "cow/"+cow+"/buy", `{"from":"mart","price":{"amount":1,"currency":"EUR"},"place":"field/far"}`)
@@ -123,7 +128,7 @@ func (s site) groups(t *testing.T) {
 
 // In which field an animal was, as of a date: what is known of it now, and what
 // was known of it then.
-func (s site) whereItWas(t *testing.T) {
+func (s *site) whereItWas(t *testing.T) {
 	const cow = "IE-77-0001"
 	s.buy(t, cow)
 	httptry.Want(t, "no day", s.do(t, 400, "cow/"+cow+"/relocate", `{"to":"field/hill","date":"soon"}`).Get("code"), "invalid")
@@ -144,14 +149,14 @@ func (s site) whereItWas(t *testing.T) {
 }
 
 // positionOf is where an event of a stream stands in the log.
-func (s site) positionOf(t *testing.T, stream string, version int) any {
+func (s *site) positionOf(t *testing.T, stream string, version int) any {
 	t.Helper()
 	events := s.ask(t, "GET", fmt.Sprintf("streams/%s?from=%d&limit=1", stream, version), "").Get("events").([]any)
 	return events[0].(map[string]any)["position"]
 }
 
 // A report is made of a part for each animal of the herd.
-func (s site) report(t *testing.T) {
+func (s *site) report(t *testing.T) {
 	const herd = "IE-88"
 	for _, tag := range []string{"0001", "0002", "0003", "0004"} {
 		s.buy(t, herd+"-"+tag)
@@ -182,7 +187,7 @@ func (s site) report(t *testing.T) {
 }
 
 // Scenario F2.
-func (s site) group(t *testing.T) {
+func (s *site) group(t *testing.T) {
 	for _, tag := range []string{"0042", "0043", "0044"} {
 		s.buy(t, "IE-7-"+tag)
 	}
@@ -211,7 +216,7 @@ func (s site) group(t *testing.T) {
 }
 
 // A loan is secured by tractors, fields and cattle together.
-func (s site) loan(t *testing.T) {
+func (s *site) loan(t *testing.T) {
 	s.do(t, 200, "tractor/CH1/buy", `{"make":"Green","model":"T","from":"dealer","price":{"amount":1,"currency":"EUR"}}`)
 	s.do(t, 200, "field/home/register", `{"name":"Home","area_m2":5}`)
 	s.buy(t, "IE-9-0001")
@@ -237,14 +242,14 @@ func (s site) loan(t *testing.T) {
 }
 
 // eventually waits for a field of a document.
-func (s site) eventually(t *testing.T, path string, value any, field ...string) {
+func (s *site) eventually(t *testing.T, path string, value any, field ...string) {
 	t.Helper()
 	head, _ := s.ask(t, "GET", "events?limit=1000", "").Get("next").(string)
 	a := s.ask(t, "GET", path+"?min-position="+head+"&wait=10s", "")
 	httptry.Want(t, path, a.Get(field...), value)
 }
 
-func (s site) services(t *testing.T) {
+func (s *site) services(t *testing.T) {
 	s.do(t, 200, "tractor/CH7/buy", `{"make":"Green","model":"T","from":"dealer","price":{"amount":1,"currency":"EUR"}}`)
 	s.do(t, 200, "tractor/CH7/service", `{"date":"2026-01-05","text":"oil"}`)
 	a := s.do(t, 200, "tractor/CH7/service", `{"date":"2026-02-05","text":"tyres"}`)
@@ -257,14 +262,14 @@ func (s site) services(t *testing.T) {
 	httptry.Want(t, "effective", event["meta"].(map[string]any)["effective"], "2026-01-05T00:00:00Z")
 }
 
-func (s site) malformed(t *testing.T) {
+func (s *site) malformed(t *testing.T) {
 	before := len(s.commands(t))
 	s.do(t, 400, "herd/h/tb-inspection", `{"cows":[],"date":"2026-02-03","inspector":"vet"}`)
 	s.do(t, 400, "loan/l/collateralise", `{"lender":"bank","amount":{"amount":-5,"currency":"EUR"},"cows":["a"]}`)
 	httptry.Want(t, "commands", len(s.commands(t)), before)
 }
 
-func (s site) commands(t *testing.T) []any {
+func (s *site) commands(t *testing.T) []any {
 	t.Helper()
 	all, _ := s.ask(t, "GET", "commands?limit=1000", "").Get("commands").([]any)
 	return all

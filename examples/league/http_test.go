@@ -10,6 +10,7 @@ import (
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
+	"github.com/deed-dev/deed/internal/apicheck"
 	"github.com/deed-dev/deed/internal/backends"
 	"github.com/deed-dev/deed/internal/faulty"
 	"github.com/deed-dev/deed/internal/httptry"
@@ -33,12 +34,14 @@ func TestOverHTTP(t *testing.T) {
 // site is a league office that is served at an address.
 type site struct {
 	base  string
+	api   apicheck.Server
 	store *faulty.Store
 }
 
 func (s *site) ask(t *testing.T, method, path, body string, headers ...string) httptry.Answer {
 	t.Helper()
-	return httptry.Ask(t, method, s.base+"/v1/"+path, body, headers...)
+	s.api.Base = s.base
+	return s.api.Ask(t, method, "/v1/"+path, body, headers...)
 }
 
 // types lists the types of some events.

@@ -119,7 +119,10 @@ func TestRunner(t *testing.T) {
 	}
 }
 
-func TestDomain(t *testing.T) { deedtest.Check(t, Domain) }
+func TestDomain(t *testing.T) {
+	deedtest.Check(t, Domain)
+	deedtest.CheckSchemas(t, Domain)
+}
 
 // The three levels of validation: what is malformed is not stored, what is
 // fatal and what is a warning both block.

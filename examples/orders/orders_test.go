@@ -75,6 +75,7 @@ func TestSummary(t *testing.T) {
 
 func TestDomain(t *testing.T) {
 	deedtest.Check(t, orders.Domain)
+	deedtest.CheckSchemas(t, orders.Domain)
 	if !strings.Contains(orders.ErrTooManyItems.Text, "500") {
 		t.Error(orders.ErrTooManyItems.Text)
 	}

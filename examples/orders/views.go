@@ -91,7 +91,7 @@ func (s Shop) Domain() deed.Domain {
 	return deed.Domain{
 		Name:      "orders",
 		Doc:       "Orders of a shop, from draft to shipment.",
-		Parts:     []deed.Part{Orders, Stocks, Summaries, Customers, Levels, s.Checkout(), DomainEvents},
+		Parts:     []deed.Part{Orders, Stocks, Summaries, Customers, Levels, s.Checkout(), DomainEvents, PaymentMessages},
 		Scenarios: []deed.Scenario{buy, changeOfMind, checkout},
 	}
 }
