@@ -1,26 +1,35 @@
 # Every target has a line of help; `make` prints them.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-# SQLite is C, translated to Go, and its memory is none of Go's: the race
-# detector sees nothing there, and takes four times as long to do so.
-RACE = -race -gcflags=modernc.org/sqlite/lib=-race=false
+# SQLite and its C library are C, translated to Go, and their memory is none of
+# Go's: the race detector sees nothing there, and takes four times as long to do so.
+WATCHED = -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false -gcflags=modernc.org/memory=-race=false
 
-# lint has vetted the tests, and nobody opens them in a debugger. Many of them
-# wait for servers most of the time: three packages at once keep two cores busy.
-LEAN = -vet=off -ldflags='-s -w'
+# For every go command, those that tests run too: what tests, programs and lint
+# import is built once for all. lint vets them, and nobody opens them in a debugger.
+test lint: export GOFLAGS = $(WATCHED) -vet=off -ldflags=-s
+
+# Many tests wait for servers and disks most of the time: three packages at once
+# keep two cores busy. Those that take longest begin first.
+FIRST = ./store/postgres ./cli . ./store/jetstream ./store/sqlite
 
 # A program that is watched for races waits a second before it ends, should
 # there be another; the tests start hundreds.
 export GORACE = atexit_sleep_ms=10
+
+# A watched program is slow in looking for garbage, and the tests make little.
+test: export GOGC = 400
 
 .PHONY: help
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 .PHONY: test
-test: needs lint ## everything, with the race detector, and 2,000 simulations without: the one test command
-	go test $(RACE) $(LEAN) -p 3 -timeout 20m ./...
-	go test $(LEAN) -run '^TestSimulations$$' .
+# The simulations are built without the other tests, and what those import.
+test: needs ## everything, with the race detector, and 2,000 simulations without: the one test command
+	@.ci/gotest -p 3 -timeout 20m $(FIRST) ./...
+	cd clienttest && go test -mod=mod ./...
+	GOFLAGS= go test -run '^TestSimulations$$' $$(go list -f '{{join .GoFiles " "}}' .) sim_*_test.go
 
 .PHONY: needs
 needs: ## install what the tests need and this machine lacks (Debian, root)
@@ -31,10 +40,11 @@ quick: ## the tests without the race detector and without the slow ones
 	go test -short ./...
 
 .PHONY: lint
+lint: export GOGC = 400
 lint: ## gofmt, vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
-	GOGC=400 go vet ./...
-	GOGC=400 go run $(STATICCHECK) ./...
+	go vet ./...
+	go run -race=false $(STATICCHECK) ./...
 
 .PHONY: demo
 demo: ## run the examples and a simulator on http://localhost:8080
@@ -45,11 +55,16 @@ maps: ## write docs/maps.md, the diagrams of the examples, anew
 	go run ./cmd/deed map --store mem: --markdown > docs/maps.md.new
 	mv docs/maps.md.new docs/maps.md
 
+.PHONY: client
+client: ## generate the Go client of the bank in clienttest anew
+	cd clienttest && go test -mod=mod -run TestClientIsGenerated . -update
+
 .PHONY: deliveries
-deliveries: ## 160 kills between append and delivery, receivers from hell next door, a late subscriber of a million events
+deliveries: ## 180 kills between append and delivery to webhooks, a queue and three brokers, receivers from hell next door, late subscribers of a million events by webhook and JetStream
 	go test -run TestKilledBetweenAppendAndDelivery -v -timeout 30m ./internal/webhook -kills 20
 	go test -run TestHellNextDoor -v -timeout 30m ./internal/webhook -hell
 	go test -run TestSpeed -v -timeout 30m ./internal/webhook -speed 1000000
+	go test -run TestSpeed -v -timeout 30m ./internal/broker/nats -speed 1000000
 
 .PHONY: bench
 bench: ## measure against the disk of this machine

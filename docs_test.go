@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,7 +74,7 @@ func command(t *testing.T, dir string, args ...string) string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
+	cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -mod=mod", "GOWORK=off")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
@@ -153,9 +154,32 @@ func TestMapsAreCurrent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := command(t, ".", "run", "./cmd/deed", "map", "--store", "mem:", "--markdown"); got != string(have) {
+	got, err := exec.CommandContext(t.Context(), deedProgram(t), "map", "--store", "mem:", "--markdown").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(have) {
 		t.Errorf("docs/maps.md is not what the program says: run make maps. The program says\n%s", got)
 	}
+}
+
+var deedBinary struct {
+	sync.Once
+	path string
+}
+
+// deedProgram builds the program of the examples, once.
+func deedProgram(t *testing.T) string {
+	t.Helper()
+	deedBinary.Do(func() {
+		dir, err := os.MkdirTemp("", "deed-docs-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		deedBinary.path = filepath.Join(dir, "deed")
+		command(t, ".", "build", "-o", deedBinary.path, "./cmd/deed")
+	})
+	return deedBinary.path
 }
 
 var mermaidBlock = regexp.MustCompile("(?s)```mermaid\n(.*?\n)```")
