@@ -24,6 +24,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/internal/broker"
@@ -165,7 +166,7 @@ func (g *ground) consumers() []Consumer {
 	list, err := Read([]byte(`[
 		{"name":"nats","reception":"coins","from":{"kind":"nats","url":"` + g.NATS + `","stream":"COINS","consumer":"deed","at_once":7}},
 		{"name":"rabbitmq","reception":"coins","from":{"kind":"rabbitmq","url":"` + g.RabbitMQ + `","queue":"coins","at_once":7}},
-		{"name":"kafka","reception":"coins","format":"json","type":"text:coin.found.v1","from":{"kind":"kafka","brokers":` + string(brokers) + `,"topics":["coins"],"group":"deed","at_once":7,"session":"3s"}}
+		{"name":"kafka","reception":"coins","format":"json","type":"text:coin.found.v1","from":{"kind":"kafka","brokers":` + string(brokers) + `,"topics":["coins"],"group":"deed","at_once":7,"session":"2s"}}
 	]`))
 	if err != nil {
 		panic(err)
@@ -291,6 +292,26 @@ func (s *sender) all(n int) {
 	s.record(fmt.Sprintf(`{"jar":"kafka","n":%d}`, n))
 }
 
+// forgotten waits until Kafka has given up the programs that were killed, as it does
+// with a member that is silent. kfake never gives up one that dies while it waits for
+// another to be given up, so no program may begin before.
+func (s *sender) forgotten() {
+	s.t.Helper()
+	ask := kmsg.NewPtrDescribeGroupsRequest()
+	ask.Groups = []string{"deed"}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		answer, err := ask.RequestWith(s.t.Context(), s.kafka)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if members := answer.Groups[0].Members; len(members) == 0 {
+			return
+		} else if time.Now().After(end) {
+			s.t.Fatalf("%d members are not given up", len(members))
+		}
+	}
+}
+
 // odd sends what can be taken by nobody, and what was sent before.
 func (s *sender) odd() {
 	s.t.Helper()
@@ -372,6 +393,7 @@ func TestKilledBetweenBrokerAndCommand(t *testing.T) {
 			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 				t.Fatalf("%s: %v", place, err)
 			}
+			send.forgotten()
 		}
 	}
 	err = g.program(t.Context(), nil, func(rt *deed.Runtime) {
