@@ -102,16 +102,17 @@ func (a *api) settled(ctx context.Context, id string, wait time.Duration) (deed.
 
 // stored answers a command that is handled in the background: with what became
 // of it, if the caller wants to wait and that is soon enough, else with where
-// to look.
+// to look. Who does not want to wait gets the same answer however soon it is done.
 func (a *api) stored(w http.ResponseWriter, r *http.Request, receipt deed.Receipt, p preference) error {
 	s, err := a.settled(r.Context(), receipt.Command, p.wait)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Location", "/v1/commands/"+url.PathEscape(receipt.Command))
-	if p.wait > 0 {
-		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(p.wait/time.Second)))
+	if p.wait == 0 {
+		return answer(w, http.StatusAccepted, s)
 	}
+	w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(p.wait/time.Second)))
 	if s.State == deed.CommandCompleted {
 		return answer(w, http.StatusOK, s)
 	}
