@@ -92,7 +92,7 @@ func (p *proxy) pass(to, from net.Conn, count, limit *int) {
 		*count += pass
 		frozen := p.stall && p.broke
 		p.broke = p.broke || cut
-		pace := p.pace
+		pace, stall := p.pace, p.stall
 		p.mu.Unlock()
 		switch {
 		case frozen && err == nil:
@@ -111,7 +111,7 @@ func (p *proxy) pass(to, from net.Conn, count, limit *int) {
 		if _, e := to.Write(buf[:pass]); e != nil || err != nil {
 			return
 		}
-		if cut && !p.stall {
+		if cut && !stall {
 			p.cut()
 			return
 		}
