@@ -19,7 +19,8 @@ type LetterCount struct {
 // maxCounted is how many dead letters of a queue are counted.
 const maxCounted = 1000
 
-// Counts returns how many dead letters there are, of a queue up to a thousand. It is
+// Counts returns how many dead letters there are, up to a thousand of a queue, and of
+// a subscription to whose place this program may not connect. It is
 // cheap enough to be asked every few seconds.
 func (d DeadLetters) Counts(ctx context.Context) ([]LetterCount, error) {
 	places, err := d.allPlaces(ctx)
@@ -36,7 +37,15 @@ func (d DeadLetters) Counts(ctx context.Context) ([]LetterCount, error) {
 		if p.sub != "" {
 			name = p.sub
 		}
-		if s, ok := status[p.follower]; ok {
+		s, ok := status[p.follower]
+		switch {
+		case ok && s.State == engine.StateElsewhere && !d.rt.cfg.Guest:
+			c, err := d.countStored(ctx, p.follower, name, s.Kind)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, c)
+		case ok:
 			c := LetterCount{Name: name, Kind: s.Kind, Retrying: s.Retrying, Waiting: s.Waiting, Dead: s.Dead}
 			if s.OldestDead != nil {
 				c.Oldest = *s.OldestDead
@@ -53,6 +62,33 @@ func (d DeadLetters) Counts(ctx context.Context) ([]LetterCount, error) {
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+// countStored counts the dead letters of a follower that this node cannot run, as it
+// may be that none does.
+func (d DeadLetters) countStored(ctx context.Context, follower, name, kind string) (LetterCount, error) {
+	c := LetterCount{Name: name, Kind: kind}
+	n := 0
+	for l, err := range d.rt.engine.Letters(ctx, follower, "") {
+		if err != nil {
+			return c, err
+		}
+		switch l.State {
+		case engine.StateRetrying:
+			c.Retrying++
+		case engine.StateWaiting:
+			c.Waiting++
+		default:
+			c.Dead++
+		}
+		if l.State != engine.StateWaiting && (c.Oldest.IsZero() || l.FirstAt.Before(c.Oldest)) {
+			c.Oldest = l.FirstAt
+		}
+		if n++; n == maxCounted {
+			break
+		}
+	}
+	return c, nil
 }
 
 // countDead counts the dead letters of a queue.

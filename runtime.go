@@ -117,7 +117,7 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 		topics: map[string]*topic{}, receptions: map[string]*reception{}, publicTypes: map[string]reflect.Type{},
 		handled: map[wire.Name]bool{}, questions: map[string]*question{}, changes: newChanges(s), answers: newAnswers(),
 	}
-	rt.subs = &subscribers{rt: rt, running: map[string]string{}}
+	rt.subs = &subscribers{rt: rt, running: map[string]string{}, idle: map[string]bool{}}
 	rt.letters = &letterJobs{rt: rt, name: newEventID().String(), kick: make(chan struct{}, 1), active: map[string]bool{}}
 	if err := rt.registerAll(); err != nil {
 		return nil, err

@@ -29,6 +29,7 @@ type subscribers struct {
 	mu      sync.Mutex        // held by a sync
 	running map[string]string // follower -> what it was made of
 	broken  map[string]string // follower -> why it cannot be run
+	idle    map[string]bool   // those of them that the engine knows: their dead letters are there
 }
 
 // run follows the stored subscriptions until ctx ends.
@@ -78,6 +79,13 @@ func (s *subscribers) sync(ctx context.Context) error {
 			delete(s.running, follower)
 		}
 	}
+	for follower := range s.idle {
+		if _, there := wanted[follower]; !there {
+			if err := s.unlist(follower); err != nil {
+				return err
+			}
+		}
+	}
 	former := s.broken
 	s.broken = map[string]string{}
 	for follower, doc := range wanted {
@@ -101,10 +109,31 @@ func definition(doc subscriptionDoc) (string, error) {
 	return string(data), err
 }
 
-// begin has the engine run a subscription.
+// unlist has the engine forget a follower that it does not run.
+func (s *subscribers) unlist(follower string) error {
+	if err := s.rt.engine.Remove(follower); err != nil && !errors.Is(err, engine.ErrUnknownFollower) {
+		return err
+	}
+	delete(s.idle, follower)
+	return nil
+}
+
+// begin has the engine run a subscription, or know it at least: this program may be
+// unable to connect to its place, and still there are its dead letters.
 func (s *subscribers) begin(ctx context.Context, doc subscriptionDoc) error {
 	f, err := s.rt.followerOfSubscription(doc)
 	if err != nil {
+		if f.Name == "" || s.idle[f.Name] {
+			return err
+		}
+		f.Elsewhere, f.New = true, func(uint64) engine.Handler { return nil }
+		if also := s.rt.engine.Add(f); also != nil {
+			return errors.Join(err, also)
+		}
+		s.idle[f.Name] = true
+		return err
+	}
+	if err := s.unlist(doc.Follower); err != nil {
 		return err
 	}
 	of, err := definition(doc)
@@ -291,21 +320,11 @@ func (rt *Runtime) lookAtSubscription(ctx context.Context, s *SubscriptionStatus
 	}
 	s.Cursor = s.Cursor.Join(p.Cursor)
 	s.Head, s.Behind = p.Head, s.Cursor.Behind(p.Head)
-	s.Retrying, s.Waiting, s.Dead = 0, 0, 0
-	letters, _, err := rt.engine.DeadLetters(ctx, s.Follower, "", 1000)
+	c, err := rt.DeadLetters().countStored(ctx, s.Follower, s.Name, subscriptionKind)
 	if errors.Is(err, engine.ErrUnknownFollower) {
-		return nil
+		err = nil
 	}
-	for _, l := range letters {
-		switch l.State {
-		case engine.StateRetrying:
-			s.Retrying++
-		case engine.StateWaiting:
-			s.Waiting++
-		default:
-			s.Dead++
-		}
-	}
+	s.Retrying, s.Waiting, s.Dead = c.Retrying, c.Waiting, c.Dead
 	return err
 }
 

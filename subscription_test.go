@@ -398,6 +398,75 @@ func TestDeadLettersOfSubscriptions(t *testing.T) {
 	})
 }
 
+// While a place is away, its subscription says how much is to be delivered.
+func TestBehindWhileAway(t *testing.T) {
+	inDepot(t, func(d *depot) {
+		d.put("box", "", func(s *deed.Subscription) { s.Retry = slices.Repeat([]string{"1s"}, 20) })
+		d.boxes.of("freight/box").failing(func(deed.CloudEvent) error { return errors.New("no answer") })
+		d.ship("a", "b", "c", "d", "e", "f", "g", "h")
+		time.Sleep(time.Minute)
+		before := d.status("box")
+		d.ship("i", "j")
+		time.Sleep(3 * time.Second)
+		if s := d.status("box"); s.State != "blocked" || s.Behind <= before.Behind || s.LagSeconds == 0 {
+			t.Errorf("%+v, and before %+v", s, before)
+		}
+	})
+}
+
+// shut are boxes that this program may not connect to.
+type shut struct{ *boxes }
+
+func (shut) Open(string, json.RawMessage) (deed.Target, error) {
+	return nil, errors.New("not from here")
+}
+
+// A program that may not connect to a place shows the dead letters that are there
+// all the same, and says what a reset would forget.
+func TestDeadLettersOfAForbiddenPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mem.New()
+		d, end := newDepot(t, s, "")
+		d.put("box", "", func(s *deed.Subscription) { s.Retry = []string{"1s"} })
+		d.boxes.of("freight/box").failing(func(deed.CloudEvent) error { return errors.New("no") })
+		d.ship("bad", "bad")
+		time.Sleep(time.Minute)
+		end()
+		run := func(kind deed.TargetKind) func() {
+			rt, err := deed.New(s, deed.Config{Domains: []deed.Domain{crates(crateTopic())}, Targets: map[string]deed.TargetKind{"box": kind}, Logger: slog.New(slog.DiscardHandler)})
+			d.must(err)
+			d.rt, d.subs = rt, rt.Subscriptions()
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan struct{})
+			go func() { defer close(ended); rt.Run(ctx) }()
+			time.Sleep(time.Second)
+			return func() { cancel(); <-ended }
+		}
+		end = run(shut{d.boxes})
+		letters, _, err := d.rt.DeadLetters().List(t.Context(), deed.LetterFilter{Subscription: "freight/box"}, "", 0)
+		d.must(err)
+		counts, err := d.rt.DeadLetters().Counts(t.Context())
+		d.must(err)
+		reset, err := d.subs.Reset(t.Context(), "freight", "box", "now", true)
+		d.must(err)
+		now := d.status("box")
+		if len(letters) != 2 || !slices.ContainsFunc(counts, func(c deed.LetterCount) bool { return c.Name == "freight/box" && c.Dead == 1 && c.Waiting == 1 }) || reset.Letters != 2 ||
+			now.State != "stopped" || now.LastError != "not from here" || now.Dead != 1 {
+			t.Errorf("%d letters, %+v, a reset would forget %d; %+v", len(letters), counts, reset.Letters, now)
+		}
+		if l, err := d.rt.DeadLetters().Get(t.Context(), letters[0].ID); err != nil || l.Blocks != 1 {
+			t.Errorf("%+v, %v", l, err)
+		}
+		end()
+		d.boxes.of("freight/box").failing(nil)
+		end = run(d.boxes)
+		defer end()
+		if n, err := d.subs.Redrive(t.Context(), "freight", "box"); n != 2 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+	})
+}
+
 // One of a thousand keys fails for one subscriber: the others get theirs in less
 // than two seconds, and so do all other subscribers. A redrive delivers what was
 // parked once, in order.

@@ -89,6 +89,8 @@ func IsAway(err error) bool {
 const (
 	// shortestAway is how long a follower waits at least for a place that is away.
 	shortestAway = 20 * time.Millisecond
+	// lookWhileAway is how often it looks meanwhile how much there is to deliver.
+	lookWhileAway = 2 * time.Second
 	// brieflyAway is how long a place is away at most while one record is tried before
 	// others. Whoever asked for a redrive waits for that.
 	brieflyAway = 100 * time.Millisecond
@@ -207,17 +209,31 @@ func (w *worker) settle(ctx context.Context, p *pass, rec *store.Record, err err
 }
 
 // blocked waits for a place that is away, or until somebody asks something.
+// Meanwhile it tells how much there is to deliver.
 func (w *worker) blocked(ctx context.Context, a *away) {
-	head, err := w.f.store.Head(ctx)
 	w.mu.Lock()
 	w.told()
-	if err == nil {
-		w.head = w.head.Join(head)
-	}
 	w.state, w.lastError, w.errorAt = StateBlocked, reasonOf(a), time.Now()
 	w.mu.Unlock()
+	left := max(a.wait, shortestAway)
+	for w.lookAhead(ctx); left > 0 && w.sleep(ctx, min(left, lookWhileAway)); left -= lookWhileAway {
+		w.lookAhead(ctx)
+	}
+}
+
+// lookAhead finds out where the log ends.
+func (w *worker) lookAhead(ctx context.Context) {
+	head, err := w.f.store.Head(ctx)
+	if err != nil {
+		return
+	}
+	w.mu.Lock()
+	w.head = w.head.Join(head)
+	if w.oldest.IsZero() && w.cursor.Behind(w.head) > 0 { // it was recorded since the last look
+		w.oldest = time.Now()
+	}
+	w.mu.Unlock()
 	w.f.notify()
-	w.sleep(ctx, max(a.wait, shortestAway))
 }
 
 // atOnce is how many dead letters are tried again together.

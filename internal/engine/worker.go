@@ -288,11 +288,13 @@ func (w *worker) saveIdle(ctx context.Context) error {
 	return w.commit(ctx, tx, w.cursor)
 }
 
-// sleep waits for some time or until somebody pokes the worker.
-func (w *worker) sleep(ctx context.Context, d time.Duration) {
+// sleep waits for some time or until somebody pokes the worker, and reports whether
+// nobody did.
+func (w *worker) sleep(ctx context.Context, d time.Duration) bool {
 	waiting, done := w.startWait(ctx, d)
 	defer done()
 	<-waiting.Done()
+	return errors.Is(waiting.Err(), context.DeadlineExceeded)
 }
 
 func (w *worker) startWait(ctx context.Context, d time.Duration) (context.Context, func()) {
