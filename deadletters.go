@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -101,6 +102,9 @@ type letterPlace struct {
 // their followers' names.
 func (d DeadLetters) places(ctx context.Context, f LetterFilter) ([]letterPlace, error) {
 	all, err := d.allPlaces(ctx)
+	if err == nil {
+		err = d.checkKind(f.Kind)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +127,18 @@ func (d DeadLetters) places(ctx context.Context, f LetterFilter) ([]letterPlace,
 		all = slices.DeleteFunc(all, func(p letterPlace) bool { return !named[p.follower] })
 	}
 	return all, nil
+}
+
+// checkKind reports whether there are followers of a kind, or could be.
+func (d DeadLetters) checkKind(kind string) error {
+	known := map[string]bool{"": true, "projection": true, handlerKind: true, receptionKind: true, "process": true, "saga": true, subscriptionKind: true, engine.KindQueue: true}
+	for _, s := range d.rt.engine.Status() {
+		known[s.Kind] = true
+	}
+	if known[kind] {
+		return nil
+	}
+	return Invalid{Field: "kind", Detail: "is one of " + strings.Join(slices.Sorted(maps.Keys(known))[1:], ", ")}
 }
 
 func (d DeadLetters) allPlaces(ctx context.Context) ([]letterPlace, error) {

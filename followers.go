@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/deed-dev/deed/internal/engine"
 	"github.com/deed-dev/deed/internal/wire"
@@ -85,7 +86,7 @@ func (f Followers) Redrive(ctx context.Context, id string) (int, error) {
 // Discard gives a dead letter up, for a reason, and lets those go on that
 // wait behind it. The event itself stays in its stream.
 func (f Followers) Discard(ctx context.Context, id, reason string) error {
-	if reason == "" {
+	if strings.TrimSpace(reason) == "" {
 		return Invalid{Field: "reason", Detail: "is missing: say why the event may be passed over"}
 	}
 	if q, key, err := f.message(ctx, id); err != nil || key != "" {
@@ -116,7 +117,7 @@ func (f Followers) message(ctx context.Context, id string) (Queue, string, error
 // [Runtime.Compact]. A follower of that name would begin anew, from the
 // beginning.
 func (f Followers) Forget(ctx context.Context, name, reason string) error {
-	if reason == "" {
+	if strings.TrimSpace(reason) == "" {
 		return Invalid{Field: "reason", Detail: "is missing: say why nobody needs it any more"}
 	}
 	letters, err := f.rt.engine.Forget(ctx, name, func(gen uint64) []string { return []string{(&view{name: name}).coll(gen), watchColl + name} })

@@ -149,7 +149,7 @@ func (s Instances) Retry(ctx context.Context, kind, name, id, reason string) (In
 // process that is stuck, the command that cannot be undone. The reason is not
 // optional.
 func (s Instances) Skip(ctx context.Context, kind, name, id, step, reason string) (Instance, error) {
-	if reason == "" {
+	if strings.TrimSpace(reason) == "" {
 		return Instance{}, Invalid{Field: "reason", Detail: "is missing: say why the step may be passed over"}
 	}
 	return s.request(ctx, kind, name, id, input{Request: requestSkip, Name: step, Reason: reason})
@@ -158,7 +158,7 @@ func (s Instances) Skip(ctx context.Context, kind, name, id, step, reason string
 // Close declares an instance over as it stands: somebody has done by hand what
 // was left to do. The reason is not optional.
 func (s Instances) Close(ctx context.Context, kind, name, id, reason string) (Instance, error) {
-	if reason == "" {
+	if strings.TrimSpace(reason) == "" {
 		return Instance{}, Invalid{Field: "reason", Detail: "is missing: say what was done by hand"}
 	}
 	return s.request(ctx, kind, name, id, input{Request: requestClose, Reason: reason})

@@ -93,7 +93,7 @@ func (act LetterAct) check() error {
 		return Invalid{Field: "all", Detail: "says that all dead letters are meant: set it, or say which are"}
 	case act.past() || act.State == engine.StateWaiting:
 		return Invalid{Field: "state", Detail: "is retrying or dead: what waits goes on with what it waits behind"}
-	case act.Do == DoDiscard && act.Reason == "":
+	case act.Do == DoDiscard && strings.TrimSpace(act.Reason) == "":
 		return Invalid{Field: "reason", Detail: "is missing: say why they may be passed over"}
 	case act.Do == DoDiscard && (act.First || act.Rate != 0):
 		return Invalid{Field: "rate", Detail: "and first are for redriving"}

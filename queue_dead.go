@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/deed-dev/deed/internal/engine"
@@ -14,7 +15,7 @@ import (
 // redrives it. If the queue is ordered, later messages with its partition key
 // wait.
 func (q Queue) DeadLetter(ctx context.Context, token, reason string) error {
-	if reason == "" {
+	if strings.TrimSpace(reason) == "" {
 		return Invalid{Field: "reason", Detail: "is missing: say why it cannot be done"}
 	}
 	m, err := q.mine(ctx, token)
@@ -70,7 +71,7 @@ func (q Queue) reopen(ctx context.Context, m found) error {
 
 // Discard removes a dead letter, for a reason, of which a note is kept.
 func (q Queue) Discard(ctx context.Context, id, reason string) error {
-	if reason == "" {
+	if strings.TrimSpace(reason) == "" {
 		return Invalid{Field: "reason", Detail: "is missing: say why the message may be passed over"}
 	}
 	m, err := q.letter(ctx, id)

@@ -63,7 +63,7 @@ func (lf *letterFilter) query() url.Values {
 			q.Set(name, v)
 		}
 	}
-	if lf.older > 0 {
+	if lf.older != 0 { // what is negative is refused
 		q.Set("older", lf.older.String())
 	}
 	return q
@@ -73,10 +73,15 @@ func (lf *letterFilter) act() httpapi.LetterAct {
 	act := httpapi.LetterAct{LetterFilter: deed.LetterFilter{
 		Follower: lf.follower, Subscription: lf.subscription, Kind: lf.kind, Fingerprint: lf.fingerprint, State: lf.state,
 	}}
-	if lf.older > 0 {
+	if lf.older != 0 {
 		act.Older = lf.older.String()
 	}
 	return act
+}
+
+// failed has the flags say that they are about what has failed, and is not over.
+func (lf *letterFilter) failed(f *pflag.FlagSet) {
+	f.Lookup("state").Usage = "retrying or dead: those that are tried again by themselves, or not"
 }
 
 // empty reports whether no flag says which are meant.

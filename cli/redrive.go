@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -20,6 +21,8 @@ import (
 	"github.com/deed-dev/deed/httpapi"
 	"github.com/deed-dev/deed/internal/client"
 )
+
+var errNoLetters = usageError{errors.New("say which dead letters are meant: give their ids, a flag like --fingerprint or --subscription, or --all")}
 
 func (a *app) redrive() *cobra.Command {
 	var filter letterFilter
@@ -41,11 +44,14 @@ others are only tried when the first one is handled.`,
 			if len(ids) == 1 && filter.empty() && !all && !dry && !first && rate == "" {
 				return a.redriveOne(cmd.Context(), ids[0], a.asking(cmd, actor))
 			}
+			if len(ids) == 0 && filter.empty() && !all {
+				return errNoLetters
+			}
 			act := filter.act()
 			act.IDs, act.All, act.DryRun, act.First = ids, all, dry, first
 			if rate != "" {
 				n, err := strconv.ParseFloat(strings.TrimSuffix(rate, "/s"), 64)
-				if err != nil || n <= 0 {
+				if err != nil || !(n > 0) || math.IsInf(n, 0) {
 					return usageError{fmt.Errorf("--rate %q: say how many events a second, for example 50/s", rate)}
 				}
 				act.Rate = n
@@ -55,6 +61,7 @@ others are only tried when the first one is handled.`,
 	}
 	f := cmd.Flags()
 	filter.flags(f)
+	filter.failed(f)
 	f.BoolVar(&all, "all", false, "all there are")
 	f.BoolVar(&dry, "dry-run", false, "say what would be done, and do nothing")
 	f.BoolVar(&first, "first", false, "redrive one, look whether it is handled, and only then go on with the rest")
@@ -213,6 +220,9 @@ list --state discarded.`,
 		Example: `  deed dead-letters discard order-summaries.1207 --reason "test data"
   deed dead-letters discard --fingerprint 4f1d2c3b4a59 --reason "test data" --dry-run`,
 		RunE: func(cmd *cobra.Command, ids []string) error {
+			if len(ids) == 0 && filter.empty() && !all {
+				return errNoLetters
+			}
 			if len(ids) != 1 || !filter.empty() || all || dry {
 				act := filter.act()
 				act.IDs, act.All, act.DryRun, act.Reason = ids, all, dry, reason
@@ -230,6 +240,7 @@ list --state discarded.`,
 	}
 	f := cmd.Flags()
 	filter.flags(f)
+	filter.failed(f)
 	f.StringVar(&reason, "reason", "", "why they may be passed over (needed)")
 	f.BoolVar(&all, "all", false, "all there are")
 	f.BoolVar(&dry, "dry-run", false, "say what would be done, and do nothing")

@@ -114,6 +114,9 @@ func (a *app) listen(ctx context.Context, dsn, addr string, hosts []string, who 
 	if err != nil {
 		return nil, err
 	}
+	if addr == "" { // would be any port, on all addresses
+		return nil, usageError{errors.New("--addr is empty: say where to listen, for example --addr localhost:8080")}
+	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("%w; choose another address with --addr HOST:PORT, for example --addr localhost:8081", err)

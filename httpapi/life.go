@@ -177,6 +177,7 @@ type preference struct {
 func preferenceOf(h http.Header) (p preference, err error) {
 	for _, line := range h.Values("Prefer") {
 		for part := range strings.SplitSeq(line, ",") {
+			part, _, _ = strings.Cut(part, ";") // parameters, of which there are none that we know
 			name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 			switch strings.ToLower(strings.TrimSpace(name)) {
 			case "respond-async":

@@ -229,6 +229,10 @@ func (b *bank) insufficient(t *testing.T) {
 	_, _, s = b.ask(t, "GET", fmt.Sprintf("commands/%v?wait=30s", s["id"]), "")
 	httptry.Want(t, "state", []any{s["state"], s["code"], strings.Contains(fmt.Sprint(s["reason"]), "insufficient balance")}, []any{"rejected", "insufficient_balance", true})
 	httptry.Want(t, "balances", b.balances(t, from, to), "2000@1 none")
+	status, h, _ := b.ask(t, "POST", "account/"+from+"/deposit", `{"amount":1}`, "Prefer", "respond-async; note=x")
+	httptry.Want(t, "a preference with a parameter", status, 202)
+	_, _, s = b.ask(t, "GET", strings.TrimPrefix(h.Get("Location"), "/v1/")+"?wait=30s", "")
+	httptry.Want(t, "in the end", s["state"], "completed")
 }
 
 // C4: what is malformed is not stored.
