@@ -452,7 +452,7 @@ func TestFirstMessage(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		y.must(queue.DeadLetter(ctx, m.Token, "still unknown"))
 		j = y.over(j, nil)
-		y.equal("stopped", []any{j.State, j.Handled, j.Failed, len(y.lock(queue, 10))}, "[stopped 1 1 0]")
+		y.equal("stopped", []any{j.State, j.Handled, j.Failed, len(y.lock(queue, 10))}, "[stopped 0 1 0]")
 
 		j, err = y.letters.Begin(ctx, act)
 		y.must(err)

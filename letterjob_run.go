@@ -242,6 +242,7 @@ func (d *jobDoer) tryMessage(ctx context.Context, q Queue, key string) (over boo
 	m, err := q.letter(ctx, key)
 	switch {
 	case err == nil && d.Handled > 0:
+		d.Handled-- // it was open again, and that came of it
 		d.Failed++
 		d.Failure = clip(m.Reason)
 		return false, d.stop("the first one, %s, is a dead letter again: %s", d.FirstID, m.Reason)

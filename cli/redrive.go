@@ -95,26 +95,27 @@ func (a *app) actOnLetters(ctx context.Context, do string, act httpapi.LetterAct
 		return usageError{fmt.Errorf("--wait %q is no duration, for example 10m", wait)}
 	}
 	until := time.Now().Add(patience)
-	act.Wait = min(patience, 10*time.Second).String()
+	act.Wait = "0s" // to know the job's id, should the server stop
 	a.shows = everyView
 	return a.with(ctx, func(c *client.Client) error {
 		var j deed.LetterJob
 		if a.store != "" {
-			act.Wait, until = "0s", time.Now() // a guest leaves it to the program that serves
+			until = time.Now() // a guest leaves it to the program that serves
 		}
 		if _, err := c.Do(ctx, http.MethodPost, client.Path(nil, "v1", "dead-letters", do), headers, act, &j); err != nil {
 			return err
 		}
-		for j.State == deed.JobRunning && time.Now().Before(until) {
+		for pause := 10 * time.Millisecond; j.State == deed.JobRunning && time.Now().Before(until); {
 			select {
-			case <-time.After(200 * time.Millisecond):
+			case <-time.After(pause):
 			case <-ctx.Done():
 				return ctx.Err()
 			}
+			pause = min(2*pause, 200*time.Millisecond)
 			id := j.ID
 			j = deed.LetterJob{}
 			if _, err := c.Do(ctx, http.MethodGet, client.Path(nil, "v1", "dead-letters", "jobs", id), nil, nil, &j); err != nil {
-				return err
+				return fmt.Errorf("%w\nThe job %s goes on when the server does; how it is doing: deed dead-letters jobs", err, id)
 			}
 		}
 		if j.State == deed.JobStopped || j.Failed > 0 {
