@@ -41,30 +41,35 @@ func plain(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 }
 
-// part is the inverse of token.
+// part is the inverse of token: what no name has as its token is an error.
 func part(token string) (string, error) {
 	if token == emptyToken {
 		return "", nil
 	}
+	if token == "" {
+		return "", notName(token)
+	}
 	var b strings.Builder
 	for i := 0; i < len(token); i++ {
 		c := token[i]
-		if c == '%' {
-			if len(token) < i+3 {
-				return "", fmt.Errorf("%w: jetstream: %q is not a name", store.ErrCorrupt, token)
+		if !plain(c) {
+			if c != '%' || len(token) < i+3 {
+				return "", notName(token)
 			}
 			hi, lo := strings.IndexByte(hexDigits, token[i+1]), strings.IndexByte(hexDigits, token[i+2])
-			if hi < 0 || lo < 0 {
-				return "", fmt.Errorf("%w: jetstream: %q is not a name", store.ErrCorrupt, token)
+			if hi < 0 || lo < 0 || plain(byte(hi<<4|lo)) {
+				return "", notName(token)
 			}
 			c = byte(hi<<4 | lo)
 			i += 2
-		} else if !plain(c) {
-			return "", fmt.Errorf("%w: jetstream: %q is not a name", store.ErrCorrupt, token)
 		}
 		b.WriteByte(c)
 	}
 	return b.String(), nil
+}
+
+func notName(token string) error {
+	return fmt.Errorf("%w: jetstream: %q is not a name", store.ErrCorrupt, token)
 }
 
 // subjects knows what the subjects of an installation are called.
@@ -104,6 +109,9 @@ func (s subjects) streamOf(subject string) (name string, ok bool, err error) {
 		return "", false, fmt.Errorf("%w: jetstream: %s is not the subject of a stream", store.ErrCorrupt, subject)
 	}
 	category, err := part(first)
+	if strings.Contains(category, "/") { // what comes before the first one
+		err = notName(first)
+	}
 	if err != nil || second == noRestToken {
 		return category, err == nil, err
 	}

@@ -68,6 +68,9 @@ func FuzzSubjects(f *testing.F) {
 func FuzzStreamOf(f *testing.F) {
 	f.Add("deed.log.a.b")
 	f.Add("deed.log.%4.%")
+	f.Add("deed.log..")
+	f.Add("deed.log.%61.%2F")
+	f.Add("deed.log.%2F.b")
 	f.Fuzz(func(t *testing.T, subject string) {
 		s := subjects{"deed"}
 		if name, ok, err := s.streamOf(subject); ok && err == nil && s.stream(name) != subject {
