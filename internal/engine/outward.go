@@ -215,9 +215,12 @@ func (w *worker) blocked(ctx context.Context, a *away) {
 	w.told()
 	w.state, w.lastError, w.errorAt = StateBlocked, reasonOf(a), time.Now()
 	w.mu.Unlock()
-	left := max(a.wait, shortestAway)
-	for w.lookAhead(ctx); left > 0 && w.sleep(ctx, min(left, lookWhileAway)); left -= lookWhileAway {
+	w.f.notify()
+	for left := max(a.wait, shortestAway); left > 0; left -= lookWhileAway {
 		w.lookAhead(ctx)
+		if !w.sleep(ctx, min(left, lookWhileAway)) {
+			return
+		}
 	}
 }
 
