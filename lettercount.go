@@ -20,8 +20,8 @@ type LetterCount struct {
 const maxCounted = 1000
 
 // Counts returns how many dead letters there are, up to a thousand of a queue, and of
-// a subscription to whose place this program may not connect. It is
-// cheap enough to be asked every few seconds.
+// a subscription to whose place this program may not connect. It is cheap enough to be
+// asked every few seconds.
 func (d DeadLetters) Counts(ctx context.Context) ([]LetterCount, error) {
 	places, err := d.allPlaces(ctx)
 	if err != nil {

@@ -152,7 +152,8 @@ func (s *subscribers) begin(ctx context.Context, doc subscriptionDoc) error {
 	return nil
 }
 
-// followerOfSubscription is what delivers a subscription.
+// followerOfSubscription is what delivers a subscription. If that cannot be because of
+// its place, it is known all the same what it would follow, beside the error.
 func (rt *Runtime) followerOfSubscription(doc subscriptionDoc) (engine.Follower, error) {
 	t, err := rt.topic(doc.Topic)
 	if err != nil {
