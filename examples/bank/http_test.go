@@ -20,7 +20,7 @@ func TestOverHTTP(t *testing.T) {
 	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
 		s := &site{}
 		t.Run("before a restart", func(t *testing.T) {
-			s.base = deedtest.Serve(t, open(t), Bank{Clearing: time.Hour, InterestAt: leapDays, Rates: Rates{CAD: 1_000_000, EUR: 1_500_000, USD: 1_250_000}}.Domain())
+			s.Base = deedtest.Serve(t, open(t), Bank{Clearing: time.Hour, InterestAt: leapDays, Rates: Rates{CAD: 1_000_000, EUR: 1_500_000, USD: 1_250_000}}.Domain())
 			t.Run("B1 B2 B4", s.customers)
 			t.Run("B5 B6", s.money)
 			t.Run("currencies", s.currencies)
@@ -30,7 +30,7 @@ func TestOverHTTP(t *testing.T) {
 			t.Run("stuck", s.stuck)
 		})
 		t.Run("after it", func(t *testing.T) {
-			s.base = deedtest.Serve(t, open(t), Bank{InterestAt: leapDays}.Domain())
+			s.Base = deedtest.Serve(t, open(t), Bank{InterestAt: leapDays}.Domain())
 			t.Run("X1", s.onceOnly)
 			t.Run("repair", s.repair)
 			t.Run("transfers", s.transfers)
@@ -43,15 +43,13 @@ const leapDays = "30 1 29 2 *"
 
 // site is a bank that is served at an address.
 type site struct {
-	base string
-	api  apicheck.Server
-	day  string // for which interest has accrued, as JSON
+	apicheck.Server
+	day string // for which interest has accrued, as JSON
 }
 
 func (s *site) ask(t *testing.T, method, path, body string, headers ...string) httptry.Answer {
 	t.Helper()
-	s.api.Base = s.base
-	return s.api.Ask(t, method, "/v1/"+path, body, headers...)
+	return s.Ask(t, method, "/v1/"+path, body, headers...)
 }
 
 func amount(n int64) string { return fmt.Sprintf(`{"amount":{"amount":%d,"currency":"CAD"}}`, n) }

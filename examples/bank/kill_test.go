@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/internal/apicheck"
 	"github.com/deed-dev/deed/internal/backends"
 	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/internal/program"
@@ -91,7 +92,7 @@ func (n *neighbour) of(typ, account string) (out []map[string]any) {
 
 // lost asks a server that may be killed before it answers.
 func (s *site) lost(method, path, body string, headers ...string) {
-	r, err := http.NewRequest(method, s.base+"/v1/"+path, strings.NewReader(body))
+	r, err := http.NewRequest(method, s.Base+"/v1/"+path, strings.NewReader(body))
 	if err != nil {
 		panic(err)
 	}
@@ -125,7 +126,7 @@ func TestKilled(t *testing.T) {
 		// B10: it is killed when the mail is there. It is sent again, and is there once.
 		s := &site{}
 		p := folder.Start(t)
-		s.base = p.Base
+		s.Base = p.Base
 		put := s.ask(t, "PUT", "topics/bank-events/subscriptions/near", fmt.Sprintf(`{"target":{"kind":"webhook","url":%q},"start":"beginning","retry":["100ms","200ms","1s","1s","1s"]}`, world.URL))
 		httptry.Want(t, "subscribe", put.Status, 200)
 		s.person(t, "ann")
@@ -133,14 +134,14 @@ func TestKilled(t *testing.T) {
 		p.Killed(t)
 
 		// B9: it is killed between an append and what is public of it.
-		s.base = program.Server{Place: place, Arg: folder.Arg, DieAfter: "money-deposited"}.Start(t).Base
+		s.Base = program.Server{Place: place, Arg: folder.Arg, DieAfter: "money-deposited"}.Start(t).Base
 		s.handled(t, "notifications")
 		var mail notify.Mail
 		if all := mails(); len(all) != 1 || readJSON(all[0], &mail) != nil || mail.To != "ann@example.com" || !strings.Contains(mail.Text, "Dear P,") || !strings.Contains(mail.Text, "a-1") {
 			t.Errorf("mails: %q, %+v", all, mail)
 		}
 		s.lost("POST", "account/a-1/deposit", amount(71_00), "Idempotency-Key", "d-1")
-		s.base = folder.Start(t).Base
+		s.Base = folder.Start(t).Base
 		again := s.ask(t, "POST", "account/a-1/deposit", amount(71_00), "Idempotency-Key", "d-1")
 		httptry.Want(t, "asked again", []any{again.Status, again.Header.Get("Idempotent-Replay"), s.balance(t, "a-1")}, []any{200, "true", 71_00})
 		httptry.Until(t, "the deposit is public", func() bool { return len(near.of("account.transaction.v1", "a-1")) > 0 })
@@ -203,12 +204,12 @@ func TestKilledAfterMail(t *testing.T) {
 		}
 		return nil
 	})
-	s := &site{base: p.Base}
+	s := &site{Server: apicheck.Server{Base: p.Base}}
 	s.person(t, "ann")
 	s.lost("POST", "account/a-1/open", `{"customer":"ann","currency":"CAD"}`, "Prefer", "wait=30")
 	p.Killed(t)
 	mails.Refuse(nil)
-	s.base = server.Start(t).Base
+	s.Base = server.Start(t).Base
 	httptry.Until(t, "it is sent again", func() bool { return len(mails.Mails()) == 2 })
 	s.handled(t, "notifications")
 	if got := mails.Mails(); len(got) != 2 || got[0] != got[1] || got[0].To != "ann@example.com" || got[0].Subject != "Your new account" {

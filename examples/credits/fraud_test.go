@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/deed-dev/deed"
+	"github.com/deed-dev/deed/internal/apicheck"
 	"github.com/deed-dev/deed/internal/backends"
 	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/internal/program"
@@ -57,7 +58,7 @@ func TestFraudCheck(t *testing.T) {
 		t.Parallel()
 		server := program.Server{Place: place, Arg: "10m", DieAfter: "judged"}
 		p := server.Start(t)
-		s := &site{base: p.Base}
+		s := &site{Server: apicheck.Server{Base: p.Base}}
 		server.Addr = p.Addr()
 		addr := program.FreeAddr(t)
 		put := s.ask(t, "PUT", "topics/credit-events/subscriptions/fraud-check", fmt.Sprintf(
@@ -65,7 +66,7 @@ func TestFraudCheck(t *testing.T) {
 		httptry.Want(t, "subscribe", put.Status, 200)
 		secret := fmt.Sprint("WEBHOOK_SECRET=", put.Get("once", "secret"))
 		checker := func() *program.Process {
-			return program.Start(t, []string{secret}, program.Build(t, "./fraudcheck"), "--addr", addr, "--server", s.base)
+			return program.Start(t, []string{secret}, program.Build(t, "./fraudcheck"), "--addr", addr, "--server", s.Base)
 		}
 		s.open(t, map[string]int64{"a": 5_000_00, "b": 0})
 

@@ -38,21 +38,19 @@ func TestOverHTTP(t *testing.T) {
 
 // site is an issuer of credits that is served at an address.
 type site struct {
-	base  string
-	api   apicheck.Server
+	apicheck.Server
 	store *faulty.Store
 	tasks map[string]any // by transfer
 }
 
 func (s *site) serve(t *testing.T, st store.Store) {
 	s.store = faulty.New(st)
-	s.base = deedtest.Serve(t, s.store, Credits{Retry: deed.Retry{Attempts: 3, First: 20 * time.Millisecond}}.Domain())
+	s.Base = deedtest.Serve(t, s.store, Credits{Retry: deed.Retry{Attempts: 3, First: 20 * time.Millisecond}}.Domain())
 }
 
 func (s *site) ask(t *testing.T, method, path, body string, headers ...string) httptry.Answer {
 	t.Helper()
-	s.api.Base = s.base
-	return s.api.Ask(t, method, "/v1/"+path, body, headers...)
+	return s.Ask(t, method, "/v1/"+path, body, headers...)
 }
 
 // open makes accounts with credits on them, in minor units.

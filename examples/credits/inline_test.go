@@ -8,6 +8,7 @@ import (
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/deedtest"
+	"github.com/deed-dev/deed/internal/apicheck"
 	"github.com/deed-dev/deed/internal/backends"
 	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/store"
@@ -24,7 +25,7 @@ func TestBalancesAreRightAtOnce(t *testing.T) {
 			}
 			return
 		}
-		s := &site{base: deedtest.Serve(t, st, domain)}
+		s := &site{Server: apicheck.Server{Base: deedtest.Serve(t, st, domain)}}
 		t.Run("loads", s.atOnce)
 		t.Run("C5", s.heldAtOnce)
 	})

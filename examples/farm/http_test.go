@@ -17,7 +17,7 @@ import (
 // Every scenario is played on every backend, over real HTTP.
 func TestOverHTTP(t *testing.T) {
 	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
-		s := &site{base: deedtest.Serve(t, open(t), farm.Domain)}
+		s := &site{Server: apicheck.Server{Base: deedtest.Serve(t, open(t), farm.Domain)}}
 		t.Run("in and out", s.inAndOut)
 		t.Run("a group", s.group)
 		t.Run("a loan", s.loan)
@@ -31,14 +31,12 @@ func TestOverHTTP(t *testing.T) {
 
 // site is a farm that is served at an address.
 type site struct {
-	base string
-	api  apicheck.Server
+	apicheck.Server
 }
 
 func (s *site) ask(t *testing.T, method, path, body string, headers ...string) httptry.Answer {
 	t.Helper()
-	s.api.Base = s.base
-	return s.api.Ask(t, method, "/v1/"+path, body, headers...)
+	return s.Ask(t, method, "/v1/"+path, body, headers...)
 }
 
 // do asks a command, waits for it if it is stored, and wants a status.
@@ -90,7 +88,7 @@ func (s *site) inAndOut(t *testing.T) {
 // Scenario F1: who hears of it, and when.
 func (s *site) groups(t *testing.T) {
 	const cow = "IE-55-0042"
-	changes := httptry.Tail(t, s.base+"/v1/changes/on-farm?key="+cow)
+	changes := httptry.Tail(t, s.Base+"/v1/changes/on-farm?key="+cow)
 	bought := s.do(t, 200, "cow/"+cow+"/buy", `{"from":"mart","price":{"amount":1,"currency":"EUR"},"place":"field/far"}`)
 	httptry.Want(t, "one came", changes(), []any{"changed", cow, true})
 	s.do(t, 200, "cow/"+cow+"/ai-visit", `{"date":"2026-02-03","technician":"t","sire":"s"}`)

@@ -21,7 +21,7 @@ import (
 func TestOverHTTP(t *testing.T) {
 	backends.Each(t, func(t *testing.T, open func(testing.TB) store.Store) {
 		s := &site{store: faulty.New(open(t))}
-		s.base = deedtest.Serve(t, s.store, Domain)
+		s.Base = deedtest.Serve(t, s.store, Domain)
 		t.Run("create", s.create)
 		t.Run("resume", s.resume)
 		t.Run("handle", s.handle)
@@ -33,15 +33,13 @@ func TestOverHTTP(t *testing.T) {
 
 // site is a league office that is served at an address.
 type site struct {
-	base  string
-	api   apicheck.Server
+	apicheck.Server
 	store *faulty.Store
 }
 
 func (s *site) ask(t *testing.T, method, path, body string, headers ...string) httptry.Answer {
 	t.Helper()
-	s.api.Base = s.base
-	return s.api.Ask(t, method, "/v1/"+path, body, headers...)
+	return s.Ask(t, method, "/v1/"+path, body, headers...)
 }
 
 // types lists the types of some events.

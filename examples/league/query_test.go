@@ -17,6 +17,7 @@ import (
 
 	"github.com/deed-dev/deed"
 	"github.com/deed-dev/deed/httpapi"
+	"github.com/deed-dev/deed/internal/apicheck"
 	"github.com/deed-dev/deed/internal/backends"
 	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/internal/sinks"
@@ -50,7 +51,7 @@ func TestQueriesOverHTTP(t *testing.T) {
 		})
 		srv := httptest.NewServer(httpapi.New(rt, httpapi.Options{Logger: slog.New(slog.DiscardHandler)}))
 		t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
-		l5(t, &site{base: srv.URL}, rt, dir)
+		l5(t, &site{Server: apicheck.Server{Base: srv.URL}}, rt, dir)
 	})
 }
 
@@ -138,7 +139,7 @@ func l5(t *testing.T, s *site, rt *deed.Runtime, dir string) {
 	httptry.Want(t, "runs", []any{len(runs), runs[0].(map[string]any)["id"]}, []any{1, "q-1"})
 
 	// A subscription: the answer, and each that is another.
-	next := httptry.Listen(t, s.base+"/v1/queries/all-leagues/live")
+	next := httptry.Listen(t, s.Base+"/v1/queries/all-leagues/live")
 	kind, answer := next()
 	httptry.Want(t, "the answer", []any{kind, len(answer.Get("result", "leagues").([]any))}, []any{"answer", 1})
 	httptry.Want(t, "a change of something else", s.ask(t, "POST", "league/Blackrock/set-email", `{"email_address":"newer@x.org"}`).Status, 200)
