@@ -15,6 +15,10 @@ import (
 const (
 	chunk      = 512
 	chunkBytes = 1 << 20
+
+	// There is room for so many messages that wait to be taken in. The client makes it
+	// for each request, 64 Ki if nobody says how much: 512 KiB to read one message.
+	answers = 2 * chunk
 )
 
 // A batch is the answer to a direct get.

@@ -128,6 +128,7 @@ func Open(url string, opts *Options) (*Store, error) {
 		nats.Name("deed " + o.Name),
 		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.ReconnectJitter(50*time.Millisecond, 50*time.Millisecond),
 		nats.ReconnectBufSize(-1), // what cannot be sent now must not be sent later
+		nats.SyncQueueLen(answers),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // who calls learns it; nothing is printed
 	}, o.Connect...)
 	nc, err := nats.Connect(url, connect...)
