@@ -91,7 +91,7 @@ func (rt *Runtime) rulesOf(name string) Rules {
 		return p.rules
 	}
 	noun, verb, _ := strings.Cut(name, ".")
-	if k, ok := rt.kinds[noun].(untyped); ok {
+	if k, ok := rt.kinds[noun]; ok {
 		return k.rulesOf(verb)
 	}
 	return Rules{}

@@ -3,11 +3,8 @@ package deed
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
-
-	"github.com/deed-dev/deed/internal/wire"
 )
 
 // An Aggregate is a kind of entity whose state S is the fold of its events,
@@ -70,7 +67,10 @@ func (a Aggregate[S]) Load(ctx context.Context, r Reader, id string) (state S, v
 	if err == nil && f.version == 0 {
 		err = fmt.Errorf("%w: %s", ErrNotFound, k.stream(id))
 	}
-	return f.state, f.version, err
+	if s, ok := f.state.(*S); ok {
+		state = *s
+	}
+	return state, f.version, err
 }
 
 // States is the projection whose documents are the states of the entities: what
@@ -79,86 +79,34 @@ func (a Aggregate[S]) Load(ctx context.Context, r Reader, id string) (state S, v
 func (a Aggregate[S]) States(indexes ...string) Projection[S] {
 	p := Projection[S]{Name: a.Name + "-states", Doc: a.Doc, Indexes: indexes}
 	for _, name := range names(a.Events) {
-		p.On = append(p.On, Handler[S]{event: reflect.TypeOf(a.Events[name]), apply: func(s *S, _ Meta, e any) { e.(Event[S]).Apply(s) }})
+		p.On = append(p.On, Handler[S]{handler: handler{event: reflect.TypeOf(a.Events[name]), apply: func(s any, _ Meta, e any) { e.(Event[S]).Apply(s.(*S)) }}})
 	}
 	return p
 }
 
-func (a Aggregate[S]) kind(rt *Runtime) (*kind[S], error) {
-	k, ok := rt.kinds[a.Name].(*kind[S])
-	if !ok {
-		return nil, fmt.Errorf("%w: the runtime has no aggregate %q of this type", ErrUnknown, a.Name)
-	}
-	return k, nil
-}
+func (a Aggregate[S]) kind(rt *Runtime) (*kind, error) { return kindOf[S](a.Name).in(rt) }
 
 func (a Aggregate[S]) order() int { return 0 }
 
 func (a Aggregate[S]) register(rt *Runtime) error {
-	if err := checkAggregateName(a.Name); err != nil {
-		return err
+	k := &kind{
+		name: a.Name, doc: a.Doc, state: reflect.TypeFor[S](), typed: typedBy[S]{}, upcasts: a.Upcasts, snapshots: a.Snapshot,
+		events: map[string]any{}, legacy: map[string]any{}, prototypes: map[string]any{}, internal: map[string]bool{}, commands: map[reflect.Type]commandType{},
 	}
-	if _, dup := rt.kinds[a.Name]; dup {
-		return fmt.Errorf("two aggregates are named %q", a.Name)
+	for name, e := range a.Events {
+		k.events[name] = e
 	}
-	k := &kind[S]{Aggregate: a, commands: map[reflect.Type]commandType{}, cells: newCells[S](rt.cfg.CachedStates)}
-	k.Commands = map[string]Command[S]{}
-	if err := a.declareEvents(rt.codec); err != nil {
-		return err
+	for name, e := range a.Legacy {
+		k.legacy[name] = e
 	}
-	if err := errors.Join(k.declare(a.Commands), k.declare(a.Internal)); err != nil {
-		return err
+	for _, name := range names(a.Commands) {
+		proto, rules := plainly(a.Commands[name])
+		k.declare(name, proto, rules)
 	}
-	if err := k.checkSnapshot(); err != nil {
-		return err
+	for _, name := range names(a.Internal) {
+		proto, rules := plainly(a.Internal[name])
+		k.declare(name, proto, rules)
+		k.internal[name] = true
 	}
-	rt.kinds[a.Name] = k
-	return nil
-}
-
-// declare makes commands known under their names.
-func (k *kind[S]) declare(commands map[string]Command[S]) error {
-	for name, proto := range commands {
-		if err := checkName("command", name); err != nil {
-			return err
-		}
-		if proto == nil {
-			return fmt.Errorf("command %s.%s has no prototype", k.Name, name)
-		}
-		if _, dup := k.Commands[name]; dup {
-			return fmt.Errorf("command %s.%s is declared twice", k.Name, name)
-		}
-		proto, rules := plainly(proto)
-		if _, err := wire.New(proto); err != nil {
-			return fmt.Errorf("command %s.%s: %w", k.Name, name, err)
-		}
-		t := reflect.TypeOf(proto)
-		if t.Kind() == reflect.Pointer {
-			return fmt.Errorf("command %s.%s: the prototype is a pointer, use the value", k.Name, name)
-		}
-		if other, dup := k.commands[t]; dup {
-			return fmt.Errorf("commands %s.%s and %s.%s have the same type %v", k.Name, other.name, k.Name, name, t)
-		}
-		k.commands[t] = commandType{name, t, rules}
-		k.Commands[name] = proto
-	}
-	return nil
-}
-
-func (a Aggregate[S]) declareEvents(c *wire.Codec) error {
-	var errs []error
-	for name, proto := range a.Events {
-		errs = append(errs, checkName("event", name), c.Declare(wire.Name{Category: a.Name, Type: name}, proto))
-	}
-	for name, proto := range a.Legacy {
-		errs = append(errs, checkName("event", name), c.DeclareLegacy(wire.Name{Category: a.Name, Type: name}, proto))
-	}
-	for name, u := range a.Upcasts {
-		up := wire.Upcast{To: u.To}
-		if u.From != nil {
-			up.From = func(old []byte) ([]byte, error) { return u.From(old) }
-		}
-		errs = append(errs, checkName("event", name), c.DeclareUpcast(wire.Name{Category: a.Name, Type: name}, up))
-	}
-	return errors.Join(errs...)
+	return k.register(rt)
 }

@@ -30,7 +30,7 @@ type FieldChange struct {
 // nil, everything is new. It returns [ErrNotFound] if the second sees nothing
 // of the entity.
 func (rt *Runtime) Blame(ctx context.Context, from, to Reader, aggregate, id string) ([]FieldChange, error) {
-	k, ok := rt.kinds[aggregate].(untyped)
+	k, ok := rt.kinds[aggregate]
 	if !ok {
 		return nil, rt.unknownAggregate(aggregate)
 	}
@@ -87,8 +87,8 @@ func (rt *Runtime) Blame(ctx context.Context, from, to Reader, aggregate, id str
 
 // each folds the events of an entity that r sees and gives f the state after
 // each.
-func (k *kind[S]) each(ctx context.Context, r Reader, id string, f func(store.Record, json.RawMessage) error) error {
-	var at folded[S]
+func (k *kind) each(ctx context.Context, r Reader, id string, f func(store.Record, json.RawMessage) error) error {
+	at := k.unborn()
 	return k.foldEach(ctx, r, id, &at, func(rec store.Record) error {
 		data, err := wire.Marshal(at.state)
 		if err != nil {

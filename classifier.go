@@ -91,7 +91,7 @@ func (c Classifier[V]) Get(ctx context.Context, r Reader, key string) (m Member[
 // History returns when something was in the group and when it was not, the
 // oldest first. It reads the events again.
 func (c Classifier[V]) History(ctx context.Context, r Reader, key string) ([]Spell, error) {
-	w, err := c.Projection().at(r.runtime())
+	w, err := c.Projection().plain().at(r.runtime())
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (c Classifier[V]) Projection() Projection[Member[V]] {
 		p.Search = append(p.Search, "of."+field)
 	}
 	levels := c.levels()
-	for _, h := range perEvent(c.Of.On) {
+	for _, h := range perEvent(c.Of.plain().on) {
 		p.On = append(p.On, classify(h, levels))
 	}
 	return p
@@ -122,7 +122,7 @@ func (c Classifier[V]) group(rt *Runtime) (*view, error) {
 	if kept, ok := rt.views[c.Name]; ok && kept.typ == reflect.TypeFor[Member[V]]() {
 		return kept, nil
 	}
-	w, err := c.Projection().at(rt)
+	w, err := c.Projection().plain().at(rt)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (c Classifier[V]) register(rt *Runtime) error {
 
 // perEvent merges the handlers of an event that are about one document, so
 // that a verdict is given on what all of them have made of it.
-func perEvent[V any](handlers []Handler[V]) (merged []Handler[V]) {
+func perEvent(handlers []handler) (merged []handler) {
 	at := map[reflect.Type]int{}
 	for _, h := range handlers {
 		i, seen := at[h.event]
@@ -184,30 +184,22 @@ func perEvent[V any](handlers []Handler[V]) (merged []Handler[V]) {
 			continue
 		}
 		first := merged[i]
-		merged[i] = Handler[V]{event: h.event, meta: first.meta || h.meta, apply: func(v *V, m Meta, e any) {
-			first.on(v, m, e)
-			h.on(v, m, e)
+		merged[i] = handler{event: h.event, meta: first.meta || h.meta, apply: func(doc any, m Meta, e any) {
+			first.on(doc, m, e)
+			h.on(doc, m, e)
 		}}
 	}
 	return merged
 }
 
-// on is what a handler makes of a document; one that is dropped is as new.
-func (h Handler[V]) on(v *V, m Meta, e any) {
-	if h.apply == nil {
-		*v = *new(V)
-		return
-	}
-	h.apply(v, m, e)
-}
-
 // classify is the handler of a group: it does what h does to what is looked at,
 // and gives a verdict on that.
-func classify[V any](h Handler[V], levels []func(V) Verdict) Handler[Member[V]] {
-	return Handler[Member[V]]{event: h.event, key: h.key, meta: true, apply: func(member *Member[V], m Meta, e any) {
+func classify[V any](h handler, levels []func(V) Verdict) Handler[Member[V]] {
+	return Handler[Member[V]]{handler: handler{event: h.event, key: h.key, meta: true, apply: func(doc any, m Meta, e any) {
+		member := doc.(*Member[V])
 		h.on(&member.Of, m, e)
 		member.judge(levels, h.apply == nil, m.Time)
-	}}
+	}}}
 }
 
 // judge gives the verdicts on a member as it is now. What is dropped is out.

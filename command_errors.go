@@ -52,7 +52,7 @@ func goesWrong[E any]() Handler[CommandError] {
 // putsRight changes a record that is there; most commands never have one.
 func putsRight[E any]() Handler[CommandError] {
 	h := goesWrong[E]()
-	h.later = true
+	h.handler.later = true
 	return h
 }
 

@@ -21,7 +21,7 @@ func (a Aggregate[S]) Submit(ctx context.Context, rt *Runtime, id string, cmd Co
 	return k.submit(With(ctx, call), rt, id, cmd)
 }
 
-func (k *kind[S]) submit(ctx context.Context, rt *Runtime, id string, cmd Command[S]) (Receipt, error) {
+func (k *kind) submit(ctx context.Context, rt *Runtime, id string, cmd any) (Receipt, error) {
 	q, err := k.ask(ctx, rt, id, cmd)
 	if err != nil {
 		return Receipt{}, err

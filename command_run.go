@@ -228,7 +228,7 @@ func (x *execution) stranger() (string, bool) {
 func (x *execution) perform(ctx context.Context) (time.Time, error) {
 	s := &x.status
 	noun, verb, _ := strings.Cut(s.Command, ".")
-	k, ok := x.rt.kinds[noun].(untyped)
+	k, ok := x.rt.kinds[noun]
 	if !ok || !k.has(verb) {
 		return x.stuck(ctx, step{}, fmt.Errorf("this program has no command %s", s.Command))
 	}

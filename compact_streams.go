@@ -233,7 +233,7 @@ func (rt *Runtime) checkKept(field string, keep time.Duration) error {
 		return nil
 	}
 	for _, k := range rt.kinds {
-		for name, rules := range k.(untyped).allRules() {
+		for name, rules := range k.allRules() {
 			if err := check(name, rules); err != nil {
 				return err
 			}

@@ -33,7 +33,7 @@ func (g givenUp) runs() []string     { return g.Runs }
 // forgets drops the documents of streams that are given up.
 func forgets[V any](keys func(givenUp) []string) Handler[V] {
 	h := Drop[V](givenUp{})
-	h.keys = func(e any) []string { return keys(e.(givenUp)) }
+	h.handler.keys = func(e any) []string { return keys(e.(givenUp)) }
 	return h
 }
 

@@ -131,7 +131,7 @@ func (rt *Runtime) Describe() Info {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(rt.kinds)) {
-		a := rt.kinds[name].(untyped).describe(rt)
+		a := rt.kinds[name].describe()
 		a.Domain = domains[name]
 		info.Aggregates = append(info.Aggregates, a)
 	}
@@ -173,18 +173,18 @@ func (d Process[P]) key() string   { return processCategory + "/" + d.Name }
 func (g Saga[S]) key() string      { return sagaCategory + "/" + g.Name }
 func (s Schedule) key() string     { return scheduleCategory + "/" + s.Name }
 
-func (k *kind[S]) describe(*Runtime) AggregateInfo {
-	legacy := append(slices.Collect(maps.Keys(k.Legacy)), slices.Collect(maps.Keys(k.Upcasts))...)
+func (k *kind) describe() AggregateInfo {
+	legacy := append(slices.Collect(maps.Keys(k.legacy)), slices.Collect(maps.Keys(k.upcasts))...)
 	slices.Sort(legacy)
 	info := AggregateInfo{
-		Name: k.Name, Doc: k.Doc, Legacy: legacy,
-		Events: names(k.Events), Commands: sorted(k.public()), Internal: names(k.Internal),
-		State: reflect.TypeFor[S](), Prototypes: map[string]any{}, Rules: map[string]Rules{}, Upcasts: map[string]string{},
+		Name: k.name, Doc: k.doc, Legacy: legacy,
+		Events: names(k.events), Commands: sorted(k.public()), Internal: names(k.internal),
+		State: k.state, Prototypes: map[string]any{}, Rules: map[string]Rules{}, Upcasts: map[string]string{},
 	}
-	for name, cmd := range k.Commands {
+	for name, cmd := range k.prototypes {
 		info.Prototypes[name], info.Rules[name] = cmd, k.rulesOf(name)
 	}
-	for name, u := range k.Upcasts {
+	for name, u := range k.upcasts {
 		info.Upcasts[name] = u.To
 	}
 	return info

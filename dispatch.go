@@ -22,20 +22,6 @@ import (
 // The methods in this file let programs that know a domain only by its names
 // (the HTTP API, the command line) do what Go code does with types.
 
-// untyped is what a kind[S] offers to those who do not know S.
-type untyped interface {
-	dispatch(ctx context.Context, rt *Runtime, id, command string, body []byte) (Receipt, error)
-	has(command string) bool
-	decodeAny(command string, body []byte) (any, error)
-	rulesOf(command string) Rules
-	allRules() iter.Seq2[string, Rules]
-	handle(ctx context.Context, rt *Runtime, id, command string, body []byte, a *asked) (Receipt, error)
-	stateOf(ctx context.Context, r Reader, id string) (json.RawMessage, uint64, error)
-	each(ctx context.Context, r Reader, id string, f func(store.Record, json.RawMessage) error) error
-	sending(id, command string, body []byte) (Sending, error)
-	describe(rt *Runtime) AggregateInfo
-}
-
 // Dispatch asks a command, given as JSON, by name of the entity with the
 // given id, in the circumstances given by [With]. If id is "", the runtime
 // makes one: always the same for the same command id. An empty body is {}.
@@ -49,7 +35,7 @@ func (rt *Runtime) Dispatch(ctx context.Context, aggregate, id, command string, 
 		}
 		return p.submit(ctx, rt, id, c)
 	}
-	k, ok := rt.kinds[aggregate].(untyped)
+	k, ok := rt.kinds[aggregate]
 	if !ok {
 		return Receipt{}, rt.unknownAggregate(aggregate)
 	}
@@ -82,8 +68,8 @@ func (rt *Runtime) unknownView(name string) error {
 	return unknown("no view", name, maps.Keys(rt.views))
 }
 
-func (k *kind[S]) dispatch(ctx context.Context, rt *Runtime, id, command string, body []byte) (Receipt, error) {
-	if _, internal := k.Internal[command]; internal {
+func (k *kind) dispatch(ctx context.Context, rt *Runtime, id, command string, body []byte) (Receipt, error) {
+	if k.internal[command] {
 		return Receipt{}, k.unknownCommand(command)
 	}
 	cmd, err := k.decode(command, body)
@@ -93,32 +79,32 @@ func (k *kind[S]) dispatch(ctx context.Context, rt *Runtime, id, command string,
 	return k.execute(ctx, rt, id, cmd)
 }
 
-func (k *kind[S]) unknownCommand(name string) error {
-	return unknown(k.Name+" has no command", name, k.public())
+func (k *kind) unknownCommand(name string) error {
+	return unknown(k.name+" has no command", name, k.public())
 }
 
 // public are the names of the commands that can be asked from outside.
-func (k *kind[S]) public() iter.Seq[string] {
+func (k *kind) public() iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for name := range k.Commands {
-			if _, internal := k.Internal[name]; !internal && !yield(name) {
+		for name := range k.prototypes {
+			if !k.internal[name] && !yield(name) {
 				return
 			}
 		}
 	}
 }
 
-func (k *kind[S]) has(command string) bool { _, ok := k.Commands[command]; return ok }
+func (k *kind) has(command string) bool { _, ok := k.prototypes[command]; return ok }
 
-func (k *kind[S]) rulesOf(command string) Rules {
-	return k.commands[reflect.TypeOf(k.Commands[command])].rules
+func (k *kind) rulesOf(command string) Rules {
+	return k.commands[reflect.TypeOf(k.prototypes[command])].rules
 }
 
 // allRules yields the rules of every command, by its full name.
-func (k *kind[S]) allRules() iter.Seq2[string, Rules] {
+func (k *kind) allRules() iter.Seq2[string, Rules] {
 	return func(yield func(string, Rules) bool) {
 		for _, c := range k.commands {
-			if !yield(k.Name+"."+c.name, c.rules) {
+			if !yield(k.name+"."+c.name, c.rules) {
 				return
 			}
 		}
@@ -126,8 +112,8 @@ func (k *kind[S]) allRules() iter.Seq2[string, Rules] {
 }
 
 // decode makes a command of JSON, strictly.
-func (k *kind[S]) decode(command string, body []byte) (Command[S], error) {
-	proto, ok := k.Commands[command]
+func (k *kind) decode(command string, body []byte) (any, error) {
+	proto, ok := k.prototypes[command]
 	if !ok {
 		return nil, k.unknownCommand(command)
 	}
@@ -136,8 +122,7 @@ func (k *kind[S]) decode(command string, body []byte) (Command[S], error) {
 	if err := decodeInto(body, v); err != nil {
 		return nil, err
 	}
-	cmd, _ := v.Elem().Interface().(Command[S])
-	return cmd, nil
+	return v.Elem().Interface(), nil
 }
 
 // decodeCommand makes a command, known by its full name, of JSON.
@@ -146,18 +131,16 @@ func (rt *Runtime) decodeCommand(name string, body []byte) (any, error) {
 		return p.decode(body)
 	}
 	noun, verb, _ := strings.Cut(name, ".")
-	if k, ok := rt.kinds[noun].(untyped); ok {
-		return k.decodeAny(verb, body)
+	if k, ok := rt.kinds[noun]; ok {
+		return k.decode(verb, body)
 	}
 	return nil, rt.unknownAggregate(noun)
 }
 
-func (k *kind[S]) sending(id, command string, body []byte) (Sending, error) {
+func (k *kind) sending(id, command string, body []byte) (Sending, error) {
 	cmd, err := k.decode(command, body)
-	return Send(k.Aggregate, id, cmd), err
+	return send(kindRef{k.name, k.state}, id, cmd), err
 }
-
-func (k *kind[S]) decodeAny(command string, body []byte) (any, error) { return k.decode(command, body) }
 
 // decodeInto reads a JSON object into v, strictly. No bytes are {}.
 func decodeInto(body []byte, v reflect.Value) error {
@@ -179,7 +162,7 @@ func decodeInto(body []byte, v reflect.Value) error {
 }
 
 // handle performs a command that was stored.
-func (k *kind[S]) handle(ctx context.Context, rt *Runtime, id, command string, body []byte, a *asked) (Receipt, error) {
+func (k *kind) handle(ctx context.Context, rt *Runtime, id, command string, body []byte, a *asked) (Receipt, error) {
 	cmd, err := k.decode(command, body)
 	if err != nil {
 		return Receipt{}, err
@@ -190,7 +173,7 @@ func (k *kind[S]) handle(ctx context.Context, rt *Runtime, id, command string, b
 // State returns the state of an entity as JSON, as far as r sees it, and its
 // version. It returns [ErrNotFound] if it has none.
 func (rt *Runtime) State(ctx context.Context, r Reader, aggregate, id string) (json.RawMessage, uint64, error) {
-	k, ok := rt.kinds[aggregate].(untyped)
+	k, ok := rt.kinds[aggregate]
 	if !ok {
 		return nil, 0, rt.unknownAggregate(aggregate)
 	}
@@ -200,7 +183,7 @@ func (rt *Runtime) State(ctx context.Context, r Reader, aggregate, id string) (j
 	return k.stateOf(ctx, r, id)
 }
 
-func (k *kind[S]) stateOf(ctx context.Context, r Reader, id string) (json.RawMessage, uint64, error) {
+func (k *kind) stateOf(ctx context.Context, r Reader, id string) (json.RawMessage, uint64, error) {
 	f, err := k.load(ctx, r, id)
 	if err != nil {
 		return nil, 0, err

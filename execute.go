@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"runtime/debug"
 	"time"
 
@@ -15,27 +14,6 @@ import (
 	"github.com/deed-dev/deed/internal/wire"
 	"github.com/deed-dev/deed/store"
 )
-
-// kind is an aggregate at work in a runtime.
-type kind[S any] struct {
-	Aggregate[S]
-	commands map[reflect.Type]commandType // by the type of the command
-	cells    cells[S]
-
-	newcomers newcomers
-}
-
-func (k *kind[S]) stream(id string) string { return k.Name + "/" + id }
-
-// commandType returns what is declared of cmd, and the name under which it is
-// called, for example "order.submit". A command that is not declared is known
-// by its Go type.
-func (k *kind[S]) commandType(cmd Command[S]) (commandType, string) {
-	if t, ok := k.commands[reflect.TypeOf(cmd)]; ok {
-		return t, k.Name + "." + t.name
-	}
-	return commandType{}, fmt.Sprintf("%s.%T", k.Name, cmd)
-}
 
 // asked is one asking of a command.
 type asked struct {
@@ -53,7 +31,7 @@ type asked struct {
 }
 
 // execute is the way of a command: seen before? load, decide, claim, append.
-func (k *kind[S]) execute(ctx context.Context, rt *Runtime, id string, cmd Command[S]) (r Receipt, err error) {
+func (k *kind) execute(ctx context.Context, rt *Runtime, id string, cmd any) (r Receipt, err error) {
 	a, err := k.ask(ctx, rt, id, cmd)
 	if err != nil {
 		return Receipt{}, err
@@ -74,7 +52,7 @@ func (k *kind[S]) execute(ctx context.Context, rt *Runtime, id string, cmd Comma
 }
 
 // perform does what is asked, once it is known that it has not been done.
-func (k *kind[S]) perform(ctx context.Context, rt *Runtime, id string, cmd Command[S], a *asked) (r Receipt, err error) {
+func (k *kind) perform(ctx context.Context, rt *Runtime, id string, cmd any, a *asked) (r Receipt, err error) {
 	c := k.cells.of(id)
 	if err := c.lock(ctx); err != nil {
 		return Receipt{}, err
@@ -88,19 +66,18 @@ func (k *kind[S]) perform(ctx context.Context, rt *Runtime, id string, cmd Comma
 			r, err = Receipt{}, fmt.Errorf("deed: %s on %s panicked: %v", a.name, a.stream, p)
 		}
 	}()
-	return k.attempt(ctx, rt, id, c, stamped(rt, a, id, cmd), a)
+	return k.attempt(ctx, rt, id, c, k.stamped(rt, a, id, cmd), a)
 }
 
-// stamped tells a command that wants to know the circumstances.
-func stamped[S any](rt *Runtime, a *asked, id string, cmd Command[S]) Command[S] {
-	if st, ok := cmd.(Stamper[S]); ok {
-		return st.Stamp(Stamp{ID: id, Time: rt.cfg.Now().UTC(), Actor: a.Actor, Command: a.ID, Secret: rand.Text(), Why: a.why})
-	}
-	return cmd
+// stamped is a command that knows the circumstances, if it wants to.
+func (k *kind) stamped(rt *Runtime, a *asked, id string, cmd any) any {
+	return k.typed.stamp(cmd, func() Stamp {
+		return Stamp{ID: id, Time: rt.cfg.Now().UTC(), Actor: a.Actor, Command: a.ID, Secret: rand.Text(), Why: a.why}
+	})
 }
 
 // ask checks a command before anything else is done with it.
-func (k *kind[S]) ask(ctx context.Context, rt *Runtime, id string, cmd Command[S]) (*asked, error) {
+func (k *kind) ask(ctx context.Context, rt *Runtime, id string, cmd any) (*asked, error) {
 	typ, name := k.commandType(cmd)
 	if err := checkID(id); err != nil {
 		return nil, err
@@ -155,7 +132,7 @@ func asInvalid(err error) error {
 }
 
 // attempt decides and appends until no other writer gets in between.
-func (k *kind[S]) attempt(ctx context.Context, rt *Runtime, id string, c *cell[S], cmd Command[S], a *asked) (Receipt, error) {
+func (k *kind) attempt(ctx context.Context, rt *Runtime, id string, c *cell[any], cmd any, a *asked) (Receipt, error) {
 	fresh := false // the state was read from the store for this very command
 	for try := 0; ; try++ {
 		if !fresh && (!c.loaded || try > 0) {
@@ -173,7 +150,7 @@ func (k *kind[S]) attempt(ctx context.Context, rt *Runtime, id string, c *cell[S
 			}
 			return Receipt{}, Conflict{Stream: a.stream, Version: c.version}
 		}
-		events, err := cmd.Decide(c.state)
+		events, err := k.typed.decide(c.state, cmd)
 		if err != nil || len(events) == 0 {
 			// A refusal must not rest on a state that is out of date.
 			again, readErr := k.again(ctx, rt, id, c, &fresh)
@@ -188,7 +165,7 @@ func (k *kind[S]) attempt(ctx context.Context, rt *Runtime, id string, c *cell[S
 			return rt.refuse(ctx, a, err)
 		}
 		before := c.version
-		c.apply(events) // an Apply that panics leaves nothing behind
+		k.advance(&c.folded, events) // an Apply that panics leaves nothing behind
 		r, err := k.record(ctx, rt, before, events, a)
 		if err == nil {
 			k.takeSnapshot(rt, id, c, before)
@@ -225,7 +202,7 @@ func (k *kind[S]) attempt(ctx context.Context, rt *Runtime, id string, c *cell[S
 }
 
 // again looks whether the store knows more than the cell, once.
-func (k *kind[S]) again(ctx context.Context, rt *Runtime, id string, c *cell[S], fresh *bool) (bool, error) {
+func (k *kind) again(ctx context.Context, rt *Runtime, id string, c *cell[any], fresh *bool) (bool, error) {
 	if *fresh {
 		return false, nil
 	}
@@ -237,15 +214,15 @@ func (k *kind[S]) again(ctx context.Context, rt *Runtime, id string, c *cell[S],
 type written struct {
 	store.Write
 	events []EventRef
-	facts  []any
-	claims bool // some of them touch claims
+	facts  []any // the same, before they were encoded
+	claims bool  // some of them touch claims
 }
 
 // write encodes events that follow on a version of a stream.
-func (k *kind[S]) write(rt *Runtime, a *asked, stream string, version uint64, events []Event[S]) (written, error) {
+func (k *kind) write(rt *Runtime, a *asked, stream string, version uint64, events []any) (written, error) {
 	w := written{
 		Write:  store.Write{Stream: stream, Expect: store.Exactly(version), Events: make([]store.Event, len(events))},
-		events: make([]EventRef, len(events)), facts: make([]any, len(events)),
+		events: make([]EventRef, len(events)), facts: events,
 	}
 	for i, e := range events {
 		name, data, err := rt.codec.Encode(e)
@@ -254,13 +231,12 @@ func (k *kind[S]) write(rt *Runtime, a *asked, stream string, version uint64, ev
 		}
 		w.events[i] = EventRef{Type: name.Type, Version: version + uint64(i) + 1}
 		w.Events[i] = store.Event{ID: newEventID(), Type: name.Type, Data: data, Meta: a.meta}
-		w.facts[i] = e
 		if eff, ok := e.(effective); ok {
 			if w.Events[i].Meta, err = a.metaEffective(eff.Effective()); err != nil {
 				return w, err
 			}
 		}
-		_, isClaimer := w.facts[i].(claimer)
+		_, isClaimer := e.(claimer)
 		w.claims = w.claims || isClaimer
 	}
 	return w, nil
@@ -268,7 +244,7 @@ func (k *kind[S]) write(rt *Runtime, a *asked, stream string, version uint64, ev
 
 // record appends events, the claims they touch and the command's outcome, all
 // or nothing.
-func (k *kind[S]) record(ctx context.Context, rt *Runtime, version uint64, events []Event[S], a *asked) (Receipt, error) {
+func (k *kind) record(ctx context.Context, rt *Runtime, version uint64, events []any, a *asked) (Receipt, error) {
 	r := Receipt{Command: a.ID, Stream: a.stream, Version: version + uint64(len(events))}
 	w, err := k.write(rt, a, a.stream, version, events)
 	if err != nil {
@@ -323,13 +299,13 @@ func (a *asked) metaEffective(t time.Time) ([]byte, error) {
 	return wire.Marshal(meta{Actor: a.Actor, Command: a.ID, Correlation: a.Correlation, Causation: a.Causation, Source: a.Source, Trace: a.Trace, Effective: t.UTC()})
 }
 
-// apply moves the cell past events that are about to be recorded. If they are
-// not, it must forget.
-func (c *cell[S]) apply(events []Event[S]) {
+// advance moves a state past events that are about to be recorded. If they are
+// not, it must be forgotten.
+func (k *kind) advance(f *folded[any], events []any) {
 	for _, e := range events {
-		e.Apply(&c.state)
+		k.typed.apply(f.state, e)
 	}
-	c.version += uint64(len(events))
+	f.version += uint64(len(events))
 }
 
 // append appends, and settles a lost answer by asking again: the same events

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/deed-dev/deed/internal/wire"
 	"github.com/deed-dev/deed/store"
@@ -31,7 +32,7 @@ func (c Classifiers[P, V]) register(rt *Runtime) error {
 	if err := c.With(*new(P)).check(); err != nil {
 		return err
 	}
-	if _, err := c.With(*new(P)).Projection().at(rt); err != nil {
+	if _, err := c.With(*new(P)).Projection().plain().at(rt); err != nil {
 		return err
 	}
 	params := reflect.TypeFor[P]()
@@ -59,7 +60,7 @@ func (c Classifiers[P, V]) register(rt *Runtime) error {
 				return nil, err
 			}
 			one.Name = c.Name
-			w, err := one.Projection().at(rt)
+			w, err := one.Projection().plain().at(rt)
 			if err != nil {
 				return nil, err
 			}
@@ -164,10 +165,17 @@ func (rt *Runtime) groupView(name string, params json.RawMessage) (*view, error)
 	return g.view(params)
 }
 
+// standing is what a [Member] tells to those who do not know of what.
+type standing interface {
+	standing() (in bool, since time.Time)
+}
+
+func (m *Member[V]) standing() (bool, time.Time) { return m.In, m.Since }
+
 // history folds the events of one key and notes when the verdict changes.
-func history[V any](ctx context.Context, w *projection[Member[V]], r Reader, key string) (spells []Spell, err error) {
-	var m Member[V]
-	var touches []touch[Member[V]]
+func history(ctx context.Context, w *projection, r Reader, key string) (spells []Spell, err error) {
+	m := w.zero()
+	var touches []touch
 	for rec, err := range w.pastRecords(ctx, r, key) {
 		if err != nil {
 			return nil, storeError(err)
@@ -181,15 +189,17 @@ func history[V any](ctx context.Context, w *projection[Member[V]], r Reader, key
 			if t.key != key {
 				continue
 			}
-			was := m
-			if t.apply(&m, meta, e); m.Since.Equal(was.Since) && m.In == was.In {
+			wasIn, before := m.(standing).standing()
+			t.apply(m, meta, e)
+			in, since := m.(standing).standing()
+			if since.Equal(before) && in == wasIn {
 				continue
 			}
 			if n := len(spells); n > 0 {
 				spells[n-1].Until = rec.Time
 			}
 			spells = append(spells, Spell{
-				In: m.In, Since: m.Since, Event: fmt.Sprintf("%s@%d", rec.Stream, rec.Version), Type: rec.Type, Position: rec.Position, Actor: meta.Actor,
+				In: in, Since: since, Event: fmt.Sprintf("%s@%d", rec.Stream, rec.Version), Type: rec.Type, Position: rec.Position, Actor: meta.Actor,
 			})
 		}
 	}

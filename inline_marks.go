@@ -20,7 +20,7 @@ type docMark struct {
 
 func marksColl(view string, gen uint64) string { return fmt.Sprintf("inline/%s/%d", view, gen) }
 
-func (p *projection[V]) aside(gen uint64) []string {
+func (p *projection) aside(gen uint64) []string {
 	if !p.inline {
 		return nil
 	}
@@ -28,7 +28,7 @@ func (p *projection[V]) aside(gen uint64) []string {
 }
 
 // about is the projection as something inline.
-func (p *projection[V]) about() *inlineState {
+func (p *projection) about() *inlineState {
 	if p.state == nil {
 		p.state = &inlineState{name: p.view.name}
 		switch {
@@ -43,32 +43,32 @@ func (p *projection[V]) about() *inlineState {
 	return p.state
 }
 
-func (p *projection[V]) wantsMeta() bool {
+func (p *projection) wantsMeta() bool {
 	for _, handlers := range p.handlers {
-		if slices.ContainsFunc(handlers, func(h Handler[V]) bool { return h.meta }) {
+		if slices.ContainsFunc(handlers, func(h handler) bool { return h.meta }) {
 			return true
 		}
 	}
 	return false
 }
 
-func (p *projection[V]) handles(stream, typ string) bool {
+func (p *projection) handles(stream, typ string) bool {
 	return len(p.handlers[wire.Name{Category: store.Category(stream), Type: typ}]) > 0
 }
 
 // concerned reports whether any of some events is one that it handles.
-func (p *projection[V]) concerned(writes []store.Write) bool {
+func (p *projection) concerned(writes []store.Write) bool {
 	return slices.ContainsFunc(writes, func(w store.Write) bool { return p.handlesAny(w) })
 }
 
-func (p *projection[V]) handlesAny(w store.Write) bool {
+func (p *projection) handlesAny(w store.Write) bool {
 	return slices.ContainsFunc(w.Events, func(e store.Event) bool { return p.handles(w.Stream, e.Type) })
 }
 
 // changes are those of documents that events bring about which are to be recorded. It
 // is what the follower would do, and what it has still to do of these streams comes
 // first.
-func (p *projection[V]) changes(ctx context.Context, gen uint64, writes []store.Write) ([]store.Change, error) {
+func (p *projection) changes(ctx context.Context, gen uint64, writes []store.Write) ([]store.Change, error) {
 	w := p.worker(gen)
 	return engine.Collect(p.rt.store, func(tx *engine.Tx) error {
 		for _, wr := range writes {
@@ -83,7 +83,7 @@ func (p *projection[V]) changes(ctx context.Context, gen uint64, writes []store.
 	})
 }
 
-func (w *projector[V]) takeIn(ctx context.Context, tx *engine.Tx, wr store.Write) error {
+func (w *projector) takeIn(ctx context.Context, tx *engine.Tx, wr store.Write) error {
 	if wr.Expect < 0 { // it cannot be told which versions they are going to be
 		return errNotNow
 	}
@@ -111,7 +111,7 @@ func (w *projector[V]) takeIn(ctx context.Context, tx *engine.Tx, wr store.Write
 
 // takeInOlder takes in what the follower has still to take in of a stream. Where
 // something is parked, it is the follower's to say what comes of it.
-func (w *projector[V]) takeInOlder(ctx context.Context, tx *engine.Tx, stream string, had, version uint64) error {
+func (w *projector) takeInOlder(ctx context.Context, tx *engine.Tx, stream string, had, version uint64) error {
 	if version-had > maxInline {
 		return errNotNow
 	}
@@ -130,7 +130,7 @@ func (w *projector[V]) takeInOlder(ctx context.Context, tx *engine.Tx, stream st
 }
 
 // mark notes that a document takes in a record, unless it has.
-func (w *projector[V]) mark(ctx context.Context, tx *engine.Tx, rec store.Record) (had bool, err error) {
+func (w *projector) mark(ctx context.Context, tx *engine.Tx, rec store.Record) (had bool, err error) {
 	if !w.handles(rec.Stream, rec.Type) {
 		return false, nil
 	}
@@ -147,7 +147,7 @@ func (w *projector[V]) mark(ctx context.Context, tx *engine.Tx, rec store.Record
 	return false, nil
 }
 
-func (w *projector[V]) markOf(ctx context.Context, tx *engine.Tx, key string) (*docMark, error) {
+func (w *projector) markOf(ctx context.Context, tx *engine.Tx, key string) (*docMark, error) {
 	if m, ok := w.taken[key]; ok {
 		return m, nil
 	}
@@ -167,7 +167,7 @@ func (w *projector[V]) markOf(ctx context.Context, tx *engine.Tx, key string) (*
 
 // flushMarks writes the marks, and forgets everything: who records events changes
 // documents, too.
-func (w *projector[V]) flushMarks(tx *engine.Tx) error {
+func (w *projector) flushMarks(tx *engine.Tx) error {
 	for _, key := range w.marked {
 		data, err := wire.MarshalDocument(w.taken[key].versions)
 		if err != nil {

@@ -274,12 +274,13 @@ func instances() Projection[Instance] {
 		Indexes: []string{"kind", "name", "state", "definition", "changed_at"},
 		keyOf:   func(stream string) string { return stream[1:] }, // "saga/<name>/<id>"
 		gather:  gatherInstances,
-		On: []Handler[Instance]{{
+		On: []Handler[Instance]{{handler: handler{
 			event: movedType, meta: true,
-			apply: func(s *Instance, m Meta, e any) {
+			apply: func(doc any, m Meta, e any) {
+				s := doc.(*Instance)
 				s.take(m, e.(moved))
 				s.seen, s.cause, s.more, s.rounds = nil, nil, false, 0 // only the instance itself has to know
 			},
-		}},
+		}}},
 	}
 }

@@ -170,11 +170,11 @@ func (p *plan) attempt(x *turn, in input, given []store.Write) (inst Instance, e
 // record appends all that the plan comes to. Nothing at all is nothing to
 // record.
 func (p *plan) record(given []store.Write) (bool, error) {
-	targets := map[string]target{}
+	targets := map[string]*target{}
 	var turns []*turn
 	for stream, m := range p.held {
 		switch m := m.(type) {
-		case target:
+		case *target:
 			targets[stream] = m
 		case *turn:
 			if len(m.moves) > 0 {
@@ -256,7 +256,7 @@ func isRefusal(err error) (Reason, bool) {
 
 // send asks a command, in thought. A refusal is a [declined].
 func (p *plan) send(x *turn, s Sending) error {
-	if s.target == nil {
+	if s.empty() {
 		return engine.Permanent(errors.New("deed: an empty Sending: make one with Send"))
 	}
 	fresh, err := s.target(p.rt)
@@ -271,7 +271,7 @@ func (p *plan) send(x *turn, s Sending) error {
 	if err != nil {
 		return err
 	}
-	w, err := m.(target).decide(p.rt, a, s.cmd)
+	w, err := m.(*target).decide(p.rt, a, s.cmd)
 	if err == nil && w.claims {
 		err = p.rt.claim(p.ctx, &p.claims, s.stream, w.facts, a.meta)
 	}
@@ -281,7 +281,7 @@ func (p *plan) send(x *turn, s Sending) error {
 	if len(w.events) == 0 && !p.fresh { // nor must it that there is nothing to do
 		return errStale
 	}
-	m.(target).accept(w)
+	m.(*target).accept(w)
 	p.events += len(w.events)
 	done := sent{Stream: s.stream, Command: a.name, ID: a.ID, Events: w.events}
 	if s.undo != nil {

@@ -125,7 +125,7 @@ func (d Process[P]) register(rt *Runtime) error {
 		versions = append(versions, m)
 		all.byVersion[v.Version] = m
 	}
-	if err := survivesJSON[P](); err != nil {
+	if err := survivesJSON(reflect.TypeFor[P]()); err != nil {
 		return fmt.Errorf("process %s: its state cannot be stored: %w", d.Name, err)
 	}
 	zero, err := wire.Marshal(*new(P))
@@ -415,7 +415,7 @@ func (rt *Runtime) keep(s Sending) (*UndoCommand, error) {
 func (rt *Runtime) kept(u UndoCommand) (Sending, error) {
 	aggregate, id, _ := strings.Cut(u.Stream, "/")
 	_, verb, _ := strings.Cut(u.Command, ".")
-	k, ok := rt.kinds[aggregate].(untyped)
+	k, ok := rt.kinds[aggregate]
 	if !ok {
 		return Sending{}, rt.unknownAggregate(aggregate)
 	}

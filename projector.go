@@ -13,20 +13,20 @@ import (
 
 // projector is the worker of one partition: it keeps documents in memory
 // while a batch lasts, and those it used lately beyond that.
-type projector[V any] struct {
-	*projection[V]
+type projector struct {
+	*projection
 	coll    string
-	docs    map[string]*held[V]
+	docs    map[string]*held
 	dirty   []string
-	touches []touch[V]
+	touches []touch
 
 	marks  string // if the projection is inline: the collection of what documents have taken in
 	taken  map[string]*docMark
 	marked []string
 }
 
-type held[V any] struct {
-	value  V
+type held struct {
+	value  any // a pointer to a document
 	exists bool
 	dirty  bool
 }
@@ -34,11 +34,11 @@ type held[V any] struct {
 // maxHeld is how many documents a projector keeps between batches.
 const maxHeld = 4096
 
-func (p *projection[V]) worker(gen uint64) *projector[V] {
-	return &projector[V]{projection: p, coll: p.view.coll(gen), docs: map[string]*held[V]{}, marks: marksColl(p.view.name, gen), taken: map[string]*docMark{}}
+func (p *projection) worker(gen uint64) *projector {
+	return &projector{projection: p, coll: p.view.coll(gen), docs: map[string]*held{}, marks: marksColl(p.view.name, gen), taken: map[string]*docMark{}}
 }
 
-func (w *projector[V]) Keys(rec store.Record) []string {
+func (w *projector) Keys(rec store.Record) []string {
 	if !w.derived {
 		return []string{rec.Stream}
 	}
@@ -55,7 +55,7 @@ func (w *projector[V]) Keys(rec store.Record) []string {
 }
 
 // Needs implements [engine.Needer].
-func (w *projector[V]) Needs(recs []store.Record) map[string][]string {
+func (w *projector) Needs(recs []store.Record) map[string][]string {
 	seen := map[string]bool{}
 	var wanted []string
 	for i := range recs {
@@ -76,12 +76,12 @@ func (w *projector[V]) Needs(recs []store.Record) map[string][]string {
 
 // beginsDoc reports whether a record's document cannot be there yet: it is that of
 // one stream, which begins. That streams are given up is said in other streams.
-func (w *projector[V]) beginsDoc(rec store.Record) bool {
+func (w *projector) beginsDoc(rec store.Record) bool {
 	return w.single && rec.Version == 1 && store.Category(rec.Stream) != compactionCategory
 }
 
 // keysOf returns the documents a record concerns, as far as that can be told.
-func (w *projector[V]) keysOf(rec store.Record) []string {
+func (w *projector) keysOf(rec store.Record) []string {
 	if !w.derived && store.Category(rec.Stream) != compactionCategory {
 		key := w.keyOf(rec.Stream)
 		if key == "" || len(w.handlers[wire.Name{Category: store.Category(rec.Stream), Type: rec.Type}]) == 0 {
@@ -100,7 +100,7 @@ func (w *projector[V]) keysOf(rec store.Record) []string {
 	return keys
 }
 
-func (w *projector[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Record) (err error) {
+func (w *projector) Handle(ctx context.Context, tx *engine.Tx, rec store.Record) (err error) {
 	var m Meta
 	var e any
 	if w.touches, m, e, err = w.projection.touches(rec, w.touches); err != nil {
@@ -127,22 +127,22 @@ func (w *projector[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Reco
 			w.dirty = append(w.dirty, t.key)
 		}
 		if t.apply == nil {
-			*d = held[V]{dirty: true}
+			*d = held{value: w.zero(), dirty: true}
 			continue
 		}
 		d.exists = true
-		t.apply(&d.value, m, e)
+		t.apply(d.value, m, e)
 	}
 	return nil
 }
 
 // hold returns a document: one that is in memory, or that of the store, unless
 // it is known that there is none.
-func (w *projector[V]) hold(ctx context.Context, tx *engine.Tx, key string, none bool) (*held[V], error) {
+func (w *projector) hold(ctx context.Context, tx *engine.Tx, key string, none bool) (*held, error) {
 	if d, ok := w.docs[key]; ok {
 		return d, nil
 	}
-	d := &held[V]{}
+	d := &held{value: w.zero()}
 	if none {
 		w.docs[key] = d
 		return d, nil
@@ -150,7 +150,7 @@ func (w *projector[V]) hold(ctx context.Context, tx *engine.Tx, key string, none
 	stored, err := tx.Get(ctx, w.coll, key)
 	switch {
 	case err == nil:
-		if err := wire.Unmarshal(stored.Data, &d.value); err != nil {
+		if err := wire.Unmarshal(stored.Data, d.value); err != nil {
 			return nil, engine.Permanent(fmt.Errorf("deed: document %s/%s: %w", w.coll, key, err))
 		}
 		d.exists = true
@@ -161,7 +161,7 @@ func (w *projector[V]) hold(ctx context.Context, tx *engine.Tx, key string, none
 	return d, nil
 }
 
-func (w *projector[V]) Flush(_ context.Context, tx *engine.Tx) error {
+func (w *projector) Flush(_ context.Context, tx *engine.Tx) error {
 	for _, key := range w.dirty {
 		d := w.docs[key]
 		d.dirty = false
@@ -179,18 +179,18 @@ func (w *projector[V]) Flush(_ context.Context, tx *engine.Tx) error {
 	return nil
 }
 
-func (d *held[V]) save(tx *engine.Tx, coll, key string) error {
+func (d *held) save(tx *engine.Tx, coll, key string) error {
 	if !d.exists {
 		return tx.Delete(coll, key)
 	}
-	data, err := wire.MarshalDocument(&d.value)
+	data, err := wire.MarshalDocument(d.value)
 	if err != nil {
 		return err
 	}
 	return tx.Put(coll, key, data)
 }
 
-func (w *projector[V]) Reset() {
+func (w *projector) Reset() {
 	clear(w.docs)
 	clear(w.taken)
 	w.dirty, w.marked = w.dirty[:0], w.marked[:0]

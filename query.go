@@ -59,7 +59,7 @@ func FanOut[P, X, R any](
 	collate func(p P, parts []X) (R, error),
 ) Parts[P, R] {
 	return Parts[P, R]{
-		over: over, check: survivesJSON[X],
+		over: over, check: func() error { return survivesJSON(reflect.TypeFor[X]()) },
 		part: func(ctx context.Context, r Reader, p P, key string) ([]byte, error) {
 			x, err := part(ctx, r, p, key)
 			if err != nil {
@@ -119,7 +119,7 @@ func (q Query[P, R]) register(rt *Runtime) error {
 	if x.timeout == 0 {
 		x.timeout = time.Minute
 	}
-	err := survivesJSON[R]()
+	err := survivesJSON(reflect.TypeFor[R]())
 	if q.Parts.over != nil {
 		x.fan, err = q.fan(), errors.Join(err, q.Parts.check())
 		x.answer = x.fan.answer

@@ -140,7 +140,7 @@ func (rt *Runtime) PreviewMessage(ctx context.Context, reception string, m Inbou
 	}
 	commands = []string{}
 	for _, s := range sends {
-		if s.target == nil {
+		if s.empty() {
 			return nil, fmt.Errorf("%w: an empty Sending: make one with Send", ErrNoCommands)
 		}
 		commands = append(commands, s.called(rt)+" on "+s.stream)
@@ -180,7 +180,7 @@ func (r receiver) Reset()                                  {}
 // is done is recorded with what they decide on.
 func (rt *Runtime) receiveAll(ctx context.Context, rec *store.Record, call Call, reception string, sends []Sending) error {
 	for _, s := range sends {
-		if s.target == nil {
+		if s.empty() {
 			return engine.Permanent(errors.New("deed: an empty Sending: make one with Send"))
 		}
 	}

@@ -63,7 +63,7 @@ type Runtime struct {
 	store      store.Store
 	cfg        Config
 	codec      *wire.Codec
-	kinds      map[string]any // aggregate name -> *kind[S]
+	kinds      map[string]*kind // by name of the aggregate
 	views      map[string]*view
 	tables     map[string]*view // what is known of Tables
 	groups     map[string]*group
@@ -112,7 +112,7 @@ func New(s store.Store, cfg Config) (*Runtime, error) {
 	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
 	rt := &Runtime{
 		store: s, cfg: cfg, codec: wire.NewCodec(),
-		kinds: map[string]any{}, views: map[string]*view{}, tables: map[string]*view{}, groups: map[string]*group{}, stepwise: map[string]*stepwise{}, slots: make(chan struct{}, 4), waiters: newWaiters(),
+		kinds: map[string]*kind{}, views: map[string]*view{}, tables: map[string]*view{}, groups: map[string]*group{}, stepwise: map[string]*stepwise{}, slots: make(chan struct{}, 4), waiters: newWaiters(),
 		machines: map[string]*definitions{}, instances: newCells[Instance](cfg.CachedStates),
 		topics: map[string]*topic{}, receptions: map[string]*reception{}, publicTypes: map[string]reflect.Type{},
 		handled: map[wire.Name]bool{}, questions: map[string]*question{}, changes: newChanges(s), answers: newAnswers(),

@@ -169,7 +169,7 @@ func (p *plan) hasBegun(stream string, in input) (bool, error) {
 func (g Saga[S]) order() int { return 3 }
 
 func (g Saga[S]) register(rt *Runtime) error {
-	if err := survivesJSON[S](); err != nil {
+	if err := survivesJSON(reflect.TypeFor[S]()); err != nil {
 		return fmt.Errorf("saga %s: its state cannot be stored: %w", g.Name, err)
 	}
 	d := &definitions{kind: "saga", name: g.Name, doc: g.Doc, current: g.Version, roles: g.Roles, proto: g.State, byVersion: map[int]machine{}}

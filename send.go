@@ -17,9 +17,8 @@ type Sending struct {
 	name   string // of the command, as its Go type
 	cmd    any
 	undo   *Sending
-	called func(rt *Runtime) string // its name, for example "order.submit"
-	ask    func(ctx context.Context, rt *Runtime) (Receipt, error)
-	target func(rt *Runtime) (target, error)
+	to     kindRef
+	id     string // of the entity
 }
 
 // Undo says what to send should the [Process] fail that sends this command,
@@ -31,69 +30,70 @@ func (s Sending) Undo(with Sending) Sending {
 
 // Send says that cmd is to be asked of an entity.
 func Send[S any](a Aggregate[S], id string, cmd Command[S]) Sending {
-	return Sending{
-		stream: a.Name + "/" + id, name: fmt.Sprintf("%T", cmd), cmd: cmd,
-		called: func(rt *Runtime) string {
-			k, err := a.kind(rt)
-			if err != nil {
-				return a.Name + "." + fmt.Sprintf("%T", cmd)
-			}
-			_, name := k.commandType(cmd)
-			return name
-		},
-		ask: func(ctx context.Context, rt *Runtime) (Receipt, error) { return a.Execute(ctx, rt, id, cmd) },
-		target: func(rt *Runtime) (target, error) {
-			k, err := a.kind(rt)
-			if err != nil {
-				return nil, err
-			}
-			if err := checkID(id); err != nil {
-				return nil, err
-			}
-			return &targetOf[S]{rt: rt, k: k, id: id, cell: k.cells.of(id)}, nil
-		},
+	return send(kindOf[S](a.Name), id, cmd)
+}
+
+func send(to kindRef, id string, cmd any) Sending {
+	return Sending{stream: to.name + "/" + id, name: fmt.Sprintf("%T", cmd), cmd: cmd, to: to, id: id}
+}
+
+// empty is a Sending that nobody made with [Send].
+func (s Sending) empty() bool { return s.to.state == nil }
+
+// called is the name of the command, for example "order.submit".
+func (s Sending) called(rt *Runtime) string {
+	k, err := s.to.in(rt)
+	if err != nil {
+		return s.to.name + "." + s.name
 	}
+	_, name := k.commandType(s.cmd)
+	return name
+}
+
+func (s Sending) ask(ctx context.Context, rt *Runtime) (Receipt, error) {
+	k, err := s.to.in(rt)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return k.execute(ctx, rt, s.id, s.cmd)
+}
+
+func (s Sending) target(rt *Runtime) (*target, error) {
+	k, err := s.to.in(rt)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkID(s.id); err != nil {
+		return nil, err
+	}
+	return &target{rt: rt, k: k, id: s.id, cell: k.cells.of(s.id)}, nil
 }
 
 // A target is an entity that commands of a group are asked of. Once it is locked,
 // it is nobody else's turn.
-type target interface {
-	lock(ctx context.Context) error
-	tryLock() bool
-	// refresh brings the entity up to date, or only makes sure that something is
-	// known of it if it need not be fresh.
-	refresh(ctx context.Context, rt *Runtime, fresh bool) error
-	// decide asks a command of the entity as earlier ones of the group left it.
-	decide(rt *Runtime, a *asked, cmd any) (written, error)
-	// accept takes in what a command decided on.
-	accept(w written)
-	// write is what all that were accepted decided on.
-	write() store.Write
-	leave(recorded bool)
-}
-
-// targetOf is a target of a certain aggregate.
-type targetOf[S any] struct {
+type target struct {
 	rt   *Runtime
-	k    *kind[S]
+	k    *kind
 	id   string
-	cell *cell[S]
-	out  store.Write
+	cell *cell[any]
+	out  store.Write // what all that were accepted decided on
 
 	guessed bool // nobody here knows the entity, and it is thought to be new
 }
 
-func (x *targetOf[S]) lock(ctx context.Context) error { return x.cell.lock(ctx) }
-func (x *targetOf[S]) tryLock() bool                  { return x.cell.tryLock() }
+func (x *target) lock(ctx context.Context) error { return x.cell.lock(ctx) }
+func (x *target) tryLock() bool                  { return x.cell.tryLock() }
 
-func (x *targetOf[S]) refresh(ctx context.Context, rt *Runtime, fresh bool) error {
+// refresh brings the entity up to date, or only makes sure that something is
+// known of it if it need not be fresh.
+func (x *target) refresh(ctx context.Context, rt *Runtime, fresh bool) error {
 	if len(x.out.Events) > 0 || x.guessed { // of an earlier try
 		x.cell.forget()
 	}
 	unknown := !x.cell.loaded
 	switch x.guessed = unknown && !fresh && x.k.newcomers.likely(); {
 	case x.guessed:
-		x.cell.loaded = true
+		x.cell.loaded, x.cell.folded = true, x.k.unborn()
 	case unknown || fresh:
 		if _, err := x.k.refresh(ctx, rt, x.id, x.cell); err != nil {
 			return err
@@ -106,17 +106,17 @@ func (x *targetOf[S]) refresh(ctx context.Context, rt *Runtime, fresh bool) erro
 	return nil
 }
 
-func (x *targetOf[S]) decide(rt *Runtime, a *asked, c any) (written, error) {
-	cmd, ok := c.(Command[S])
-	if !ok {
-		return written{}, fmt.Errorf("%w: %T is no command of %s", ErrUnknown, c, x.k.Name)
+// decide asks a command of the entity as earlier ones of the group left it.
+func (x *target) decide(rt *Runtime, a *asked, cmd any) (written, error) {
+	if !x.k.typed.isCommand(cmd) {
+		return written{}, fmt.Errorf("%w: %T is no command of %s", ErrUnknown, cmd, x.k.name)
 	}
-	if v, ok := c.(validator); ok {
+	if v, ok := cmd.(validator); ok {
 		if err := v.Validate(); err != nil {
 			return written{}, asInvalid(err)
 		}
 	}
-	events, err := stamped(rt, a, x.id, cmd).Decide(x.cell.state)
+	events, err := x.k.typed.decide(x.cell.state, x.k.stamped(rt, a, x.id, cmd))
 	if err != nil {
 		_, name := x.k.commandType(cmd)
 		return written{}, Rejected{Stream: x.out.Stream, Command: name, Err: err}
@@ -124,19 +124,15 @@ func (x *targetOf[S]) decide(rt *Runtime, a *asked, c any) (written, error) {
 	return x.k.write(rt, a, x.out.Stream, x.cell.version, events)
 }
 
-func (x *targetOf[S]) accept(w written) {
+// accept takes in what a command decided on.
+func (x *target) accept(w written) {
 	x.out.Events = append(x.out.Events, w.Events...) // first: should an Apply panic, the state is not what was recorded
-	for _, e := range w.facts {
-		e.(Event[S]).Apply(&x.cell.state)
-	}
-	x.cell.version += uint64(len(w.facts))
+	x.k.advance(&x.cell.folded, w.facts)
 }
-
-func (x *targetOf[S]) write() store.Write { return x.out }
 
 // leave gives the turn back. What the cell holds is the state after the events,
 // so unless they were recorded it must be forgotten.
-func (x *targetOf[S]) leave(recorded bool) {
+func (x *target) leave(recorded bool) {
 	switch {
 	case len(x.out.Events) == 0 && !x.guessed:
 	case recorded && len(x.out.Events) > 0:
@@ -173,7 +169,7 @@ func (rt *Runtime) together(ctx context.Context, a *asked, sends []Sending) (str
 // all. What says that they were goes into the same append: if its stream has moved
 // on, that is the error. It returns the streams of the entities.
 func (rt *Runtime) allOrNone(ctx context.Context, a *asked, sends []Sending, done func(streams []string) (store.Write, error)) ([]string, error) {
-	targets := map[string]target{}
+	targets := map[string]*target{}
 	recorded := false
 	defer func() {
 		for _, x := range targets {
@@ -216,7 +212,7 @@ func (rt *Runtime) allOrNone(ctx context.Context, a *asked, sends []Sending, don
 }
 
 // tryTogether reads what is not known, or everything afresh, decides and appends once.
-func (rt *Runtime) tryTogether(ctx context.Context, a *asked, sends []Sending, targets map[string]target, last store.Write, fresh bool) error {
+func (rt *Runtime) tryTogether(ctx context.Context, a *asked, sends []Sending, targets map[string]*target, last store.Write, fresh bool) error {
 	for _, stream := range sortedKeys(targets) {
 		if err := targets[stream].refresh(ctx, rt, fresh); err != nil {
 			return err
@@ -242,9 +238,9 @@ func (rt *Runtime) tryTogether(ctx context.Context, a *asked, sends []Sending, t
 
 // writesOf is what commands of several entities decided on, in the order of the
 // entities' names.
-func writesOf(targets map[string]target) (writes []store.Write) {
+func writesOf(targets map[string]*target) (writes []store.Write) {
 	for _, stream := range sortedKeys(targets) {
-		if w := targets[stream].write(); len(w.Events) > 0 {
+		if w := targets[stream].out; len(w.Events) > 0 {
 			writes = append(writes, w)
 		}
 	}

@@ -76,8 +76,8 @@ func (rt *Runtime) checkPurse(w *simWorld, stream string, version uint64) {
 		}
 		e.(Event[purse]).Apply(&is)
 	}
-	if is != cell.state {
-		w.wrong = append(w.wrong, fmt.Sprintf("%s@%d has %v in it, and a node thinks it has %v", stream, version, is, cell.state))
+	if has := *cell.state.(*purse); is != has {
+		w.wrong = append(w.wrong, fmt.Sprintf("%s@%d has %v in it, and a node thinks it has %v", stream, version, is, has))
 	}
 }
 

@@ -106,7 +106,7 @@ func (c *cell[S]) forget() { c.loaded, c.folded = false, folded[S]{} }
 
 // refresh brings the cell up to the end of the stream and reports whether
 // there was anything new.
-func (k *kind[S]) refresh(ctx context.Context, rt *Runtime, id string, c *cell[S]) (bool, error) {
+func (k *kind) refresh(ctx context.Context, rt *Runtime, id string, c *cell[any]) (bool, error) {
 	before := c.version
 	if !c.loaded {
 		f, err := k.load(ctx, rt, id)
@@ -123,8 +123,11 @@ func (k *kind[S]) refresh(ctx context.Context, rt *Runtime, id string, c *cell[S
 	return c.version > before, nil
 }
 
+// unborn is the state of an entity without events.
+func (k *kind) unborn() folded[any] { return folded[any]{state: k.typed.zero()} }
+
 // load folds what r sees of an entity, from a snapshot if that helps.
-func (k *kind[S]) load(ctx context.Context, r Reader, id string) (folded[S], error) {
+func (k *kind) load(ctx context.Context, r Reader, id string) (folded[any], error) {
 	f, err := k.snapshot(ctx, r, id)
 	if err != nil {
 		return f, err
@@ -134,12 +137,12 @@ func (k *kind[S]) load(ctx context.Context, r Reader, id string) (folded[S], err
 }
 
 // fold applies the events after f.version.
-func (k *kind[S]) fold(ctx context.Context, r Reader, id string, f *folded[S]) error {
+func (k *kind) fold(ctx context.Context, r Reader, id string, f *folded[any]) error {
 	return k.foldEach(ctx, r, id, f, nil)
 }
 
 // foldEach is fold with something to do after each event, if it is not nil.
-func (k *kind[S]) foldEach(ctx context.Context, r Reader, id string, f *folded[S], after func(store.Record) error) error {
+func (k *kind) foldEach(ctx context.Context, r Reader, id string, f *folded[any], after func(store.Record) error) error {
 	rt := r.runtime()
 	for rec, err := range readStream(ctx, r, k.stream(id), f.version) {
 		if err != nil {
@@ -149,11 +152,9 @@ func (k *kind[S]) foldEach(ctx context.Context, r Reader, id string, f *folded[S
 		if err != nil {
 			return err
 		}
-		event, ok := e.(Event[S])
-		if !ok {
-			return fmt.Errorf("deed: %s@%d: %T is not an event of %s", rec.Stream, rec.Version, e, k.Name)
+		if !k.typed.apply(f.state, e) {
+			return fmt.Errorf("deed: %s@%d: %T is not an event of %s", rec.Stream, rec.Version, e, k.name)
 		}
-		event.Apply(&f.state)
 		f.version = rec.Version
 		if after == nil {
 			continue
@@ -172,26 +173,25 @@ type storedState struct {
 	State   any    `json:"state"`
 }
 
-func (k *kind[S]) snapshotColl() string { return "$snapshot/" + k.Name }
+func (k *kind) snapshotColl() string { return "$snapshot/" + k.name }
 
 // snapshot returns the stored state of an entity if there is one that r may
 // see, else the zero state. A snapshot that cannot be read is as good as none.
-func (k *kind[S]) snapshot(ctx context.Context, r Reader, id string) (folded[S], error) {
-	to := r.limit()
-	if k.Snapshot.Every == 0 || !to.time.IsZero() || to.position != "" || !to.effective.IsZero() {
-		return folded[S]{}, nil
+func (k *kind) snapshot(ctx context.Context, r Reader, id string) (folded[any], error) {
+	to, f := r.limit(), k.unborn()
+	if k.snapshots.Every == 0 || !to.time.IsZero() || to.position != "" || !to.effective.IsZero() {
+		return f, nil
 	}
 	d, err := r.runtime().store.Get(ctx, k.snapshotColl(), id)
 	if errors.Is(err, store.ErrNotFound) {
-		return folded[S]{}, nil
+		return f, nil
 	}
 	if err != nil {
-		return folded[S]{}, storeError(err)
+		return f, storeError(err)
 	}
-	var f folded[S]
-	s := storedState{State: &f.state}
-	if err := wire.Unmarshal(d.Data, &s); err != nil || s.Schema != k.Snapshot.Version || to.version > 0 && s.Version > to.version {
-		return folded[S]{}, nil
+	s := storedState{State: f.state}
+	if err := wire.Unmarshal(d.Data, &s); err != nil || s.Schema != k.snapshots.Version || to.version > 0 && s.Version > to.version {
+		return k.unborn(), nil
 	}
 	f.version = s.Version
 	return f, nil
@@ -200,12 +200,12 @@ func (k *kind[S]) snapshot(ctx context.Context, r Reader, id string) (folded[S],
 // takeSnapshot stores the state of a cell if it has passed a multiple of
 // Every since before. It does so beside the command, which need not wait: a
 // snapshot that is lost is taken again later.
-func (k *kind[S]) takeSnapshot(rt *Runtime, id string, c *cell[S], before uint64) {
-	every := k.Snapshot.Every
+func (k *kind) takeSnapshot(rt *Runtime, id string, c *cell[any], before uint64) {
+	every := k.snapshots.Every
 	if every == 0 || c.version/every == before/every {
 		return
 	}
-	data, err := wire.Marshal(storedState{Version: c.version, Schema: k.Snapshot.Version, State: c.state})
+	data, err := wire.Marshal(storedState{Version: c.version, Schema: k.snapshots.Version, State: c.state})
 	if err != nil {
 		rt.cfg.Logger.Warn("snapshot", slog.String("stream", k.stream(id)), slog.Any("error", err))
 		return
@@ -219,14 +219,14 @@ func (k *kind[S]) takeSnapshot(rt *Runtime, id string, c *cell[S], before uint64
 }
 
 // writeSnapshot writes a snapshot, unless there is a newer one by now.
-func (k *kind[S]) writeSnapshot(ctx context.Context, rt *Runtime, id string, version uint64, data []byte) error {
+func (k *kind) writeSnapshot(ctx context.Context, rt *Runtime, id string, version uint64, data []byte) error {
 	for {
 		d, err := rt.store.Get(ctx, k.snapshotColl(), id)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 		var there storedState
-		if err == nil && wire.Unmarshal(d.Data, &there) == nil && there.Schema == k.Snapshot.Version && there.Version >= version {
+		if err == nil && wire.Unmarshal(d.Data, &there) == nil && there.Schema == k.snapshots.Version && there.Version >= version {
 			return nil
 		}
 		err = rt.store.Write(ctx, store.Change{Coll: k.snapshotColl(), Key: id, Rev: d.Rev, Data: data})
@@ -237,25 +237,25 @@ func (k *kind[S]) writeSnapshot(ctx context.Context, rt *Runtime, id string, ver
 }
 
 // checkSnapshot refuses snapshots of a state that JSON would lose parts of.
-func (k *kind[S]) checkSnapshot() error {
-	if k.Snapshot.Every == 0 {
+func (k *kind) checkSnapshot() error {
+	if k.snapshots.Every == 0 {
 		return nil
 	}
-	if err := survivesJSON[S](); err != nil {
-		return fmt.Errorf("aggregate %s: its state cannot be snapshotted: %w", k.Name, err)
+	if err := survivesJSON(k.state); err != nil {
+		return fmt.Errorf("aggregate %s: its state cannot be snapshotted: %w", k.name, err)
 	}
 	return nil
 }
 
 // survivesJSON reports whether states of a type can be stored.
-func survivesJSON[S any]() error {
-	if field := wire.Lost(reflect.TypeFor[S]()); field != "" {
+func survivesJSON(t reflect.Type) error {
+	if field := wire.Lost(t); field != "" {
 		return fmt.Errorf("JSON leaves out the field %s", field)
 	}
-	var zero S
+	zero := reflect.New(t).Interface()
 	data, err := wire.Marshal(zero)
 	if err == nil {
-		err = wire.Unmarshal(data, &zero)
+		err = wire.Unmarshal(data, zero)
 	}
 	return err
 }

@@ -185,6 +185,6 @@ func (p *stepwise) decode(body []byte) (any, error) {
 }
 
 func (rt *Runtime) hasCommand(aggregate, command string) bool {
-	k, ok := rt.kinds[aggregate].(untyped)
+	k, ok := rt.kinds[aggregate]
 	return ok && k.has(command)
 }

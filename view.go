@@ -34,15 +34,8 @@ type Row[V any] struct {
 // Get returns one document, or [ErrNotFound]. A View knows no past: r must
 // see everything.
 func (v View[V]) Get(ctx context.Context, r Reader, key string) (value V, err error) {
-	view, err := v.view(r)
-	if err != nil {
-		return value, err
-	}
-	data, err := view.get(ctx, r, key)
-	if err != nil {
-		return value, err
-	}
-	return value, wire.Unmarshal(data, &value)
+	err = viewOf[V](v.Name).get(ctx, r, key, &value)
+	return value, err
 }
 
 // All yields every document in key order.
@@ -52,26 +45,81 @@ func (v View[V]) All(ctx context.Context, r Reader) iter.Seq2[Row[V], error] {
 
 // Find yields the documents that satisfy q, in the order q asks for.
 func (v View[V]) Find(ctx context.Context, r Reader, q store.Query) iter.Seq2[Row[V], error] {
-	view, err := v.view(r)
-	if err != nil {
-		return func(yield func(Row[V], error) bool) { yield(Row[V]{}, err) }
-	}
-	return rows[V](view.find(ctx, r, q))
+	return rows[V](viewOf[V](v.Name).find(ctx, r, q))
 }
 
 // Count returns how many documents satisfy q, whatever its After and Limit.
 func (v View[V]) Count(ctx context.Context, r Reader, q store.Query) (int, error) {
-	view, err := v.view(r)
+	return viewOf[V](v.Name).count(ctx, r, q)
+}
+
+// Put writes a document together with everything else the handler does for
+// the event: all of it happens once, or not yet.
+func (v View[V]) Put(tx *Tx, key string, value V) error { return viewOf[V](v.Name).put(tx, key, value) }
+
+// Look returns a document as the handler sees it, its own writes included, or
+// [ErrNotFound]. If another writer changes the document before the handler is
+// done, the handler runs again.
+func (v View[V]) Look(ctx context.Context, tx *Tx, key string) (value V, err error) {
+	err = viewOf[V](v.Name).look(ctx, tx, key, &value)
+	return value, err
+}
+
+// Delete removes a document; that it is not there is fine.
+func (v View[V]) Delete(tx *Tx, key string) error { return viewOf[V](v.Name).delete(tx, key) }
+
+func (v View[V]) order() int { return 1 }
+
+func (v View[V]) register(rt *Runtime) error {
+	return rt.addView(&view{name: v.Name, doc: v.Doc, indexes: v.Indexes, search: v.Search, roles: v.Roles, typ: reflect.TypeFor[V]()})
+}
+
+// A viewRef names a view to a runtime, and what its documents are.
+type viewRef struct {
+	name string
+	typ  reflect.Type
+}
+
+func viewOf[V any](name string) viewRef { return viewRef{name, reflect.TypeFor[V]()} }
+
+func (v viewRef) in(rt *Runtime) (*view, error) {
+	view, ok := rt.views[v.name]
+	if !ok || view.typ != v.typ {
+		return nil, fmt.Errorf("%w: the runtime has no view %q of this type", ErrUnknown, v.name)
+	}
+	return view, nil
+}
+
+func (v viewRef) get(ctx context.Context, r Reader, key string, into any) error {
+	view, err := v.in(r.runtime())
+	if err != nil {
+		return err
+	}
+	data, err := view.get(ctx, r, key)
+	if err != nil {
+		return err
+	}
+	return wire.Unmarshal(data, into)
+}
+
+func (v viewRef) find(ctx context.Context, r Reader, q store.Query) iter.Seq2[store.Doc, error] {
+	view, err := v.in(r.runtime())
+	if err != nil {
+		return func(yield func(store.Doc, error) bool) { yield(store.Doc{}, err) }
+	}
+	return view.find(ctx, r, q)
+}
+
+func (v viewRef) count(ctx context.Context, r Reader, q store.Query) (int, error) {
+	view, err := v.in(r.runtime())
 	if err != nil {
 		return 0, err
 	}
 	return view.count(ctx, r, q)
 }
 
-// Put writes a document together with everything else the handler does for
-// the event: all of it happens once, or not yet.
-func (v View[V]) Put(tx *Tx, key string, value V) error {
-	view, err := v.view(tx.rt)
+func (v viewRef) put(tx *Tx, key string, value any) error {
+	view, err := v.in(tx.rt)
 	if err != nil {
 		return err
 	}
@@ -85,45 +133,27 @@ func (v View[V]) Put(tx *Tx, key string, value V) error {
 	return tx.tx.Put(view.coll(0), key, data)
 }
 
-// Look returns a document as the handler sees it, its own writes included, or
-// [ErrNotFound]. If another writer changes the document before the handler is
-// done, the handler runs again.
-func (v View[V]) Look(ctx context.Context, tx *Tx, key string) (value V, err error) {
-	view, err := v.view(tx.rt)
+func (v viewRef) look(ctx context.Context, tx *Tx, key string, into any) error {
+	view, err := v.in(tx.rt)
 	if err != nil {
-		return value, err
+		return err
 	}
 	d, err := tx.tx.Get(ctx, view.coll(0), key)
 	if errors.Is(err, store.ErrNotFound) {
-		return value, ErrNotFound
+		return ErrNotFound
 	}
 	if err != nil {
-		return value, err
+		return err
 	}
-	return value, wire.Unmarshal(d.Data, &value)
+	return wire.Unmarshal(d.Data, into)
 }
 
-// Delete removes a document; that it is not there is fine.
-func (v View[V]) Delete(tx *Tx, key string) error {
-	view, err := v.view(tx.rt)
+func (v viewRef) delete(tx *Tx, key string) error {
+	view, err := v.in(tx.rt)
 	if err != nil {
 		return err
 	}
 	return tx.tx.Delete(view.coll(0), key)
-}
-
-func (v View[V]) view(r Reader) (*view, error) {
-	view, ok := r.runtime().views[v.Name]
-	if !ok || view.typ != reflect.TypeFor[V]() {
-		return nil, fmt.Errorf("%w: the runtime has no view %q of this type", ErrUnknown, v.Name)
-	}
-	return view, nil
-}
-
-func (v View[V]) order() int { return 1 }
-
-func (v View[V]) register(rt *Runtime) error {
-	return rt.addView(&view{name: v.Name, doc: v.Doc, indexes: v.Indexes, search: v.Search, roles: v.Roles, typ: reflect.TypeFor[V]()})
 }
 
 // view is a View or the documents of a Projection at work in a runtime.

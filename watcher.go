@@ -45,7 +45,7 @@ func (w Watcher[V]) register(rt *Runtime) error {
 	if w.Changed == nil {
 		return fmt.Errorf("watcher %s has nobody to tell", w.Name)
 	}
-	p, err := w.Of.at(rt)
+	p, err := w.Of.plain().at(rt)
 	if err != nil {
 		return fmt.Errorf("watcher %s: %w", w.Name, err)
 	}
@@ -53,10 +53,28 @@ func (w Watcher[V]) register(rt *Runtime) error {
 		Name: w.Name, Kind: "handler", Partitions: w.Of.Partitions, Filter: p.filter(),
 		Retry: engine.Retry{Attempts: w.Retry.Attempts, First: w.Retry.First, Max: w.Retry.Max},
 		New: func(uint64) engine.Handler {
-			return &watching[V]{Watcher: w, projector: &projector[V]{projection: p, coll: watchColl + w.Name, docs: map[string]*held[V]{}}}
+			return &watching{
+				name: w.Name, fromNow: w.FromNow, tell: w.tell,
+				projector: &projector{projection: p, coll: watchColl + w.Name, docs: map[string]*held{}},
+			}
 		},
 		Elsewhere: rt.cfg.Guest,
 	})
+}
+
+// tell tells of a change, unless the documents are the same to who watches.
+func (w Watcher[V]) tell(ctx context.Context, tx *Tx, m Meta, key string, before, now []byte) (err error) {
+	change := Change[V]{Meta: m, Key: key}
+	if change.Before, err = developed[V](before); err != nil {
+		return engine.Permanent(err)
+	}
+	if change.Now, err = developed[V](now); err != nil {
+		return engine.Permanent(err)
+	}
+	if change.same() {
+		return nil
+	}
+	return w.Changed(ctx, tx, change)
 }
 
 // watchColl is where watchers keep what they have folded.
@@ -71,25 +89,27 @@ type watchBegin struct {
 }
 
 // watching is a watcher at work: a projector that compares.
-type watching[V any] struct {
-	Watcher[V]
-	*projector[V]
-	began bool
-	from  store.Cursor // what is at or before it is not told
+type watching struct {
+	*projector
+	name    string
+	fromNow bool
+	began   bool
+	from    store.Cursor // what is at or before it is not told
+	tell    func(ctx context.Context, tx *Tx, m Meta, key string, before, now []byte) error
 }
 
 // begin finds out from where on changes are told: of a watcher that is told
 // only what is new, the end of the log when it began for the first time.
-func (w *watching[V]) begin(ctx context.Context) error {
-	if w.began || !w.FromNow {
+func (w *watching) begin(ctx context.Context) error {
+	if w.began || !w.fromNow {
 		return nil
 	}
 	for {
-		d, err := w.rt.store.Get(ctx, watchFrom, w.Name)
+		d, err := w.rt.store.Get(ctx, watchFrom, w.name)
 		if err == nil {
 			var begin watchBegin
 			if err := wire.Unmarshal(d.Data, &begin); err != nil {
-				return engine.Permanent(fmt.Errorf("deed: where watcher %s began: %w", w.Name, err))
+				return engine.Permanent(fmt.Errorf("deed: where watcher %s began: %w", w.name, err))
 			}
 			w.from, w.began = begin.After, true
 			return nil
@@ -105,14 +125,14 @@ func (w *watching[V]) begin(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = w.rt.store.Write(ctx, store.Change{Coll: watchFrom, Key: w.Name, Data: data})
+		err = w.rt.store.Write(ctx, store.Change{Coll: watchFrom, Key: w.name, Data: data})
 		if err != nil && !isConflict(err) {
 			return err
 		}
 	}
 }
 
-func (w *watching[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Record) (err error) {
+func (w *watching) Handle(ctx context.Context, tx *engine.Tx, rec store.Record) (err error) {
 	if err := w.begin(ctx); err != nil {
 		return err
 	}
@@ -136,7 +156,7 @@ func (w *watching[V]) Handle(ctx context.Context, tx *engine.Tx, rec store.Recor
 }
 
 // touch does what a handler does to a document, and tells of it.
-func (w *watching[V]) touch(ctx context.Context, tx *engine.Tx, t touch[V], m Meta, e any) error {
+func (w *watching) touch(ctx context.Context, tx *engine.Tx, t touch, m Meta, e any) error {
 	d, err := w.hold(ctx, tx, t.key, false)
 	if err != nil {
 		return err
@@ -149,10 +169,10 @@ func (w *watching[V]) touch(ctx context.Context, tx *engine.Tx, t touch[V], m Me
 		return engine.Permanent(err)
 	}
 	if t.apply == nil {
-		d.value, d.exists = *new(V), false
+		d.value, d.exists = w.zero(), false
 	} else {
 		d.exists = true
-		t.apply(&d.value, m, e)
+		t.apply(d.value, m, e)
 	}
 	now, err := d.image()
 	if err != nil {
@@ -168,17 +188,7 @@ func (w *watching[V]) touch(ctx context.Context, tx *engine.Tx, t touch[V], m Me
 	if w.from != "" && w.from.Covers(m.Position) {
 		return nil
 	}
-	change := Change[V]{Meta: m, Key: t.key}
-	if change.Before, err = developed[V](before); err != nil {
-		return engine.Permanent(err)
-	}
-	if change.Now, err = developed[V](now); err != nil {
-		return engine.Permanent(err)
-	}
-	if change.same() {
-		return nil
-	}
-	return w.Changed(ctx, &Tx{w.rt, tx, w.Name + "/" + m.Event.String() + "/" + t.key}, change)
+	return w.tell(ctx, &Tx{w.rt, tx, w.name + "/" + m.Event.String() + "/" + t.key}, m, t.key, before, now)
 }
 
 // same reports whether the documents are the same to who watches.
@@ -196,11 +206,11 @@ func (c Change[V]) same() bool {
 func (m *Member[V]) member() bool { return m.In }
 
 // image is a document as it would be stored; nil if there is none.
-func (d *held[V]) image() ([]byte, error) {
+func (d *held) image() ([]byte, error) {
 	if !d.exists {
 		return nil, nil
 	}
-	return wire.MarshalDocument(&d.value)
+	return wire.MarshalDocument(d.value)
 }
 
 func developed[V any](image []byte) (*V, error) {
