@@ -107,11 +107,11 @@ func sentTenTimes(t *testing.T, chance *rand.Rand, commands int) {
 
 // ask10 asks again as long as another asking of the same is being answered.
 func ask10(t *testing.T, rt *deed.Runtime, call deed.Call, id string, cmd deed.Command[jar]) (deed.Receipt, error) {
-	for {
+	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		r, err := vaults.Execute(deed.With(t.Context(), call), rt, id, cmd)
 		if !errors.Is(err, deed.ErrInProgress) {
 			return r, err
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(pause)
 	}
 }

@@ -37,7 +37,7 @@ func TestVerify(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			args := append([]string{"verify", "--json", "--store", test.dsn, "--races", "20", "--histories", "3"}, test.args...)
+			args := append([]string{"verify", "--json", "--store", test.dsn, "--races", "5", "--histories", "1"}, test.args...)
 			code := cli.Run(t.Context(), args, strings.NewReader(""), &out, t.Output())
 			var r verify.Report
 			if err := json.Unmarshal(out.Bytes(), &r); err != nil {

@@ -182,10 +182,10 @@ func (s *shop) paymentsAreAway(t *testing.T) {
 			t.Errorf("wait %d was %v, wanted at least %v", i+1, d, least)
 		}
 	}
-	for n := 0; n != 1; time.Sleep(time.Millisecond) { // it is listed
+	httptry.Until(t, "it is listed", func() bool {
 		stuck, _ := s.ask(t, "GET", "sagas?state=stuck&name=checkout", "").Get("instances").([]any)
-		n = len(stuck)
-	}
+		return len(stuck) == 1
+	})
 	s.payments.be(up)
 	httptry.Want(t, "retry", s.ask(t, "POST", "sagas/checkout/o-10/retry", `{"reason":"they are back"}`, "X-Actor", "ann").Status, 200)
 	a = s.ask(t, "GET", "sagas/checkout/o-10?wait=30s", "")
@@ -200,9 +200,7 @@ func (s *shop) answerIsLate(t *testing.T) {
 	s.payments.be(lost)
 	defer s.payments.be(up)
 	s.ask(t, "POST", "sagas/checkout/o-20", cart(1, "ok"))
-	for len(s.payments.of("o-20")) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	httptry.Until(t, "it is paid", func() bool { return len(s.payments.of("o-20")) > 0 })
 	s.payments.be(up)
 	a := s.ask(t, "GET", "sagas/checkout/o-20?wait=30s", "")
 	httptry.Want(t, "found out", []any{a.Get("state"), s.payments.of("o-20")}, []any{"completed", []int64{50_00}})
@@ -278,9 +276,7 @@ func (s *shop) begin(t *testing.T) {
 	s.payments.be(down)
 	a := s.ask(t, "POST", "sagas/checkout/o-0", cart(2, "ok"))
 	httptry.Want(t, "begun", []any{a.Status, a.Get("step")}, []any{202, "pay"})
-	for s.payments.times() < 2 {
-		time.Sleep(time.Millisecond)
-	}
+	httptry.Until(t, "payment is tried again", func() bool { return s.payments.times() >= 2 })
 }
 
 func (s *shop) goOn(t *testing.T) {
@@ -365,9 +361,7 @@ func (s *shop) warehouseComesBack(t *testing.T, w *warehouse) {
 	w.inside.stockUp(t, "p-2", 1)
 	w.away.Store("POST")
 	s.ask(t, "POST", "sagas/checkout/w-5", two)
-	for s.ask(t, "GET", "sagas/checkout/w-5", "").Get("step") != "reserve" {
-		time.Sleep(time.Millisecond)
-	}
+	httptry.Until(t, "it reserves", func() bool { return s.ask(t, "GET", "sagas/checkout/w-5", "").Get("step") == "reserve" })
 	httptry.Want(t, "the last", w.inside.ask(t, "POST", "stock/p-2/reserve", `{"order":"other","quantity":1}`).Status, 200)
 	w.away.Store("")
 	a := s.ask(t, "GET", "sagas/checkout/w-5?wait=30s", "")

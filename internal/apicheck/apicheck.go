@@ -204,7 +204,7 @@ func (c *Contract) schema(place string) (*jsonschema.Schema, error) {
 func (c *Contract) value(place string) any {
 	var v any = c.root
 	for part := range strings.SplitSeq(strings.TrimPrefix(place, "/"), "/") {
-		part = strings.NewReplacer("~1", "/", "~0", "~").Replace(part)
+		part = strings.ReplaceAll(strings.ReplaceAll(part, "~1", "/"), "~0", "~")
 		switch x := v.(type) {
 		case map[string]any:
 			v = x[part]
@@ -230,7 +230,9 @@ func (c *Contract) follow(place string) string {
 	return place
 }
 
-func escape(part string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(part) }
+func escape(part string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(part, "~", "~0"), "/", "~1")
+}
 
 // A Server is one whose OpenAPI document is held against all that it is asked.
 type Server struct {

@@ -68,12 +68,15 @@ func Want(t testing.TB, what string, got, want any) {
 }
 
 // Until tries again and again until try says that it is so. If that takes half a
-// minute, the test ends.
+// minute, the test ends. It tries ever less often: what is waited for needs the
+// processor, too.
 func Until(t testing.TB, what string, try func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !try(); time.Sleep(5 * time.Millisecond) {
+	end := time.Now().Add(30 * time.Second)
+	for pause := 2 * time.Millisecond; !try(); pause = min(2*pause, 50*time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: it does not come to that", what)
 		}
+		time.Sleep(pause)
 	}
 }

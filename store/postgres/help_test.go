@@ -119,7 +119,7 @@ func logOf(t testing.TB, s store.Log) []store.Record {
 // eventually waits until something is so.
 func eventually(t testing.TB, within time.Duration, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(within); !so(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(within); !so(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("after %v it is not so: %s", within, what)
 		}
