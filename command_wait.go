@@ -3,8 +3,6 @@ package deed
 import (
 	"slices"
 	"sync"
-
-	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // waiters are those who wait for stored commands in this process. They are told
@@ -17,14 +15,13 @@ type waiters struct {
 	// recent has commands that were received or settled here lately: their last
 	// status, or none as long as nothing is known to have become of them. It
 	// spares most of those who wait a look at the store.
-	recent *lru.Cache[string, CommandStatus]
+	recent recent[CommandStatus]
 }
 
 const recentCommands = 4096
 
 func newWaiters() *waiters {
-	recent, _ := lru.New[string, CommandStatus](recentCommands) // fails only for sizes below 1
-	return &waiters{byID: map[string][]chan struct{}{}, recent: recent}
+	return &waiters{byID: map[string][]chan struct{}{}, recent: newRecent[CommandStatus](recentCommands, nil)}
 }
 
 // enter returns a channel that gets something when there may be news.

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -15,7 +14,7 @@ type answers struct {
 	flights singleflight.Group // of questions that are being answered, by key
 
 	mu    sync.Mutex
-	byKey *lru.Cache[string, *keptAnswer]
+	byKey recent[*keptAnswer]
 	size  int
 
 	asked, kept, computed atomic.Uint64
@@ -42,7 +41,7 @@ type QueryStats struct {
 
 func newAnswers() *answers {
 	a := &answers{}
-	a.byKey, _ = lru.NewWithEvict(maxAnswers, func(_ string, k *keptAnswer) { a.size -= k.weight() }) // fails only for sizes below 1
+	a.byKey = newRecent(maxAnswers, func(_ string, k *keptAnswer) { a.size -= k.weight() })
 	return a
 }
 

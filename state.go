@@ -8,8 +8,6 @@ import (
 	"reflect"
 	"sync/atomic"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"github.com/deed-dev/deed/internal/wire"
 	"github.com/deed-dev/deed/store"
 )
@@ -30,11 +28,10 @@ type cell[S any] struct {
 }
 
 // cells keeps the states of the most recently used entities.
-type cells[S any] struct{ byID *lru.Cache[string, *cell[S]] }
+type cells[S any] struct{ byID recent[*cell[S]] }
 
 func newCells[S any](size int) cells[S] {
-	c, _ := lru.New[string, *cell[S]](max(size, 1)) // fails only for sizes below 1
-	return cells[S]{c}
+	return cells[S]{newRecent[*cell[S]](size, nil)}
 }
 
 // of returns the cell of an entity. Should it be evicted while in use, a

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"github.com/deed-dev/deed/store"
 )
 
@@ -26,7 +24,7 @@ type ViewTail struct {
 	view  *view
 	key   string
 	after store.Cursor
-	known *lru.Cache[string, []byte] // what the documents told last amount to
+	known recent[[]byte] // what the documents told last amount to
 }
 
 // tailKnown is how many documents a ViewTail remembers. Of others it finds out
@@ -43,8 +41,7 @@ func (rt *Runtime) ViewTail(viewName, key string, after store.Cursor) (*ViewTail
 	if v.touched == nil {
 		return nil, Invalid{Detail: fmt.Sprintf("the view %s is written by event handlers: nobody can tell when it changes", viewName)}
 	}
-	known, err := lru.New[string, []byte](tailKnown)
-	return &ViewTail{rt: rt, view: v, key: key, after: after, known: known}, err
+	return &ViewTail{rt: rt, view: v, key: key, after: after, known: newRecent[[]byte](tailKnown, nil)}, nil
 }
 
 // After is how far the tail has come: give it to another one to go on there.
