@@ -17,14 +17,7 @@ import (
 // So that nothing is taken in twice, there is a mark beside each document.
 type inlines struct {
 	store store.Atomic
-	all   []inlined
-}
-
-// An inlined projection is a *projection[V].
-type inlined interface {
-	about() *inlineState
-	changes(ctx context.Context, gen uint64, writes []store.Write) ([]store.Change, error)
-	concerned(writes []store.Write) bool
+	all   []*projection
 }
 
 // errNotNow says that documents are left to the follower this time.
@@ -34,7 +27,7 @@ var errNotNow = errors.New("deed: documents are left to the follower")
 // lacks; what is more is left to the follower.
 const maxInline = 10_000
 
-func (rt *Runtime) addInline(p inlined) error {
+func (rt *Runtime) addInline(p *projection) error {
 	if err := p.about().refused; err != nil {
 		return err
 	}
@@ -199,7 +192,7 @@ func (rt *Runtime) waitForFollower(ctx context.Context, name string, p store.Pos
 }
 
 func (rt *Runtime) inlineOf(name string) *inlineState {
-	i := slices.IndexFunc(rt.inline.all, func(p inlined) bool { return p.about().name == name })
+	i := slices.IndexFunc(rt.inline.all, func(p *projection) bool { return p.about().name == name })
 	if i < 0 {
 		return nil
 	}
