@@ -78,6 +78,9 @@ func (k *kind) stamped(rt *Runtime, a *asked, id string, cmd any) any {
 
 // ask checks a command before anything else is done with it.
 func (k *kind) ask(ctx context.Context, rt *Runtime, id string, cmd any) (*asked, error) {
+	if !k.typed.isCommand(cmd) { // nil: others do not compile
+		return nil, fmt.Errorf("%w: %T is no command of %s", ErrUnknown, cmd, k.name)
+	}
 	typ, name := k.commandType(cmd)
 	if err := checkID(id); err != nil {
 		return nil, err
@@ -228,6 +231,9 @@ func (k *kind) write(rt *Runtime, a *asked, stream string, version uint64, event
 		name, data, err := rt.codec.Encode(e)
 		if err != nil {
 			return w, fmt.Errorf("deed: %s: %w", a.name, err)
+		}
+		if name.Category != k.name { // its state is of the same type; nobody could read the entity any more
+			return w, fmt.Errorf("deed: %s: %T is an event of %s: declare one of %s", a.name, e, name.Category, k.name)
 		}
 		w.events[i] = EventRef{Type: name.Type, Version: version + uint64(i) + 1}
 		w.Events[i] = store.Event{ID: newEventID(), Type: name.Type, Data: data, Meta: a.meta}
