@@ -1,6 +1,7 @@
 package deed
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -78,13 +79,10 @@ func (k *kind) stamped(rt *Runtime, a *asked, id string, cmd any) any {
 
 // ask checks a command before anything else is done with it.
 func (k *kind) ask(ctx context.Context, rt *Runtime, id string, cmd any) (*asked, error) {
-	if !k.typed.isCommand(cmd) { // nil: others do not compile
-		return nil, fmt.Errorf("%w: %T is no command of %s", ErrUnknown, cmd, k.name)
-	}
-	typ, name := k.commandType(cmd)
-	if err := checkID(id); err != nil {
+	if err := cmp.Or(k.mine(cmd), checkID(id)); err != nil {
 		return nil, err
 	}
+	typ, name := k.commandType(cmd)
 	return rt.ask(ctx, name, typ.rules, k.stream(id), cmd)
 }
 

@@ -9,9 +9,9 @@ import (
 	"github.com/deed-dev/deed/internal/wire"
 )
 
-// kind is an aggregate at work in a runtime. It does not have the type S of the
-// states: what is generic is compiled anew for each S, in the programs of others, so
-// only what has to be is. Commands and events are any, and states are pointers to some S.
+// kind is an aggregate at work in a runtime, without the type S of its states:
+// commands and events are any, and states are pointers to some S. What is generic is
+// compiled anew for each S, in the programs of others, so only what has to be is.
 type kind struct {
 	name, doc      string
 	state          reflect.Type // S
@@ -154,6 +154,14 @@ func (k *kind) declareEvents(c *wire.Codec) error {
 		errs = append(errs, checkName("event", name), c.DeclareUpcast(wire.Name{Category: k.name, Type: name}, up))
 	}
 	return errors.Join(errs...)
+}
+
+// mine refuses what is no command of the aggregate. Of what compiles, that is nil.
+func (k *kind) mine(cmd any) error {
+	if !k.typed.isCommand(cmd) {
+		return fmt.Errorf("%w: %T is no command of %s", ErrUnknown, cmd, k.name)
+	}
+	return nil
 }
 
 func (k *kind) stream(id string) string { return k.name + "/" + id }

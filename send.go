@@ -108,8 +108,8 @@ func (x *target) refresh(ctx context.Context, rt *Runtime, fresh bool) error {
 
 // decide asks a command of the entity as earlier ones of the group left it.
 func (x *target) decide(rt *Runtime, a *asked, cmd any) (written, error) {
-	if !x.k.typed.isCommand(cmd) {
-		return written{}, fmt.Errorf("%w: %T is no command of %s", ErrUnknown, cmd, x.k.name)
+	if err := x.k.mine(cmd); err != nil {
+		return written{}, err
 	}
 	if v, ok := cmd.(validator); ok {
 		if err := v.Validate(); err != nil {
