@@ -191,9 +191,6 @@ func (d *jobDoer) first(ctx context.Context) error {
 	if errors.Is(err, ErrNoDeadLetter) {
 		return d.stop("the first one, %s, is gone with its follower", d.FirstID)
 	}
-	if err == nil {
-		err = d.ready(ctx, p.follower)
-	}
 	for err == nil {
 		var over bool
 		if over, err = d.tryFirst(ctx, p, key); over {
@@ -355,9 +352,8 @@ func (d *jobDoer) these(ctx context.Context, some []DeadLetter) error {
 		}
 		q = p.queue
 	}
-	err := d.ready(ctx, name)
+	var err error
 	switch {
-	case err != nil:
 	case d.Do == DoDiscard:
 		err = d.discard(ctx, q, name, ids, keys)
 	case q != nil:
@@ -376,21 +372,6 @@ func (d *jobDoer) these(ctx context.Context, some []DeadLetter) error {
 		return nil
 	}
 	return err
-}
-
-// ready waits until a follower runs that is still beginning.
-func (d *jobDoer) ready(ctx context.Context, name string) error {
-	for until := time.Now().Add(jobLease); time.Now().Before(until); {
-		all := d.jobs.rt.engine.Status()
-		i := slices.IndexFunc(all, func(s engine.Status) bool { return s.Name == name })
-		if i < 0 || all[i].Heartbeat != nil || all[i].State == engine.StatePaused {
-			return nil
-		}
-		if err := d.pause(ctx, jobLook); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (d *jobDoer) discard(ctx context.Context, q *Queue, name string, ids, keys []string) error {

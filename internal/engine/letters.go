@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/deed-dev/deed/store"
 )
@@ -135,12 +136,12 @@ func (e *Engine) RedriveAll(ctx context.Context, name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	work, _ := f.working()
-	if work.live == nil {
-		return 0, f.notRunning()
+	live, err := f.atWork(ctx)
+	if err != nil {
+		return 0, err
 	}
 	var tasks []*task
-	for _, w := range work.live.workers {
+	for _, w := range live.workers {
 		t := newTask(func(ctx context.Context, w *worker) (outcome, error) {
 			return w.redrive(ctx, slices.Clone(w.parked.letters), true)
 		})
@@ -190,12 +191,46 @@ func (e *Engine) onLetter(ctx context.Context, id string, do func(context.Contex
 	if err != nil {
 		return 0, err
 	}
+	live, err := f.atWork(ctx)
+	if err != nil {
+		return 0, err
+	}
 	t := onLetter(p, do)
-	work, _ := f.working()
-	if work.live == nil || !work.live.worker(l.Stream).ask(t) {
+	if !live.worker(l.Stream).ask(t) {
 		return 0, f.notRunning()
 	}
 	return t.wait(ctx)
+}
+
+// beginning is how long somebody who asks something of a follower waits for it to
+// begin: its program starts, or its store is away.
+const beginning = 10 * time.Second
+
+// atWork returns what this process works on of what readers see. A follower that
+// is still beginning is waited for; one that is paused, or has stopped, or runs
+// elsewhere is ErrNotRunning.
+func (f *follower) atWork(ctx context.Context) (*generation, error) {
+	soon, cancel := context.WithTimeout(ctx, beginning)
+	defer cancel()
+	f.wanted.now()
+	for {
+		work, changed := f.working()
+		if work.live != nil {
+			return work.live, nil
+		}
+		i, err := f.known(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if f.Elsewhere || i.Paused || f.stranded(i) || f.stopped() {
+			return nil, f.notRunning()
+		}
+		select {
+		case <-changed:
+		case <-soon.Done():
+			return nil, cmp.Or(ctx.Err(), f.notRunning())
+		}
+	}
 }
 
 // notRunning is the error of asking something of a follower without workers.
@@ -265,13 +300,13 @@ func (e *Engine) onSome(ctx context.Context, name string, ids []string, do func(
 	if err != nil {
 		return 0, err
 	}
-	i, err := f.known(ctx)
+	live, err := f.atWork(ctx)
 	if err != nil {
 		return 0, err
 	}
-	work, _ := f.working()
-	if work.live == nil {
-		return 0, f.notRunning()
+	i, err := f.known(ctx)
+	if err != nil {
+		return 0, err
 	}
 	of := map[*worker][]store.Position{}
 	for _, id := range ids {
@@ -286,7 +321,7 @@ func (e *Engine) onSome(ctx context.Context, name string, ids []string, do func(
 		if err != nil {
 			return 0, err
 		}
-		w := work.live.worker(l.Stream)
+		w := live.worker(l.Stream)
 		of[w] = append(of[w], p)
 	}
 	var tasks []*task

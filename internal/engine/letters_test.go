@@ -164,6 +164,51 @@ func TestDiscard(t *testing.T) {
 	})
 }
 
+// Who asks something of a program that has just started need not ask again: what
+// begins is waited for, and one that never does is said not to run.
+func TestLettersOfFollowersThatBegin(t *testing.T) {
+	within(t, func(t *testing.T) {
+		s := newShelf()
+		m := badly("a/1@1", "a/1@2")
+		add(t, s, "a/1", 3)
+		f := pure(func(h *ledger) { h.fail = m.fail })
+		r := run(t, s, f)
+		r.wait()
+		r.stop()
+		e, err := New(Config{Store: s, Followers: []Follower{f}, Logger: quiet()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := e.Discard(t.Context(), "ledger.1", "because", "ann"); !errors.Is(err, ErrNotRunning) || time.Since(began) != beginning {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		gone, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := e.Redrive(gone, "ledger.1"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			time.Sleep(time.Second)
+			e.Run(ctx)
+		})
+		if err := e.Discard(t.Context(), "ledger.1", "because", "ann"); err != nil {
+			t.Error(err)
+		}
+		m.relent()
+		if n, err := e.RedriveAll(t.Context(), "ledger"); n != 2 || err != nil {
+			t.Error(n, err)
+		}
+		stop()
+		all.Wait()
+		if _, err := e.RedriveSome(t.Context(), "ledger", []string{"ledger.1"}); !errors.Is(err, ErrNotRunning) {
+			t.Error(err)
+		}
+	})
+}
+
 func TestLettersOfFollowersThatDoNotRun(t *testing.T) {
 	within(t, func(t *testing.T) {
 		s := newShelf()

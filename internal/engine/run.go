@@ -30,6 +30,7 @@ type follower struct {
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced when a cursor moves or a generation changes
 	running   bool
+	over      bool // it ran, and has stopped
 	intent    intent
 	rev       uint64 // of the intent
 	learnedAt time.Time
@@ -385,9 +386,16 @@ func (f *follower) fail(err error) {
 
 func (f *follower) setRunning(running bool) {
 	f.mu.Lock()
-	f.running = running
+	f.running, f.over = running, !running
 	f.mu.Unlock()
 	f.notify()
+}
+
+// stopped reports whether the follower ran and does not any more.
+func (f *follower) stopped() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.over
 }
 
 // working returns what the process works on and a channel that is closed at
