@@ -92,12 +92,10 @@ func (s *Server) create(settings []string) error {
 	if err := os.Mkdir(s.data(), 0o700); err != nil {
 		return err
 	}
-	if who := servant(); who != nil {
-		if err := os.Chown(s.data(), int(who.Uid), int(who.Gid)); err != nil {
-			return err
-		}
+	if err := own(s.data()); err != nil {
+		return err
 	}
-	if err := s.tool("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"); err != nil {
+	if err := s.initialize(); err != nil {
 		return err
 	}
 	return s.Configure(append([]string{
