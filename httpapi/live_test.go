@@ -22,6 +22,7 @@ import (
 	"github.com/deed-dev/deed/examples/orders"
 	"github.com/deed-dev/deed/httpapi"
 	"github.com/deed-dev/deed/internal/client"
+	"github.com/deed-dev/deed/internal/httptry"
 	"github.com/deed-dev/deed/store"
 	"github.com/deed-dev/deed/store/mem"
 )
@@ -206,25 +207,32 @@ func TestHealthAndMetrics(t *testing.T) {
 	base := serve(t)
 	raw(t, base, "POST", "/v1/order/o-1/create", `{"customer":"c"}`)
 	raw(t, base, "POST", "/v1/order/o-1/submit", ``)
+	get := func(path string) string {
+		t.Helper()
+		resp, err := http.Get(base + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != 200 {
+			t.Errorf("%s: %d, %v", path, resp.StatusCode, err)
+		}
+		return string(body)
+	}
+	running := `deed_follower_running{follower="customers"} 1`
+	httptry.Until(t, "the followers run", func() bool { return strings.Contains(get("/metrics"), running) })
 	for path, want := range map[string][]string{
 		"/livez":  {"alive"},
 		"/readyz": {"ready"},
 		"/v1":     {`"name":"order"`, `"commands":["add-item"`, `"volatile":"kept in memory`},
 		"/metrics": {`deed_commands_total{aggregate="order",command="create",outcome="completed"} 1`,
-			`deed_commands_total{aggregate="order",command="submit",outcome="rejected"} 1`, `deed_follower_running{follower="customers"} 1`, `deed_queries_asked_total 0`, `deed_queries_cached_total 0`, `deed_queries_computed_total 0`,
+			`deed_commands_total{aggregate="order",command="submit",outcome="rejected"} 1`, running, `deed_queries_asked_total 0`, `deed_queries_cached_total 0`, `deed_queries_computed_total 0`,
 			`route="POST /v1/{aggregate}/{id}/{command}"`},
 	} {
-		resp, err := http.Get(base + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil || resp.StatusCode != 200 {
-			t.Errorf("%s: %d, %v", path, resp.StatusCode, err)
-		}
+		body := get(path)
 		for _, w := range want {
-			if !strings.Contains(string(body), w) {
+			if !strings.Contains(body, w) {
 				t.Errorf("%s lacks %q:\n%s", path, w, body)
 			}
 		}

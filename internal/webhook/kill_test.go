@@ -262,6 +262,7 @@ func consume(ctx context.Context, rt *deed.Runtime, f file, k *killer) {
 func TestKilledBetweenAppendAndDelivery(t *testing.T) {
 	g := ground{Dir: t.TempDir()}
 	g.startBrokers(t)
+	noted := g // the receiver is there before its address is
 	g.Receiver = receiver(t, func(w http.ResponseWriter, r *http.Request) {
 		name := strings.TrimPrefix(r.URL.Path, "/")
 		var ids []string
@@ -279,7 +280,7 @@ func TestKilledBetweenAppendAndDelivery(t *testing.T) {
 		case "loose":
 			ids = []string{r.Header.Get("Ce-Id")}
 		}
-		if err := g.arrived(name).add(ids...); err != nil {
+		if err := noted.arrived(name).add(ids...); err != nil {
 			w.WriteHeader(500)
 		}
 	})
