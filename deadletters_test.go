@@ -246,6 +246,22 @@ func TestOneListOfDeadLetters(t *testing.T) {
 	})
 }
 
+// Letters of subscriptions are there as soon as a program is.
+func TestLettersAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mem.New()
+		y, end := newYard(t, s)
+		y.failing()
+		shop := y.status("shop").Follower + ".3"
+		end()
+		y, end = newYard(t, s)
+		defer end()
+		if n, err := y.rt.Followers().Redrive(t.Context(), shop); n != 2 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+	})
+}
+
 // What is selected is redriven, and nothing else; what waited behind it comes after
 // it, in order. Before that one can see what would be done.
 func TestRedriveMany(t *testing.T) {

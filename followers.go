@@ -99,10 +99,11 @@ func (f Followers) Discard(ctx context.Context, id, reason string) error {
 }
 
 // message returns the queue and the key of a dead letter that is a message; "" of
-// one that is not.
+// one that is not. It may be one of a subscription that this node has still to hear
+// of.
 func (f Followers) message(ctx context.Context, id string) (Queue, string, error) {
 	if _, _, ok := parseQueueLetterID(id); !ok {
-		return Queue{}, "", nil
+		return Queue{}, "", f.rt.subs.sync(ctx)
 	}
 	p, key, err := f.rt.DeadLetters().placeOf(ctx, id)
 	if err != nil {

@@ -289,9 +289,9 @@ func (d *jobDoer) rest(ctx context.Context) error {
 			}
 			d.Mark = some[n-1].ID
 			some = some[n:]
-		}
-		if err := d.save(ctx, false); err != nil {
-			return err
+			if err := d.save(ctx, false); err != nil { // a follower may be waited for
+				return err
+			}
 		}
 		if d.Rate > 0 {
 			due := begun.Add(time.Duration(float64(d.Handled+d.Failed-before) / d.Rate * float64(time.Second)))

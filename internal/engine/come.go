@@ -75,6 +75,7 @@ func (e *Engine) started(ctx context.Context, f *follower, join func()) {
 	f.ended = make(chan struct{})
 	e.all.Go(func() {
 		defer close(f.ended)
+		defer f.stop()
 		if f.wanted.wait(ctx) {
 			join()
 			f.run(ctx)

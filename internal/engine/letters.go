@@ -203,17 +203,18 @@ func (e *Engine) onLetter(ctx context.Context, id string, do func(context.Contex
 }
 
 // beginning is how long somebody who asks something of a follower waits for it to
-// begin: its program starts, or its store is away.
+// begin, at most.
 const beginning = 10 * time.Second
 
 // atWork returns what this process works on of what readers see. A follower that
-// is still beginning is waited for; one that is paused, or has stopped, or runs
-// elsewhere is ErrNotRunning.
+// is still beginning is waited for; one that is paused, or has stopped, or cannot
+// begin, or works on something else, or runs elsewhere is ErrNotRunning.
 func (f *follower) atWork(ctx context.Context) (*generation, error) {
 	soon, cancel := context.WithTimeout(ctx, beginning)
 	defer cancel()
 	f.wanted.now()
 	for {
+		begins := f.begins()
 		work, changed := f.working()
 		if work.live != nil {
 			return work.live, nil
@@ -222,7 +223,7 @@ func (f *follower) atWork(ctx context.Context) (*generation, error) {
 		if err != nil {
 			return nil, err
 		}
-		if f.Elsewhere || i.Paused || f.stranded(i) || f.stopped() {
+		if f.Elsewhere || i.Paused || f.stranded(i) || !begins {
 			return nil, f.notRunning()
 		}
 		select {
@@ -233,8 +234,16 @@ func (f *follower) atWork(ctx context.Context) (*generation, error) {
 	}
 }
 
-// notRunning is the error of asking something of a follower without workers.
-func (f *follower) notRunning() error { return fmt.Errorf("%w: %s", ErrNotRunning, f.Name) }
+// notRunning is the error of asking something of a follower without workers. It
+// says why there are none, if something is the matter.
+func (f *follower) notRunning() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.trouble != "" {
+		return fmt.Errorf("%w: %s (%s)", ErrNotRunning, f.Name, f.trouble)
+	}
+	return fmt.Errorf("%w: %s", ErrNotRunning, f.Name)
+}
 
 // Redriven says what came of trying several dead letters again.
 type Redriven struct {

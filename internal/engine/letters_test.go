@@ -209,6 +209,46 @@ func TestLettersOfFollowersThatBegin(t *testing.T) {
 	})
 }
 
+// Nobody waits for what does not begin: one that cannot, or that is over before it
+// has begun.
+func TestLettersOfFollowersThatCannotBegin(t *testing.T) {
+	within(t, func(t *testing.T) {
+		s := newShelf()
+		m := badly("a/1@1")
+		add(t, s, "a/1", 2)
+		f := pure(func(h *ledger) { h.fail = m.fail })
+		r := run(t, s, f)
+		r.wait()
+		r.stop()
+		f.Prepare = func(context.Context, uint64) error { return errors.New("no room for the index") }
+		r = run(t, s, f)
+		refused := func(e *Engine) {
+			t.Helper()
+			began := time.Now()
+			if _, err := e.Redrive(t.Context(), "ledger.1"); !errors.Is(err, ErrNotRunning) || time.Since(began) > time.Second {
+				t.Errorf("%v after %v", err, time.Since(began))
+			}
+		}
+		refused(r.Engine)
+		time.Sleep(time.Minute)
+		refused(r.Engine)
+		if _, err := r.Redrive(t.Context(), "ledger.1"); !strings.Contains(err.Error(), "no room for the index") {
+			t.Error(err)
+		}
+		r.stop()
+		refused(r.Engine)
+
+		guest, err := New(Config{Store: s, Followers: []Follower{f}, Logger: quiet(), Guest: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		guest.Run(ctx)
+		refused(guest)
+	})
+}
+
 func TestLettersOfFollowersThatDoNotRun(t *testing.T) {
 	within(t, func(t *testing.T) {
 		s := newShelf()

@@ -27,23 +27,27 @@ type follower struct {
 	ended   chan struct{} // closed when it has stopped
 	wanted  wanted        // somebody waits for it, or did; for ever so unless the process is a guest
 
-	mu        sync.Mutex
-	changed   chan struct{} // closed and replaced when a cursor moves or a generation changes
-	running   bool
-	over      bool // it ran, and has stopped
-	intent    intent
-	rev       uint64 // of the intent
-	learnedAt time.Time
-	work      generations // what this process works on
-	trouble   string      // why nothing works
-	watched   watched     // what is known of the generation readers see while this process does not work on it
-	pace      pace        // of a rebuild
+	mu         sync.Mutex
+	changed    chan struct{} // closed and replaced when a cursor moves or a generation changes
+	running    bool
+	over       bool // it has stopped
+	intent     intent
+	rev        uint64 // of the intent
+	carried    bool   // an intent is carried out, that of carriedRev
+	carriedRev uint64
+	learnedAt  time.Time
+	work       generations // what this process works on
+	trouble    string      // why nothing works
+	watched    watched     // what is known of the generation readers see while this process does not work on it
+	pace       pace        // of a rebuild
 }
 
 // run does what the follower is meant to, until ctx is done.
 func (f *follower) run(ctx context.Context) {
-	f.setRunning(true)
-	defer f.setRunning(false)
+	f.mu.Lock()
+	f.running, f.over, f.carried = true, false, false
+	f.mu.Unlock()
+	f.notify()
 	defer f.setWork(generations{})
 	failures := 0
 	for ctx.Err() == nil {
@@ -87,6 +91,7 @@ func (f *follower) carryOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.carriedOut(rev)
 	if err := f.clean(ctx, &i); err != nil {
 		return err
 	}
@@ -117,6 +122,14 @@ func (f *follower) carryOut(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// carriedOut notes that what works is what an intent asks for.
+func (f *follower) carriedOut(rev uint64) {
+	f.mu.Lock()
+	f.carried, f.carriedRev = true, rev
+	f.mu.Unlock()
+	f.notify()
 }
 
 // lookAround finds out what others have done meanwhile, and reports whether
@@ -384,18 +397,21 @@ func (f *follower) fail(err error) {
 	f.notify()
 }
 
-func (f *follower) setRunning(running bool) {
+// stop notes that the follower does not run any more.
+func (f *follower) stop() {
 	f.mu.Lock()
-	f.running, f.over = running, !running
+	f.running, f.over = false, true
 	f.mu.Unlock()
 	f.notify()
 }
 
-// stopped reports whether the follower ran and does not any more.
-func (f *follower) stopped() bool {
+// begins reports whether the follower is still to do what it is meant to: it has
+// just been started, or its intent has changed. One that cannot, or that has
+// stopped, does not begin.
+func (f *follower) begins() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.over
+	return !f.over && f.trouble == "" && !(f.carried && f.carriedRev == f.rev)
 }
 
 // working returns what the process works on and a channel that is closed at

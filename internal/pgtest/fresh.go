@@ -17,7 +17,8 @@ func initdbArgs() []string {
 
 // initialize makes the data folder of a server that has nothing yet. initdb takes
 // ten times as long as to copy what it makes, and the tests start a hundred servers:
-// it runs once on a machine.
+// it runs once for all that have the same folder for temporary files, which is
+// where its folder is kept.
 func (s *Server) initialize() error {
 	kept, err := s.keptPath()
 	if err != nil {
@@ -32,26 +33,20 @@ func (s *Server) initialize() error {
 	return keep(s.data(), kept)
 }
 
-// keptPath is where the folder is kept that this version of initdb makes.
+// keptPath is where the folder is kept that this version of initdb makes for this
+// user.
 func (s *Server) keptPath() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
 	version, err := s.Tool("", "initdb", "--version")
 	if err != nil {
 		return "", err
 	}
 	made := sha256.Sum256([]byte(version + strings.Join(initdbArgs(), " ")))
-	return filepath.Join(cache, "deed", fmt.Sprintf("postgresql-%x", made[:6])), nil
+	return filepath.Join(os.TempDir(), fmt.Sprintf("deed-pg-kept-%d-%x", os.Getuid(), made[:6])), nil
 }
 
 // keep copies a folder to where it is looked for, whole or not at all: other tests
 // may do the same now.
 func keep(from, to string) error {
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
 	part, err := os.MkdirTemp(filepath.Dir(to), filepath.Base(to)+".*")
 	if err != nil {
 		return err
