@@ -387,3 +387,39 @@ func TestPrepareFails(t *testing.T) {
 		r.same()
 	})
 }
+
+// A stopping is a store on which a switch is stored in the moment that the
+// program is stopped.
+type stopping struct {
+	store.Store
+	stop func()
+}
+
+func (s *stopping) Write(ctx context.Context, changes ...store.Change) error {
+	if err := s.Store.Write(ctx, changes...); err != nil || s.stop == nil || changes[0].Coll != followerColl || len(changes) == 1 {
+		return err
+	}
+	go s.stop()
+	time.Sleep(time.Second)
+	return ctx.Err()
+}
+
+// A program that is stopped in the moment of a switch still says that it was.
+func TestSwitchIsToldByWhoStops(t *testing.T) {
+	within(t, func(t *testing.T) {
+		s := &stopping{Store: newShelf()}
+		add(t, s.Store, "a/1", 3)
+		var told []string
+		r := start(t, Config{Store: s, Followers: []Follower{pure(nil)}, Logger: quiet(), Notices: func(_ context.Context, n Notice) { told = append(told, n.What) }})
+		r.wait()
+		s.stop = r.stop
+		if err := r.Rebuild(t.Context(), "ledger", false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		r.stop()
+		if !slices.Equal(told, []string{Switched}) {
+			t.Errorf("told %v", told)
+		}
+	})
+}

@@ -90,7 +90,9 @@ func (f *follower) trySwitch(ctx context.Context, building *generation, ahead st
 	for _, d := range shown.docs {
 		changes = append(changes, store.Change{Coll: cursorColl, Key: d.Key, Rev: d.Rev, Data: d.Data})
 	}
-	if err := f.store.Write(ctx, changes...); err != nil {
+	write, cancel := unbroken(ctx)
+	defer cancel()
+	if err := f.store.Write(write, changes...); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -104,6 +106,12 @@ func (f *follower) trySwitch(ctx context.Context, building *generation, ahead st
 	f.log.Info("rebuilt", "follower", f.Name, "generation", building.gen, "former", former)
 	f.tellOf(ctx, Notice{Follower: f.Name, What: Switched, Generation: building.gen, Version: f.Version})
 	return nil
+}
+
+// unbroken is the context of a write that a stop does not break off: nobody would
+// know whether it is done, and nobody would be told.
+func unbroken(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), commitTime)
 }
 
 // reached is how far each partition of a generation has come. What other nodes
@@ -199,7 +207,9 @@ func (f *follower) beginVersion(ctx context.Context) error {
 		fresh = made.Partitions == 0
 	}
 	what := ""
-	i, _, err = changeIntent(ctx, f.store, f.Name, func(i *intent) error {
+	write, cancel := unbroken(ctx)
+	defer cancel()
+	i, _, err = changeIntent(write, f.store, f.Name, func(i *intent) error {
 		what = ""
 		switch {
 		case fresh && i.Last == 1:

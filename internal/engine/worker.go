@@ -332,7 +332,7 @@ func (w *worker) commit(ctx context.Context, tx *Tx, cursor store.Cursor, extra 
 	changes = append(changes, store.Change{
 		Coll: cursorColl, Key: cursorKey(w.f.Name, w.gen, w.part, w.f.Partitions), Rev: w.rev, Data: data,
 	})
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
+	ctx, cancel := unbroken(ctx)
 	defer cancel()
 	if err := w.write(ctx, changes, tx.statements); err != nil {
 		if _, conflict := errors.AsType[*store.ConflictError](err); conflict {

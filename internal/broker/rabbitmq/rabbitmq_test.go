@@ -195,6 +195,9 @@ func TestServerGoesAway(t *testing.T) {
 	if err := target.Deliver(t.Context(), second); !errors.As(err, &busy) {
 		t.Errorf("it takes nothing: %v", err)
 	}
+	if err := s.Control("eval", "mnesia:sync_log()."); err != nil { // it writes down a little later that there is a queue
+		t.Fatal(err)
+	}
 	s.Kill()
 	begun := time.Now()
 	err := target.Deliver(t.Context(), second)
