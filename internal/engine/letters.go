@@ -281,6 +281,8 @@ func (e *Engine) RedriveSome(ctx context.Context, name string, ids []string) (Re
 		all.Failure = cmp.Or(all.Failure, out.failure)
 		return outcome{handled: out.handled}, nil
 	})
+	mu.Lock() // a worker may be at it still, if ctx has ended
+	defer mu.Unlock()
 	all.Handled = handled
 	return all, err
 }

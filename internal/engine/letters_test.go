@@ -249,6 +249,28 @@ func TestLettersOfFollowersThatCannotBegin(t *testing.T) {
 	})
 }
 
+// Who gives a redrive up has an answer of its own, while a worker is at it still.
+func TestRedriveThatIsGivenUp(t *testing.T) {
+	within(t, func(t *testing.T) {
+		s := newShelf()
+		m := badly("a/1@1")
+		add(t, s, "a/1", 2)
+		r := run(t, s, pure(func(h *ledger) {
+			h.fail = func(rec store.Record) error { time.Sleep(time.Second); return m.fail(rec) }
+		}))
+		r.wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if out, err := r.RedriveSome(ctx, "ledger", []string{"ledger.1"}); !errors.Is(err, context.DeadlineExceeded) || len(out.Failed) != 0 {
+			t.Errorf("%+v, %v", out, err)
+		}
+		time.Sleep(time.Minute)
+		if l, err := r.DeadLetter(t.Context(), "ledger.1"); err != nil || l.Attempts < 2 {
+			t.Errorf("%+v, %v", l, err)
+		}
+	})
+}
+
 func TestLettersOfFollowersThatDoNotRun(t *testing.T) {
 	within(t, func(t *testing.T) {
 		s := newShelf()
