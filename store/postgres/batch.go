@@ -65,7 +65,7 @@ func full[R asking]() func(R) bool {
 // verdicts writes a batch. If the server refuses something in it, each request
 // is tried alone, so that one that cannot be written takes no others with it.
 func verdicts[R asking](batch []R, write func([]R) error) {
-	err := write(batch)
+	err := awake(func() error { return write(batch) })
 	_, refused := errors.AsType[*pgconn.PgError](err)
 	refused = refused && errors.Is(err, store.ErrUnavailable) && !serverDown(err)
 	if _, statement := errors.AsType[*store.StatementError](err); len(batch) > 1 && (refused || statement) {
@@ -76,6 +76,18 @@ func verdicts[R asking](batch []R, write func([]R) error) {
 	}
 	for _, r := range batch {
 		r.asked().Answer(cmp.Or(err, r.asked().refused))
+	}
+}
+
+// awake tries again what stood still for too long in the middle, because this
+// process was held up: the server has taken it back, and it is awake now.
+func awake(write func() error) error {
+	const tries = 3
+	for try := 1; ; try++ {
+		err := write()
+		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != stoodStill || try == tries {
+			return err
+		}
 	}
 }
 

@@ -198,17 +198,7 @@ func TestFrozenInTheMiddle(t *testing.T) {
 	schema := server.Schema()
 	s, p := disturbed(t, schema, postgres.Options{Timeout: time.Second, LockTimeout: 400 * time.Millisecond})
 	other := openWith(t, server.DSN(schema), quick)
-	turn := func() int { // the other's append makes s look first; how many bytes it is told
-		must[[]store.Written](t)(other.Append(t.Context(), write("a/2", store.Any, event(`{}`))))
-		p.arm(-1, -1)
-		must[[]store.Written](t)(s.Append(t.Context(), write("a/1", store.Any, event(`{}`))))
-		_, down, _ := p.arm(-1, -1)
-		return down
-	}
-	told := turn()
-	for range 9 { // some connect besides
-		told = min(told, turn())
-	}
+	told := toldBeforeItWrites(t, s, other, p)
 	must[[]store.Written](t)(other.Append(t.Context(), write("a/2", store.Any, event(`{}`))))
 	p.mu.Lock()
 	p.stall = true
@@ -226,4 +216,45 @@ func TestFrozenInTheMiddle(t *testing.T) {
 	p.stall = false // or closing would wait for answers
 	p.mu.Unlock()
 	p.cut()
+}
+
+// toldBeforeItWrites has two stores append by turns, so that the disturbed one has
+// to look first, and returns how many bytes it is told.
+func toldBeforeItWrites(t *testing.T, s, other *postgres.Store, p *proxy) int {
+	turn := func() int {
+		must[[]store.Written](t)(other.Append(t.Context(), write("a/2", store.Any, event(`{}`))))
+		p.arm(-1, -1)
+		must[[]store.Written](t)(s.Append(t.Context(), write("a/1", store.Any, event(`{}`))))
+		_, down, _ := p.arm(-1, -1)
+		return down
+	}
+	told := turn()
+	for range 9 { // some connect besides
+		told = min(told, turn())
+	}
+	return told
+}
+
+// A program that was held up in the middle of a transaction, for so long that the
+// server has taken it back, begins it again: nobody who asked need know.
+func TestHeldUpInTheMiddle(t *testing.T) {
+	schema := server.Schema()
+	s, p := disturbed(t, schema, postgres.Options{Timeout: 10 * time.Second, LockTimeout: 300 * time.Millisecond})
+	other := openWith(t, server.DSN(schema), quick)
+	told := toldBeforeItWrites(t, s, other, p)
+	before := must[[]store.Written](t)(other.Append(t.Context(), write("a/2", store.Any, event(`{}`))))
+	p.mu.Lock()
+	p.hold = time.Second
+	p.mu.Unlock()
+	p.arm(-1, told*3/4) // the answer to its question comes late
+	written, err := s.Append(t.Context(), write("a/1", store.Any, event(`{}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, down, _ := p.arm(-1, -1); down < told*3/2 {
+		t.Errorf("it was told %d bytes, of which %d are usual: this proves nothing", down, told)
+	}
+	if written[0].Position.Seq != before[0].Position.Seq+1 {
+		t.Errorf("recorded at %v, the event before at %v", written[0].Position, before[0].Position)
+	}
 }

@@ -13,8 +13,9 @@ import (
 type proxy struct {
 	ln     net.Listener
 	server string
-	pace   int  // bytes a second to the server; 0 = as fast as they come
-	stall  bool // instead of cutting connections, let nothing pass any more
+	pace   int           // bytes a second to the server; 0 = as fast as they come
+	stall  bool          // instead of cutting connections, let nothing pass any more
+	hold   time.Duration // instead, let what follows pass so much later
 
 	mu    sync.Mutex
 	up    int // bytes to the server since the count began
@@ -85,8 +86,11 @@ func (p *proxy) pass(to, from net.Conn, count, limit *int) {
 	for {
 		n, err := from.Read(buf)
 		p.mu.Lock()
-		pass, cut := n, false
-		if *limit >= 0 && *count+n >= *limit {
+		pass, cut, hold := n, false, time.Duration(0)
+		switch over := *limit >= 0 && *count+n >= *limit; {
+		case over && p.hold > 0:
+			hold, *limit = p.hold, -1
+		case over:
 			pass, cut = max(*limit-*count, 0), true
 		}
 		*count += pass
@@ -94,6 +98,7 @@ func (p *proxy) pass(to, from net.Conn, count, limit *int) {
 		p.broke = p.broke || cut
 		pace, stall := p.pace, p.stall
 		p.mu.Unlock()
+		time.Sleep(hold)
 		switch {
 		case frozen && err == nil:
 			continue
