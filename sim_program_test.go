@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"testing"
@@ -31,7 +32,8 @@ type simProgram struct {
 }
 
 func (p *simProgram) run() {
-	ctx, stop := context.WithTimeout(p.Context(), 5*time.Minute+time.Duration(p.n)*200*time.Millisecond)
+	patience := 5*time.Minute + time.Duration(p.n)*200*time.Millisecond
+	ctx, stop := context.WithTimeout(p.Context(), patience)
 	defer stop()
 	running, end := context.WithCancel(ctx)
 	ended := make(chan error, 1)
@@ -44,8 +46,13 @@ func (p *simProgram) run() {
 	people, home := context.WithCancel(ctx)
 	p.all.Go(func() { p.clerk(people) })
 	p.all.Go(func() { p.operator(people) })
+	soon := time.AfterFunc(patience-5*time.Second, p.tellWhoIsBusy)
+	defer soon.Stop()
 	for !p.look(ctx) && ctx.Err() == nil {
 		time.Sleep(100 * time.Millisecond)
+	}
+	if ctx.Err() != nil {
+		p.tellWhatIsNotOver()
 	}
 	home()
 	p.all.Wait()
@@ -55,9 +62,46 @@ func (p *simProgram) run() {
 	}
 }
 
+// tellWhatIsNotOver says it, and what may be the matter.
+func (p *simProgram) tellWhatIsNotOver() {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(p.Context()), 10*time.Second)
+	defer stop()
+	for i := range p.n {
+		for _, stream := range []string{instanceStream(sagaCategory, "haul", fmt.Sprint("i", i)), instanceStream(processCategory, "move", fmt.Sprint("i", i))} {
+			if over, begun := p.known[stream]; !begun {
+				p.Logf("not begun, as far as is known: %s", stream)
+			} else if over {
+				continue
+			}
+			inst, err := p.rt.readInstance(ctx, stream)
+			p.Logf("not over, as far as is known: %s: %s %v", stream, mustJSON(inst), err)
+		}
+	}
+	for stream, over := range p.known {
+		if strings.HasPrefix(stream, "$saga/errand/") && !over {
+			p.Logf("not over, as far as is known: %s", stream)
+		}
+	}
+	for _, s := range p.rt.Followers().List() {
+		p.Logf("follower: %s", mustJSON(s))
+	}
+	letters, _, err := p.rt.Followers().DeadLetters(ctx, "", "", 0)
+	p.Logf("dead letters: %s %v", mustJSON(letters), err)
+}
+
+// tellWhoIsBusy says what every goroutine does.
+func (p *simProgram) tellWhoIsBusy() {
+	var all strings.Builder
+	_ = pprof.Lookup("goroutine").WriteTo(&all, 1)
+	p.Log(all.String())
+}
+
 // look reads what is new, and reports whether everything is over.
 func (p *simProgram) look(ctx context.Context) bool {
 	for rec, err := range p.rt.store.ReadAll(ctx, p.cursor, store.Filter{Categories: []string{sagaCategory, processCategory}}) {
+		if isAway(err) || ctx.Err() != nil {
+			return false
+		}
 		if err != nil {
 			p.Fatal(err)
 		}
@@ -105,7 +149,11 @@ func (p *simProgram) wantOf(i int, kind uint64) want {
 func (p *simProgram) pour(ctx context.Context) {
 	for i := range 1 + p.n/20 {
 		id := fmt.Sprint("x", i)
-		if _, err := purses.Execute(With(ctx, Call{ID: "pour-" + id}), p.rt, id, putIn{400}); err != nil {
+		err := insist(ctx, func() error {
+			_, err := purses.Execute(With(ctx, Call{ID: "pour-" + id}), p.rt, id, putIn{400})
+			return err
+		})
+		if err != nil {
 			p.Fatal(err)
 		}
 	}
@@ -119,9 +167,7 @@ func (p *simProgram) begin(ctx context.Context, begun map[string]bool) {
 			time.Sleep(after)
 			hands <- struct{}{}
 			defer func() { <-hands }()
-			if err := f(); err != nil && !expectedNo(err) {
-				p.Errorf("%v", err)
-			}
+			p.hear(ctx, insist(ctx, f))
 		})
 	}
 	wait := time.Second + time.Duration(p.n)*time.Millisecond/2
@@ -165,6 +211,31 @@ func (p *simProgram) moment(r *rand.Rand) time.Duration {
 	return time.Duration(r.IntN(1+p.n/2)) * time.Millisecond
 }
 
+// insist asks until the store is there to answer. Whoever asks the same again
+// gets it once.
+func insist(ctx context.Context, ask func() error) error {
+	for {
+		err := ask()
+		if !isAway(err) || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// isAway reports whether the store could not serve, or not say what it did.
+func isAway(err error) bool {
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown)
+}
+
+// hear takes in what came of something. It may be too late, or come twice, or have
+// to be asked again later.
+func (p *simProgram) hear(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil && !expectedNo(err) && !isAway(err) {
+		p.Errorf("%v", err)
+	}
+}
+
 func expectedNo(err error) bool {
 	_, rejected := errors.AsType[Rejected](err)
 	return rejected || errors.Is(err, ErrStands) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrDecided) || errors.Is(err, ErrInProgress) || errors.Is(err, context.Canceled)
@@ -174,9 +245,7 @@ func expectedNo(err error) bool {
 func (p *simProgram) clerk(ctx context.Context) {
 	for p.often(ctx) {
 		open, err := p.rt.Tasks().Find(ctx, store.Query{Where: []store.Cond{{Field: "state", Op: "=", Value: TaskOpen}}, Limit: 500})
-		if err != nil && ctx.Err() == nil {
-			p.Errorf("%v", err)
-		}
+		p.hear(ctx, err)
 		for _, task := range open {
 			c := chance(task.ID)
 			if c < 10 { // nobody cares
@@ -186,9 +255,8 @@ func (p *simProgram) clerk(ctx context.Context) {
 			var twice sync.WaitGroup
 			for range 1 + c%2 {
 				twice.Go(func() {
-					if _, err := p.rt.Tasks().Decide(ctx, task.ID, choice, "", nil); err != nil && !expectedNo(err) && ctx.Err() == nil {
-						p.Errorf("%v", err)
-					}
+					_, err := p.rt.Tasks().Decide(ctx, task.ID, choice, "", nil)
+					p.hear(ctx, err)
 				})
 			}
 			twice.Wait()
@@ -203,9 +271,7 @@ func (p *simProgram) operator(ctx context.Context) {
 		if p.node > 0 || !p.calm() {
 			continue
 		}
-		if err := errors.Join(p.repairStuck(ctx), p.redrive(ctx)); err != nil && ctx.Err() == nil {
-			p.Errorf("%v", err)
-		}
+		p.hear(ctx, errors.Join(p.repairStuck(ctx), p.redrive(ctx)))
 	}
 }
 

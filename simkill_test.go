@@ -84,7 +84,7 @@ func (k *killer) run() {
 				continue
 			}
 			if exit, ok := errors.AsType[*exec.ExitError](e.err); !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-				k.Fatalf("%v: %s", e.err, e.out)
+				k.failed(e, running-1)
 			}
 			if k.killed++; k.killed == *kills {
 				k.calmDown()
@@ -94,6 +94,22 @@ func (k *killer) run() {
 			programs[k.rand.IntN(k.nodes)].Process.Kill()
 		}
 	}
+}
+
+// failed tells what a program says that has failed. The others may be about to say
+// why: it may have waited for them.
+func (k *killer) failed(e simEnd, others int) {
+	k.Errorf("program %d: %v: %s", e.node, e.err, e.out)
+	soon := time.After(20 * time.Second)
+	for range others {
+		select {
+		case e := <-k.ended:
+			k.Errorf("program %d: %v: %s", e.node, e.err, e.out)
+		case <-soon:
+			k.FailNow()
+		}
+	}
+	k.FailNow()
 }
 
 // patience is how long to wait until somebody is killed, wherever they are.

@@ -36,7 +36,11 @@ func TestKilledProgram(t *testing.T) {
 	}
 	fuse := &simFuse{place: os.Getenv("DEED_SIM_PLACE"), calm: p.calm}
 	fuse.left.Store(int64(after))
-	db, err := openSimStore(t.Context(), dir, os.Getenv("DEED_SIM_STORE"), fuse)
+	var db store.Store
+	err := insist(t.Context(), func() (err error) {
+		db, err = openSimStore(t.Context(), dir, os.Getenv("DEED_SIM_STORE"), fuse)
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
