@@ -103,7 +103,7 @@ func alone(t *testing.T) float64 {
 	begun := time.Now()
 	for n := range *speed {
 		m := &natsgo.Msg{Subject: "events.tick.v1", Data: body, Header: natsgo.Header{jetstream.MsgIDHeader: {fmt.Sprintf("%036d", n)}}}
-		if _, err := js.PublishMsgAsync(m); err != nil {
+		if _, err := js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
