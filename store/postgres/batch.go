@@ -67,7 +67,7 @@ func full[R asking]() func(R) bool {
 func verdicts[R asking](batch []R, write func([]R) error) {
 	err := awake(func() error { return write(batch) })
 	_, refused := errors.AsType[*pgconn.PgError](err)
-	refused = refused && errors.Is(err, store.ErrUnavailable) && !serverDown(err)
+	refused = refused && errors.Is(err, store.ErrUnavailable) && !serverDown(err) && !stood(err)
 	if _, statement := errors.AsType[*store.StatementError](err); len(batch) > 1 && (refused || statement) {
 		for _, r := range batch {
 			verdicts([]R{r}, write)
@@ -80,15 +80,26 @@ func verdicts[R asking](batch []R, write func([]R) error) {
 }
 
 // awake tries again what stood still for too long in the middle, because this
-// process was held up: the server has taken it back, and it is awake now.
+// process was held up: the server has taken it back, and it is awake now. One that
+// is held up every time must not keep others waiting for ever.
 func awake(write func() error) error {
 	const tries = 3
-	for try := 1; ; try++ {
-		err := write()
-		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != stoodStill || try == tries {
+	for range tries - 1 {
+		if err := write(); !stood(err) {
 			return err
 		}
 	}
+	err := write()
+	if stood(err) {
+		err = fmt.Errorf("%w: postgres: the server took a transaction back %d times because this process, or the way to the server, stood still in it: give them more room (%w)", store.ErrUnavailable, tries, err)
+	}
+	return err
+}
+
+// stood reports whether the server took a transaction back that stood still.
+func stood(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == stoodStill
 }
 
 // serverDown reports whether the server said that it serves nobody: it is
@@ -228,7 +239,7 @@ func lost(err error) bool {
 	if !ok {
 		return !pgconn.SafeToRetry(err) // safe: nothing was sent
 	}
-	if pg.Code == stoodStill {
+	if stood(pg) {
 		return false
 	}
 	return pg.SeverityUnlocalized != "ERROR" || strings.HasPrefix(pg.Code, "08")
