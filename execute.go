@@ -332,6 +332,14 @@ func isConflict(err error) bool {
 	return ok
 }
 
+// overtakenTooOften gives callers a [Conflict] if others were faster every time.
+func overtakenTooOften(err error) error {
+	if c, ok := errors.AsType[*store.ConflictError](err); ok {
+		return Conflict{Stream: c.Stream, Version: c.Version}
+	}
+	return err
+}
+
 func (a *asked) conflictsAt(stream string, err error) bool {
 	c, ok := errors.AsType[*store.ConflictError](err)
 	return ok && c.Stream == stream

@@ -93,7 +93,8 @@ func (rt *Runtime) startSaga(ctx context.Context, d *definitions, id string, in 
 	if err := rt.mayDo(ctx, "saga."+d.name, stream, d.roles); err != nil {
 		return Instance{}, err
 	}
-	return rt.advance(ctx, stream, in)
+	i, err := rt.advance(ctx, stream, in)
+	return i, overtakenTooOften(err)
 }
 
 // Wait returns when an instance is over or stuck. A process need not have begun,
@@ -178,7 +179,8 @@ func (s Instances) request(ctx context.Context, kind, name, id string, in input)
 		return Instance{}, err
 	}
 	in.Kind, in.actor, in.Reason = inputRequest, call.Actor, clip(strings.TrimSpace(in.Reason))
-	return s.rt.advance(ctx, instanceStream("$"+kind, name, id), in)
+	i, err := s.rt.advance(ctx, instanceStream("$"+kind, name, id), in)
+	return i, overtakenTooOften(err)
 }
 
 // requested takes in what somebody asks of an instance.

@@ -223,9 +223,11 @@ func insist(ctx context.Context, ask func() error) error {
 	}
 }
 
-// isAway reports whether the store could not serve, or not say what it did.
+// isAway reports whether the store could not serve, or not say what it did, or
+// others were faster every time.
 func isAway(err error) bool {
-	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown)
+	_, overtaken := errors.AsType[Conflict](err)
+	return overtaken || errors.Is(err, store.ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown)
 }
 
 // hear takes in what came of something. It may be too late, or come twice, or have

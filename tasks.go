@@ -79,7 +79,7 @@ func (t Tasks) change(ctx context.Context, id string, e any) (Task, error) {
 			return t.rt.readTask(ctx, id)
 		}
 		if !isConflict(err) || try >= t.rt.cfg.Retries {
-			return task, err
+			return task, overtakenTooOften(err)
 		}
 	}
 }
@@ -131,7 +131,7 @@ func (t Tasks) Decide(ctx context.Context, id, choice, reason string, data json.
 			return t.rt.readTask(ctx, id)
 		}
 		if !isConflict(err) || try >= t.rt.cfg.Retries {
-			return task, err
+			return task, overtakenTooOften(err)
 		}
 	}
 }

@@ -78,6 +78,7 @@ func problemOf(err error) Problem {
 	var (
 		rejected deed.Rejected
 		conflict deed.Conflict
+		faster   *store.ConflictError
 		tooLarge *http.MaxBytesError
 		quota    deed.QuotaExceeded
 		given    Problem
@@ -100,6 +101,8 @@ func problemOf(err error) Problem {
 		p := problem(http.StatusConflict, CodeConflict, "the entity has changed: read it again, then decide")
 		p.Version = &conflict.Version
 		return p
+	case errors.As(err, &faster):
+		return problem(http.StatusConflict, CodeConflict, "others were faster: ask again")
 	case errors.As(err, &quota):
 		p := problem(http.StatusTooManyRequests, CodeQuotaExceeded, plain(quota))
 		p.retry = quota.Retry
